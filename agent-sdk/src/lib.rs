@@ -1,1 +1,9 @@
-//! Placeholder.
+//! SPIFFE vocabulary and Workload API client.
+//!
+//! Without features this crate is vocabulary only: IDs, SVIDs, bundles and their verification, with
+//! time as an argument and no I/O. The `client` feature adds the Workload API client, the rotating
+//! identity source and the rustls configurations; `jwt` adds JWT-SVID verification.
+#![warn(missing_docs)]
+
+pub mod id;
+pub mod time;

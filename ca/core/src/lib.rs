@@ -1,1 +1,14 @@
-//! Placeholder.
+//! Decisions and verification of the Chancery CA.
+//!
+//! Pure: no I/O, no clock, no randomness, no private keys. Time, nonces and facts come as arguments,
+//! so that every rule is a table test and recorded evidence is test data. Called by the CA's use cases;
+//! the attestor uses the transcripts, labels, templates and selector matching only.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+
+pub mod class;
+pub mod entry;
+pub mod event;
+pub mod instance;
+pub mod node;
+pub mod reason;
+pub mod selector;

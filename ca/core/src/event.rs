@@ -1,0 +1,126 @@
+//! Events: one numbered, canonical record of every change and every issuance.
+//!
+//! The bytes are RFC 8785 canonical JSON. Only strings, booleans, integers below 2^53, arrays and objects
+//! with ASCII keys are ever written, for which serde_json's sorted output is canonical
+//! (docs/decisions/0004). Hash: SHA-256(0x00 || bytes), the Merkle leaf.
+
+use std::collections::BTreeMap;
+
+use chancery_sdk::time::UnixTime;
+use ring::digest::{SHA256, Context};
+use serde_json::{Map, Value, json};
+
+/// Version of the event's JSON.
+pub const SCHEMA: u32 = 1;
+
+/// What happened, before it has a number.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Event {
+    /// Dotted name, for example `instance.begun`.
+    pub kind: &'static str,
+    /// What it is about: an ID, a name, a fingerprint.
+    pub subject: String,
+    /// Facts of the kind, public within the operator's organisation.
+    pub fields: BTreeMap<&'static str, Value>,
+    /// Facts about people (user ids, paths, host names): the record holds salted digests only.
+    pub personal: BTreeMap<&'static str, String>,
+}
+
+/// Where and when an event enters the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The log it belongs to.
+    pub epoch: i64,
+    /// Gap-free, from 0.
+    pub number: i64,
+    /// Time of commit.
+    pub at: UnixTime,
+    /// The server that wrote it.
+    pub server: &'a str,
+}
+
+/// An event's exact bytes, its hash, and the clear values kept apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sealed {
+    /// Canonical JSON.
+    pub bytes: Vec<u8>,
+    /// SHA-256(0x00 || bytes).
+    pub hash: [u8; 32],
+    /// (field, salt, clear value), erasable without touching the log.
+    pub clear: Vec<(&'static str, [u8; 16], String)>,
+}
+
+impl Event {
+    /// Starts an event of `kind` about `subject`.
+    pub fn new(kind: &'static str, subject: impl Into<String>) -> Self {
+        Self { kind, subject: subject.into(), ..Self::default() }
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.fields.insert(name, value.into());
+        self
+    }
+
+    /// Adds a fact about a person; only its salted digest enters the record.
+    #[must_use]
+    pub fn with_personal(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.personal.insert(name, value.into());
+        self
+    }
+
+    /// Writes the canonical bytes. `salts` yields 16 fresh random bytes for each personal fact.
+    pub fn seal(self, place: Place<'_>, mut salts: impl FnMut() -> [u8; 16]) -> Sealed {
+        let mut fields: Map<String, Value> = self.fields.into_iter().map(|(k, v)| (k.into(), v)).collect();
+        let mut clear = Vec::with_capacity(self.personal.len());
+        for (name, value) in self.personal {
+            let salt = salts();
+            let mut digest = Context::new(&SHA256);
+            digest.update(&salt);
+            digest.update(value.as_bytes());
+            fields.insert(name.into(), json!({ "salted_sha256": hex::encode(digest.finish()) }));
+            clear.push((name, salt, value));
+        }
+        let bytes = json!({
+            "at": place.at.0, "epoch": place.epoch, "fields": fields, "kind": self.kind,
+            "number": place.number, "schema": SCHEMA, "server": place.server, "subject": self.subject,
+        })
+        .to_string()
+        .into_bytes();
+        let hash = leaf_hash(&bytes);
+        Sealed { bytes, hash, clear }
+    }
+}
+
+/// The Merkle leaf of an event's bytes.
+pub fn leaf_hash(bytes: &[u8]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    context.update(&[0]);
+    context.update(bytes);
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Place<'_> = Place { epoch: 0, number: 7, at: UnixTime(100), server: "s1" };
+
+    #[test]
+    fn bytes_are_canonical_json_with_sorted_keys() {
+        let sealed = Event::new("entry.created", "e\u{1}é").with("b", 1).with("a", "x").seal(PLACE, || [0; 16]);
+        let want = "{\"at\":100,\"epoch\":0,\"fields\":{\"a\":\"x\",\"b\":1},\"kind\":\"entry.created\",\"number\":7,\"schema\":1,\"server\":\"s1\",\"subject\":\"e\\u0001é\"}";
+        assert_eq!(String::from_utf8(sealed.bytes.clone()).unwrap(), want);
+        assert_eq!(sealed.hash, leaf_hash(&sealed.bytes));
+    }
+
+    #[test]
+    fn personal_facts_enter_the_record_only_as_salted_digests() {
+        let sealed = Event::new("k", "s").with_personal("user", "alice").seal(PLACE, || [9; 16]);
+        assert!(!String::from_utf8(sealed.bytes).unwrap().contains("alice"));
+        assert_eq!(sealed.clear, vec![("user", [9; 16], "alice".to_string())]);
+    }
+}

@@ -1,0 +1,71 @@
+//! Instances: one run of an agent class each, never reused, never restarted.
+
+use std::{fmt, str::FromStr};
+
+use chancery_sdk::{id::SpiffeId, time::UnixTime};
+
+use crate::{class::ClassName, node::CertRef};
+
+/// Whether an instance may act.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// Its process is gone, or its node; for ever.
+    Ended,
+    /// Running.
+    Good,
+    /// An operator's act; for ever.
+    Revoked,
+}
+
+impl Standing {
+    /// The word in the database, in events and on the CLI.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Good => "good",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Standing {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "ended" => Ok(Self::Ended),
+            "good" => Ok(Self::Good),
+            "revoked" => Ok(Self::Revoked),
+            other => Err(format!("unknown standing '{other}'")),
+        }
+    }
+}
+
+/// An instance as the store keeps it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Instance {
+    /// `spiffe://TD/agent/<class>/<uuidv7>`.
+    pub id: SpiffeId,
+    /// Its class.
+    pub class: ClassName,
+    /// The node it runs on.
+    pub node_id: SpiffeId,
+    /// SHA-256 naming the process on its node.
+    pub start_token: [u8; 32],
+    /// Whether it may act.
+    pub standing: Standing,
+    /// When it began.
+    pub begun_at: UnixTime,
+    /// When it ended; `None` while running.
+    pub ended_at: Option<UnixTime>,
+    /// `process-ended`, `reconciled`, `new-boot`, `node-failed`, `node-silent`, `node-banned`, `operator`; empty while running.
+    pub end_reason: String,
+    /// Its newest SVID.
+    pub newest: CertRef,
+}

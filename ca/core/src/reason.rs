@@ -1,0 +1,82 @@
+//! Why something was refused: one table of codes for the record, the metrics and `docs/ERRORS.md`.
+//!
+//! The record and the operator get the code; the peer gets a coarse `denied`.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($name:ident, $code:literal, $meaning:literal, $remedy:literal;)*) => {
+        /// A precise reason for a refusal.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub enum Reason { $(#[doc = $meaning] $name,)* }
+
+        impl Reason {
+            /// Every reason, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The code written to the record.
+            pub fn code(self) -> &'static str { match self { $(Self::$name => $code,)* } }
+
+            /// What it means, one sentence without a full stop.
+            pub fn meaning(self) -> &'static str { match self { $(Self::$name => $meaning,)* } }
+
+            /// What an operator can do about it.
+            pub fn remedy(self) -> &'static str { match self { $(Self::$name => $remedy,)* } }
+        }
+    };
+}
+
+reasons! {
+    ActivationFailed, "ACTIVATION_FAILED", "the proof of EK activation is wrong", "check that the attestor talks to the TPM whose EK certificate it sends";
+    AkChanged, "AK_CHANGED", "a known EK came with another attestation key and no activation", "the attestor repeats with activation by itself; seen often, look at who runs it";
+    AkTemplate, "AK_TEMPLATE", "the attestation key is not exactly of the required template", "run our attestor; other attestation keys are never admitted";
+    AttestType, "ATTEST_TYPE", "an attestation structure of another type stands in this place", "the evidence is forged or the attestor is broken";
+    CertifyName, "CERTIFY_NAME", "the certified key is not the node key", "the evidence is forged or the attestor is broken";
+    CertifyNonce, "CERTIFY_NONCE", "the certification is not of this challenge and connection", "a replay or relay: look at the source address";
+    ChallengeExpired, "CHALLENGE_EXPIRED", "the answer came after the challenge ended", "the TPM or the network is too slow; attest again";
+    ClockRollback, "CLOCK_ROLLBACK", "the TPM clock went back within one boot", "a TPM state was restored from a copy: treat the machine as compromised";
+    CsrKey, "CSR_KEY", "the CSR is for another key than the node key", "the evidence is forged or the attestor is broken";
+    CsrSignature, "CSR_SIGNATURE", "the CSR's self-signature is wrong or its key is not allowed", "make the CSR with P-256, P-384 or RSA of at least 2048 bits";
+    EkCriticalExt, "EK_CRITICAL_EXT", "the EK certificate has a critical extension we do not know", "enrol the EK by hash if the device is genuine";
+    EkDenied, "EK_DENIED", "the EK, manufacturer or firmware is on the deny list", "replace the device or update its firmware";
+    EkEku, "EK_EKU", "the EK certificate is not for endorsement keys", "send the EK certificate, not another one";
+    EkProfile, "EK_PROFILE", "the certificate is no EK certificate", "send the EK certificate, not a CA or platform certificate";
+    EkSan, "EK_SAN", "manufacturer, model or version are missing, doubled or not the anchor's", "import the anchor with the manufacturer it issues for";
+    EkUnknown, "EK_UNKNOWN", "the EK is not enrolled", "run `chancery-attestor ek` on the node and `chancery-ca node enrol --ek HASH` here";
+    EkUntrusted, "EK_UNTRUSTED", "the EK certificate chains to no imported anchor", "run `chancery-ca anchor import FILE` with the manufacturer's issuing CA";
+    EkValidity, "EK_VALIDITY", "the EK certificate is expired or not yet valid", "check the clock; enrol the EK by hash if the device is genuine";
+    EkWeak, "EK_WEAK", "the EK's algorithm or size is not allowed", "use a TPM with an RSA-2048, P-256 or P-384 EK";
+    EvidenceMalformed, "EVIDENCE_MALFORMED", "the evidence does not parse", "run the attestor of this release";
+    EvidenceTooLarge, "EVIDENCE_TOO_LARGE", "a part of the evidence exceeds its limit", "run the attestor of this release";
+    FirmwareChanged, "FIRMWARE_CHANGED", "the TPM firmware changed and no activation was made", "the attestor repeats with activation by itself";
+    IdentityConflict, "IDENTITY_CONFLICT", "the node, EK or attestation key is bound to other hardware", "evict the old node if the hardware was replaced";
+    JoinTokenExpired, "JOIN_TOKEN_EXPIRED", "the join token's time is over; it is spent", "make a new one with `chancery-ca token generate`";
+    JoinTokenUnknown, "JOIN_TOKEN_UNKNOWN", "the join token is unknown or was used", "make a new one with `chancery-ca token generate`";
+    LogBank, "LOG_BANK", "the event log has no SHA-256 digests", "enable the SHA-256 bank in the firmware";
+    LogDataDigest, "LOG_DATA_DIGEST", "an event's data does not hash to its digest", "the log was altered: treat the machine as compromised";
+    LogMalformed, "LOG_MALFORMED", "the event log does not parse or exceeds a limit", "look at the firmware's log with `chancery-attestor doctor`";
+    LogMissing, "LOG_MISSING", "the policy requires an event log and none came", "mount securityfs on the node, or set `log.required = false`";
+    LogReplay, "LOG_REPLAY", "the event log does not replay to the quoted PCRs", "the log was altered: treat the machine as compromised";
+    LogSecureboot, "LOG_SECUREBOOT", "secure boot is off or its measurements are out of order", "turn secure boot on, or change the policy";
+    NodeBanned, "NODE_BANNED", "an operator banned the node", "`chancery-ca node evict` lifts the ban";
+    NodekeyTemplate, "NODEKEY_TEMPLATE", "the node key is not exactly of the required template", "run our attestor; other node keys are never admitted";
+    PcrDigest, "PCR_DIGEST", "the PCR values do not hash to the quoted digest", "the evidence is forged or the attestor is broken";
+    PcrPolicy, "PCR_POLICY", "a PCR has a value the policy does not allow", "`chancery-ca policy explain NODE` shows which; update the policy or the machine";
+    PcrRuntimeChange, "PCR_RUNTIME_CHANGE", "PCRs 0 to 7 changed without a reboot", "somebody extended a boot PCR: treat the machine as compromised";
+    PcrSelection, "PCR_SELECTION", "the quote is not over exactly the PCRs asked for", "enable the SHA-256 bank; else the evidence is forged";
+    PolicyFirstUse, "POLICY_FIRST_USE", "the policy admits no node that was not seen before", "set `first_use = \"allow\"` while enrolling";
+    PolicyMissing, "POLICY_MISSING", "no policy matches this manufacturer and model", "add one to the policy file and run `chancery-ca policy reload`";
+    PolicyOnChange, "POLICY_ON_CHANGE", "the boot state changed and the policy denies changes", "approve the new state with `policy learn`, or set `on_change = \"alert\"`";
+    QuoteNonce, "QUOTE_NONCE", "the quote is not of this challenge and connection", "a replay or relay: look at the source address";
+    QuoteSignature, "QUOTE_SIGNATURE", "the quote is not signed by the attestation key", "the evidence is forged or the attestor is broken";
+    ResetRollback, "RESET_ROLLBACK", "the TPM's reset counter went back and no activation was made", "the TPM was cleared: the attestor repeats with activation by itself";
+    SigScheme, "SIG_SCHEME", "a signature has another scheme than its key", "the evidence is forged or the attestor is broken";
+    SignerMismatch, "SIGNER_MISMATCH", "the attestation names another signer than the attestation key", "the evidence is forged or the attestor is broken";
+    UnknownType, "UNKNOWN_TYPE", "the attestation type is not configured", "add it to `node_attestors` in the CA's configuration";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
