@@ -1,1 +1,13 @@
-//! Placeholder.
+//! What both daemons share: clock, configuration loading, telemetry, shutdown, sockets, metrics.
+//!
+//! Knows nothing of certificates, stores or TPMs. Called by the CA and the attestor only.
+
+pub mod clock;
+pub mod config;
+pub mod file;
+pub mod hardening;
+pub mod metrics;
+pub mod shutdown;
+pub mod socket;
+pub mod span;
+pub mod telemetry;

@@ -1,0 +1,42 @@
+# Every target does its own set-up. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup build test demo bench fuzz mutants lint fmt docs
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## install what a fresh Debian or Ubuntu lacks
+	@scripts/setup
+
+build: setup ## debug build of everything
+	cargo build --workspace --all-targets
+
+test: setup ## the whole suite: SQLite, PostgreSQL, swtpm
+	cargo build --workspace --all-targets
+	scripts/with-postgres scripts/run-tests
+	cargo test -q --doc -p chancery-sdk
+
+demo: setup ## two TPM nodes, four agents, five attacks; ends by itself
+	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests
+	target/release/demo
+
+bench: setup ## the figures the README quotes
+	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests
+	target/release/bench
+
+fuzz: setup ## a short round of every fuzz target
+	scripts/fuzz
+
+mutants: setup ## mutation testing of the verification code
+	scripts/mutants
+
+lint: setup ## formatting and clippy, warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fmt: ## format the code
+	cargo fmt --all
+
+docs: ## rewrite the generated pages (docs/ERRORS.md, docs/CONFORMANCE.md)
+	UPDATE_DOCS=1 cargo test -q -p chancery-tests --test docs
