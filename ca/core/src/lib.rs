@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod class;
+pub mod csr;
 pub mod entry;
 pub mod event;
 pub mod instance;
