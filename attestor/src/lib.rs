@@ -1,1 +1,10 @@
-//! Placeholder.
+//! The Chancery node daemon: proves the machine, keeps the node's identity fresh, and serves the
+//! SPIFFE Workload API to the processes on it.
+//!
+//! Inside: `api -> workload -> cache`, `sync -> plan -> cache`, and for the node itself
+//! `run -> enroll -> {node, tpm, state} -> ca`. Nothing here decides who may have what: the CA does.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod ca;
+pub mod config;
+pub mod identity;

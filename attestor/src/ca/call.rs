@@ -1,0 +1,89 @@
+use std::{future::Future, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use chancery_sdk::id::TrustDomain;
+use tokio::{sync::mpsc, time::timeout};
+use tonic::{Response, Status, transport::Channel};
+
+use super::{CaError, Denial};
+use crate::identity::IdentitySender;
+
+/// Longest time for one call, its retry not counted (SPIRE's own limit; spire-wire 3.1).
+const CALL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Something the enrolment task must know, learnt from an ordinary call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trouble {
+    /// The CA denies the node itself.
+    Denied(Denial),
+    /// Lost twice in a row: perhaps the CA refuses our certificate, which TLS 1.3 tells late or never.
+    LostTwice,
+}
+
+/// Asks the CA, as this node.
+///
+/// Cheap to clone. Before the first enrolment, and while the node has no standing, every call is [`CaError::Lost`].
+#[derive(Clone)]
+pub struct Ca {
+    pub(super) domain: TrustDomain,
+    /// Snapshot of the channel that uses the current node SVID; replaced whole when the SVID rotates.
+    channel: Arc<ArcSwapOption<Channel>>,
+    trouble: mpsc::Sender<Trouble>,
+    pub(super) identity: IdentitySender,
+}
+
+impl Ca {
+    /// A client without a channel yet, and the end where its troubles come out.
+    pub fn new(domain: TrustDomain, identity: IdentitySender) -> (Self, mpsc::Receiver<Trouble>) {
+        // One slot: troubles are a state to look at, not a list to work through.
+        let (trouble, receiver) = mpsc::channel(1);
+        (Self { domain, channel: Arc::default(), trouble, identity }, receiver)
+    }
+
+    /// Makes later calls use `channel`; `None` ends them. Streams and calls under way go on over the old one.
+    pub fn use_channel(&self, channel: Option<Channel>) {
+        self.channel.store(channel.map(Arc::new));
+    }
+
+    /// Makes one call, and a second one where the transport was lost.
+    ///
+    /// The first call after a GOAWAY or a broken connection always fails once; the channel then dials anew.
+    pub(super) async fn call<T, F, Fut>(&self, ask: F) -> Result<T, CaError>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let first = self.once(&ask).await;
+        let answer = match first {
+            Err(CaError::Lost(_)) => self.once(&ask).await,
+            other => other,
+        };
+        match &answer {
+            Err(CaError::Denied(Some(denial))) => self.report(Trouble::Denied(*denial)),
+            Err(CaError::Lost(_)) => self.report(Trouble::LostTwice),
+            _ => {}
+        }
+        answer
+    }
+
+    async fn once<T, F, Fut>(&self, ask: &F) -> Result<T, CaError>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let Some(channel) = self.channel.load_full() else {
+            return Err(CaError::Lost("the node is not attested yet".into()));
+        };
+        match timeout(CALL_DEADLINE, ask(Channel::clone(&channel))).await {
+            Ok(answer) => Ok(answer?.into_inner()),
+            Err(_) => Err(CaError::Lost(format!("no answer within {} s", CALL_DEADLINE.as_secs()))),
+        }
+    }
+
+    /// A full slot means the enrolment task has not looked yet; it will learn the same then.
+    fn report(&self, trouble: Trouble) {
+        if self.channel.load().is_some() {
+            let _ = self.trouble.try_send(trouble);
+        }
+    }
+}

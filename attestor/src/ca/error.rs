@@ -1,0 +1,108 @@
+use chancery_proto::{google::rpc, spire::api::types::PermissionDeniedDetails};
+use prost::Message;
+use thiserror::Error;
+use tonic::{Code, Status};
+
+const DETAILS_TYPE: &str = "type.googleapis.com/spire.api.types.PermissionDeniedDetails";
+
+/// Why a call of the CA gave nothing.
+#[derive(Clone, Debug, Error, Eq, PartialEq)]
+pub enum CaError {
+    /// The CA knows the node and says no; with a denial the node's own standing is meant, without one this request.
+    #[error("the CA denied the call{}", .0.map(|d| format!(": {d}")).unwrap_or_default())]
+    Denied(Option<Denial>),
+    /// No answer came: the CA is away, the connection broke, or there is no connection yet. Try later.
+    #[error("no connection to the CA: {0}")]
+    Lost(String),
+    /// The CA answered with another status, or with an answer that makes no sense (`DataLoss`).
+    #[error("the CA refused the call: {code:?}: {message}")]
+    Refused {
+        /// The gRPC code.
+        code: Code,
+        /// The CA's words.
+        message: String,
+    },
+}
+
+/// What the CA says of the node itself (SPIRE's `PermissionDeniedDetails`; spire-wire 1.0.3).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Denial {
+    /// An operator banned it.
+    Banned,
+    /// Its SVID ended while the connection was open.
+    Expired,
+    /// It cannot renew, it must attest.
+    MustReattest,
+    /// A newer SVID took the place of this one.
+    NotActive,
+    /// The CA does not know it (any more).
+    NotAttested,
+}
+
+impl std::fmt::Display for Denial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Banned => "the node is banned",
+            Self::Expired => "the node SVID has expired",
+            Self::MustReattest => "the node must attest again",
+            Self::NotActive => "the node SVID was superseded",
+            Self::NotAttested => "the node is not attested",
+        })
+    }
+}
+
+impl CaError {
+    /// An answer that breaks the protocol.
+    pub(super) fn malformed(what: impl Into<String>) -> Self {
+        Self::Refused { code: Code::DataLoss, message: what.into() }
+    }
+}
+
+impl From<Status> for CaError {
+    fn from(status: Status) -> Self {
+        if is_lost(&status) {
+            return Self::Lost(reason_of(&status));
+        }
+        if status.code() == Code::PermissionDenied {
+            return Self::Denied(denial(status.details()));
+        }
+        Self::Refused { code: status.code(), message: status.message().into() }
+    }
+}
+
+/// Whether the transport, not the CA, made this status.
+///
+/// tonic reports a cut connection as `Unknown` or `Cancelled` with a transport error as source, a failed dial as
+/// `Unavailable`; `Unavailable` from the CA itself means "not now" and is treated alike.
+fn is_lost(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded => true,
+        Code::Cancelled => true,
+        Code::Unknown | Code::Internal => std::error::Error::source(status).is_some(),
+        _ => false,
+    }
+}
+
+/// The innermost cause: there tonic hides what happened ("received fatal alert: ..", "connection refused").
+fn reason_of(status: &Status) -> String {
+    let mut inner: &dyn std::error::Error = status;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    let text = inner.to_string();
+    if text.is_empty() { status.code().to_string() } else { text }
+}
+
+fn denial(details: &[u8]) -> Option<Denial> {
+    use chancery_proto::spire::api::types::permission_denied_details::Reason;
+    let status = rpc::Status::decode(details).ok()?;
+    let any = status.details.iter().find(|any| any.type_url == DETAILS_TYPE)?;
+    match PermissionDeniedDetails::decode(any.value.as_slice()).ok()?.reason() {
+        Reason::AgentBanned => Some(Denial::Banned),
+        Reason::AgentExpired => Some(Denial::Expired),
+        Reason::AgentMustReattest => Some(Denial::MustReattest),
+        Reason::AgentNotActive => Some(Denial::NotActive),
+        Reason::AgentNotAttested => Some(Denial::NotAttested),
+        Reason::Unknown => None,
+    }
+}

@@ -1,0 +1,18 @@
+//! The attestor's client of the CA.
+//!
+//! [`Ca`] is what the rest of the attestor calls: one async method per question, over the current mTLS
+//! channel, with loss of transport mapped to [`CaError::Lost`] after one retry. Every call here is safe to
+//! repeat: reads, or writes that the CA guards by start token, serial or key.
+
+mod call;
+mod error;
+mod instance;
+mod issue;
+mod sync;
+mod wire;
+
+pub use call::{Ca, Trouble};
+pub use error::{CaError, Denial};
+pub use instance::{BeginInstance, Begun, LiveInstance, ProcessFacts, Reconciled};
+pub use issue::{IssuedJwt, IssuedX509};
+pub use sync::{AuthorizedClass, AuthorizedEntry};

@@ -1,0 +1,7 @@
+//! The attestor's configuration: one TOML file, unknown keys refused, secrets named by path.
+
+mod file;
+mod unix;
+
+pub use file::{Addresses, Config, Enrolment, Tpm};
+pub use unix::Unix;

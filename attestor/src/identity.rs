@@ -1,0 +1,66 @@
+//! The node's own identity, published to everybody who needs it.
+//!
+//! One `watch` channel carries it: `None` means the node has no standing (never attested, SVID ended,
+//! or denied by the CA), and then nothing may be served. The enrolment task is the only writer,
+//! but for the bundle, which [`crate::ca::Ca::bundle`] keeps current.
+
+use std::sync::Arc;
+
+use chancery_sdk::{
+    id::{SpiffeId, TrustDomain},
+    time::UnixTime,
+};
+use rustls_pki_types::CertificateDer;
+use tokio::sync::watch;
+
+/// What the node is, and what it trusts.
+#[derive(Clone, Debug)]
+pub struct NodeIdentity {
+    /// `spiffe://TD/spire/agent/<attestor>/<id>`.
+    pub id: SpiffeId,
+    /// DER, leaf first, no root.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Start of the SVID's validity.
+    pub not_before: UnixTime,
+    /// End of the SVID; nothing issued through this node outlives it.
+    pub expires_at: UnixTime,
+    /// The newest bundle of the node's own trust domain.
+    pub bundle: Arc<TrustBundle>,
+}
+
+/// The public authorities of one trust domain, as the CA told them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TrustBundle {
+    /// Whose authorities these are.
+    pub trust_domain: TrustDomain,
+    /// X.509 authorities, DER; never empty where the bundle came from the CA.
+    pub x509_authorities: Vec<CertificateDer<'static>>,
+    /// JWT authorities, by key ID.
+    pub jwt_authorities: Vec<JwtAuthority>,
+    /// Grows with every change.
+    pub sequence_number: u64,
+    /// Seconds; 0 = none given.
+    pub refresh_hint: i64,
+}
+
+/// One key that signs JWT-SVIDs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct JwtAuthority {
+    /// `kid` of the JWKS.
+    pub key_id: String,
+    /// DER SubjectPublicKeyInfo.
+    pub public_key: Vec<u8>,
+    /// Unix seconds; 0 = not told.
+    pub expires_at: i64,
+}
+
+/// Reads the node's identity as it changes.
+pub type IdentityWatch = watch::Receiver<Option<Arc<NodeIdentity>>>;
+
+/// The writing end, held by the enrolment task.
+pub type IdentitySender = watch::Sender<Option<Arc<NodeIdentity>>>;
+
+/// Makes the channel; the node begins without standing.
+pub fn channel() -> (IdentitySender, IdentityWatch) {
+    watch::channel(None)
+}
