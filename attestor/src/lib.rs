@@ -8,3 +8,5 @@
 pub mod ca;
 pub mod config;
 pub mod identity;
+pub mod peer;
+pub mod workload;
