@@ -6,10 +6,16 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 pub mod class;
+pub mod crypto;
 pub mod csr;
 pub mod entry;
 pub mod event;
+pub mod evidence;
+pub mod ids;
 pub mod instance;
+pub mod leaf;
+pub mod lifetime;
 pub mod node;
 pub mod reason;
 pub mod selector;
+pub mod transcript;

@@ -1,0 +1,101 @@
+//! Evidence: what a node sends to prove itself, and the verdict on it.
+//!
+//! Verification is pure: recorded evidence is its test data.
+
+pub mod tpm;
+
+use std::fmt;
+
+use crate::reason::Reason;
+
+/// One check of an appraisal and its outcome, as the record keeps it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Step {
+    /// Stable name, for example `quote.nonce`.
+    pub name: &'static str,
+    /// Whether the check passed; only the last step of a denial has not.
+    pub passed: bool,
+    /// What was seen, for the operator; empty where there is nothing to add. Never a secret.
+    pub detail: String,
+}
+
+/// A refusal with everything the record needs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Denied {
+    /// The code.
+    pub reason: Reason,
+    /// Fresh nonce, this connection's exporter and a valid signature of the node's own key: only then
+    /// does the failure change the node's standing. Source: ARCHITECTURE, "Whose failure is it?".
+    pub attributable: bool,
+    /// Every check so far; the last one failed.
+    pub steps: Vec<Step>,
+    /// For the operator; the peer is told `denied` and nothing else.
+    pub detail: String,
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.detail)
+    }
+}
+
+impl std::error::Error for Denied {}
+
+/// Writes down the checks of one appraisal as they are made.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Checks {
+    steps: Vec<Step>,
+    attributable: bool,
+}
+
+impl Checks {
+    /// Goes on from checks made before.
+    pub(crate) fn after(steps: Vec<Step>) -> Self {
+        Self { steps, attributable: false }
+    }
+
+    /// From here on a failure is the node's own.
+    pub(crate) fn attribute(&mut self) {
+        self.attributable = true;
+    }
+
+    pub(crate) fn pass(&mut self, name: &'static str, detail: impl Into<String>) {
+        self.steps.push(Step { name, passed: true, detail: detail.into() });
+    }
+
+    /// Ends the appraisal with a failed step.
+    pub(crate) fn fail(&mut self, name: &'static str, reason: Reason, detail: impl Into<String>) -> Denied {
+        let detail = detail.into();
+        self.steps.push(Step { name, passed: false, detail: detail.clone() });
+        Denied { reason, attributable: self.attributable, steps: std::mem::take(&mut self.steps), detail }
+    }
+
+    /// Records the check; `detail` says what is wrong where it does not hold.
+    pub(crate) fn require(&mut self, name: &'static str, holds: bool, reason: Reason, detail: impl Into<String>) -> Result<(), Denied> {
+        if !holds {
+            return Err(self.fail(name, reason, detail));
+        }
+        self.pass(name, "");
+        Ok(())
+    }
+
+    /// Records the check that made `result`; its value, or the denial `reason` gives for its error.
+    pub(crate) fn take<T, E: fmt::Display>(
+        &mut self,
+        name: &'static str,
+        result: Result<T, E>,
+        reason: impl FnOnce(&E) -> Reason,
+    ) -> Result<T, Denied> {
+        match result {
+            Ok(value) => {
+                self.pass(name, "");
+                Ok(value)
+            }
+            Err(error) => Err(self.fail(name, reason(&error), error.to_string())),
+        }
+    }
+
+    pub(crate) fn into_steps(self) -> Vec<Step> {
+        self.steps
+    }
+}
