@@ -1,1 +1,5 @@
-//! Placeholder.
+//! What whole-system tests, the playground and the demo are built from: real processes, never mocks.
+
+pub mod playground;
+pub mod process;
+pub mod swtpm;

@@ -1,0 +1,160 @@
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+use super::{Attest, Binaries, Options, START_WITHIN};
+use crate::process::{Process, run, until};
+
+/// The CA of a playground.
+pub struct Authority {
+    process: Process,
+    program: PathBuf,
+    /// Address of the mTLS door.
+    pub grpc: SocketAddr,
+    /// Address of `/metrics`.
+    pub metrics: SocketAddr,
+    /// The operators' socket.
+    pub admin_socket: PathBuf,
+    /// X.509 authorities, PEM; kept current.
+    pub bundle_pem: PathBuf,
+    /// SPIFFE bundle document; kept current.
+    pub bundle_json: PathBuf,
+    /// Path or URL.
+    pub database: String,
+    /// Its configuration file.
+    pub config: PathBuf,
+}
+
+impl Authority {
+    pub(super) fn start(dir: &Path, bin: &Binaries, options: &Options) -> Result<Self, String> {
+        let folder = dir.join("ca");
+        std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let config = folder.join("ca.toml");
+        let database = match options.db.as_str() {
+            "sqlite" => folder.join("ca.sqlite3").display().to_string(),
+            url => url.to_string(),
+        };
+        let (grpc, metrics) = (free_address()?, free_address()?);
+        let text = config_text(&folder, &database, grpc, metrics, options);
+        std::fs::write(&config, text).map_err(|e| format!("{}: {e}", config.display()))?;
+        let program = bin.path("chancery-ca");
+        let config_arg = config.display().to_string();
+        run(&program, &["migrate", "--config", &config_arg])?;
+        let process = spawn(&program, &config_arg, dir)?;
+        let mut this = Self {
+            process,
+            program,
+            grpc,
+            metrics,
+            admin_socket: folder.join("admin.sock"),
+            bundle_pem: dir.join("bundle.pem"),
+            bundle_json: dir.join("bundle.json"),
+            database,
+            config,
+        };
+        this.wait_until_serving()?;
+        this.write_bundle()?;
+        Ok(this)
+    }
+
+    /// Process id of the CA.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The CA's process, for signals.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Starts the CA again after it was killed, and waits until it serves.
+    ///
+    /// # Errors
+    /// The end of its log.
+    pub fn restart(&mut self) -> Result<(), String> {
+        self.process.kill();
+        let dir = self.bundle_pem.parent().unwrap_or(Path::new("."));
+        self.process = spawn(&self.program, &self.config.display().to_string(), dir)?;
+        self.wait_until_serving()
+    }
+
+    /// Runs `chancery-ca` with arguments against the admin socket.
+    ///
+    /// # Errors
+    /// What the command printed.
+    pub fn cli(&self, args: &[&str]) -> Result<String, String> {
+        let socket = self.admin_socket.display().to_string();
+        let mut all = args.to_vec();
+        all.extend(["--socket", &socket]);
+        run(&self.program, &all)
+    }
+
+    pub(super) fn check_running(&mut self) -> Result<(), String> {
+        self.process.check_running()
+    }
+
+    fn wait_until_serving(&mut self) -> Result<(), String> {
+        until(START_WITHIN, || {
+            // An ended process is fatal: its log says why, and waiting would hide it.
+            if let Err(e) = self.process.check_running() {
+                return Ok(Err(e));
+            }
+            self.cli(&["healthcheck"]).map(|_| Ok(()))
+        })?
+    }
+
+    /// Writes the bundle files anew when they differ from what the CA publishes.
+    pub(super) fn write_bundle(&self) -> Result<(), String> {
+        for (format, path) in [("pem", &self.bundle_pem), ("spiffe", &self.bundle_json)] {
+            // The CA may be down for a moment in a test that kills it: the last files stay.
+            let Ok(text) = self.cli(&["bundle", "show", "--format", format]) else { return Ok(()) };
+            if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
+                continue;
+            }
+            chancery_daemon::file::write_atomic(path, text.as_bytes(), 0o644).map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+fn spawn(program: &Path, config: &str, dir: &Path) -> Result<Process, String> {
+    Process::start("chancery-ca", program, &["run", "--config", config], &dir.join("ca.log")).map_err(|e| e.to_string())
+}
+
+fn config_text(folder: &Path, database: &str, grpc: SocketAddr, metrics: SocketAddr, options: &Options) -> String {
+    let attestor = match options.attest {
+        Attest::JoinToken => "join_token",
+        Attest::Pkcs11 => "pkcs11",
+        Attest::Tpm => "tpm",
+    };
+    let lives = &options.lifetimes;
+    let mut text = format!(
+        "trust_domain = {:?}\ndata_dir = {:?}\ndatabase = {database:?}\nlisten = \"{grpc}\"\nadmin_socket = {:?}\n\
+         metrics_listen = \"{metrics}\"\nnode_attestors = [{attestor:?}]\n\n[ttl]\n",
+        options.trust_domain,
+        folder.join("data"),
+        folder.join("admin.sock"),
+    );
+    let rows = [
+        ("instance_svid", &lives.instance_ttl),
+        ("x509_svid", &lives.x509_ttl),
+        ("node_svid", &lives.node_ttl),
+        ("ca", &lives.ca_ttl),
+    ];
+    for (key, value) in rows {
+        if let Some(value) = value {
+            text.push_str(&format!("{key} = {value:?}\n"));
+        }
+    }
+    if let Some(policy) = &lives.policy_file {
+        text.push_str(&format!("\n[tpm]\npolicy_file = {policy:?}\n"));
+    }
+    text
+}
+
+/// A loopback address nobody listens on now.
+pub(super) fn free_address() -> Result<SocketAddr, String> {
+    let probe = TcpListener::bind("127.0.0.1:0").map_err(|e| format!("no free port: {e}"))?;
+    probe.local_addr().map_err(|e| format!("no free port: {e}"))
+}

@@ -1,0 +1,160 @@
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::{Attest, Authority, Binaries, Options, START_WITHIN};
+use crate::{
+    process::{Process, run, until},
+    swtpm::{Manufacturer, Swtpm},
+};
+
+/// A node of a playground: an attestor, and a software TPM where it attests by one.
+pub struct Machine {
+    process: Option<Process>,
+    program: PathBuf,
+    log: PathBuf,
+    /// Its TPM; `None` for join tokens.
+    pub tpm: Option<Swtpm>,
+    /// The ID it has after attestation.
+    pub spiffe_id: String,
+    /// SPIFFE Workload API.
+    pub workload_socket: PathBuf,
+    /// The operator's socket.
+    pub admin_socket: PathBuf,
+    /// The attestor's configuration file.
+    pub config: PathBuf,
+    /// The attestor's state.
+    pub data_dir: PathBuf,
+}
+
+impl Machine {
+    /// Makes TPM, configuration and enrolment of node `index`; nothing runs yet but the TPM.
+    pub(super) fn prepare(
+        dir: &Path,
+        index: usize,
+        bin: &Binaries,
+        authority: &Authority,
+        options: &Options,
+    ) -> Result<Self, String> {
+        let folder = dir.join(format!("node{index}"));
+        fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let mut this = Self {
+            process: None,
+            program: bin.path("chancery-attestor"),
+            log: dir.join(format!("node{index}.log")),
+            tpm: None,
+            spiffe_id: String::new(),
+            workload_socket: folder.join("workload.sock"),
+            admin_socket: folder.join("admin.sock"),
+            config: folder.join("attestor.toml"),
+            data_dir: folder.join("data"),
+        };
+        match options.attest {
+            Attest::JoinToken => this.enrol_by_token(&folder, authority, options)?,
+            Attest::Pkcs11 => return Err("--attest pkcs11 is not built yet".into()),
+            Attest::Tpm => this.enrol_by_tpm(dir, &folder, authority, options)?,
+        }
+        Ok(this)
+    }
+
+    fn enrol_by_token(&mut self, folder: &Path, authority: &Authority, options: &Options) -> Result<(), String> {
+        let answer = authority.cli(&["token", "generate", "--ttl", "10m", "--output", "json"])?;
+        let answer: serde_json::Value = serde_json::from_str(&answer).map_err(|e| format!("token generate: {e}"))?;
+        let token = answer["value"].as_str().ok_or("token generate: no value")?;
+        let file = folder.join("join-token");
+        chancery_daemon::file::write_atomic(&file, token.as_bytes(), 0o600).map_err(|e| e.to_string())?;
+        let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
+        self.spiffe_id = format!("spiffe://{}/spire/agent/join_token/{}", options.trust_domain, hex::encode(hash));
+        self.write_config(authority, options, &format!("node_attestor = \"join_token\"\njoin_token_file = {file:?}\n"))
+    }
+
+    fn enrol_by_tpm(
+        &mut self,
+        dir: &Path,
+        folder: &Path,
+        authority: &Authority,
+        options: &Options,
+    ) -> Result<(), String> {
+        let manufacturer = Manufacturer::new(&dir.join("manufacturer"))?;
+        let state = folder.join("tpm");
+        manufacturer.make(&state)?;
+        let tpm = Swtpm::start(&state)?;
+        let lines = format!("node_attestor = \"tpm\"\n\n[tpm]\ntcti = {:?}\n", tpm.tcti());
+        self.tpm = Some(tpm);
+        self.write_config(authority, options, &lines)?;
+        authority.cli(&["anchor", "import", &manufacturer.issuer_pem().display().to_string()])?;
+        let config = self.config.display().to_string();
+        let answer = run(&self.program, &["ek", "--config", &config, "--output", "json"])?;
+        let answer: serde_json::Value = serde_json::from_str(&answer).map_err(|e| format!("ek: {e}"))?;
+        let hash = answer["ek_sha256"].as_str().ok_or("ek: no ek_sha256")?;
+        authority.cli(&["node", "enrol", "--ek", hash])?;
+        self.spiffe_id = format!("spiffe://{}/spire/agent/tpm/{hash}", options.trust_domain);
+        Ok(())
+    }
+
+    fn write_config(&self, authority: &Authority, options: &Options, node: &str) -> Result<(), String> {
+        let text = format!(
+            "trust_domain = {:?}\nca_address = \"{}\"\ntrust_bundle = {:?}\ndata_dir = {:?}\nworkload_socket = {:?}\n\
+             admin_socket = {:?}\nsync_interval = \"1s\"\n{node}",
+            options.trust_domain,
+            authority.grpc,
+            authority.bundle_pem,
+            self.data_dir,
+            self.workload_socket,
+            self.admin_socket
+        );
+        fs::write(&self.config, text).map_err(|e| format!("{}: {e}", self.config.display()))?;
+        let private = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(&self.config, private).map_err(|e| format!("{}: {e}", self.config.display()))
+    }
+
+    /// Starts the attestor.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn start(&mut self) -> Result<(), String> {
+        let config = self.config.display().to_string();
+        let process = Process::start("chancery-attestor", &self.program, &["run", "--config", &config], &self.log);
+        self.process = Some(process.map_err(|e| e.to_string())?);
+        Ok(())
+    }
+
+    /// Waits until the Workload API answers and the node is attested.
+    ///
+    /// # Errors
+    /// The end of the attestor's log.
+    pub fn wait_until_serving(&mut self) -> Result<(), String> {
+        let socket = self.workload_socket.display().to_string();
+        until(START_WITHIN, || {
+            if let Err(e) = self.check_running() {
+                return Ok(Err(e));
+            }
+            run(&self.program, &["healthcheck", "--socket", &socket]).map(|_| Ok(()))
+        })
+        .map_err(|e| format!("{e}; the attestor's log ends:\n{}", crate::process::tail(&self.log)))?
+    }
+
+    /// Process id of the attestor; 0 while it is stopped.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().map_or(0, Process::pid)
+    }
+
+    /// The attestor's process, for signals.
+    pub fn process(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
+    }
+
+    /// TCTI string of the TPM.
+    pub fn tcti(&self) -> Option<String> {
+        self.tpm.as_ref().map(Swtpm::tcti)
+    }
+
+    pub(super) fn check_running(&mut self) -> Result<(), String> {
+        if let Some(tpm) = &mut self.tpm {
+            tpm.check_running()?;
+        }
+        self.process.as_mut().map_or(Ok(()), Process::check_running)
+    }
+}

@@ -1,0 +1,72 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// How the nodes prove themselves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Attest {
+    /// One-use secrets; proves no hardware.
+    JoinToken,
+    /// SoftHSM tokens; not built yet.
+    Pkcs11,
+    /// An swtpm each, with an EK certificate of a local manufacturer.
+    Tpm,
+}
+
+/// What to bring up.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Folder of everything; made, or empty; left in place on exit.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Number of nodes.
+    #[arg(long, default_value_t = 1)]
+    pub nodes: usize,
+    /// How the nodes prove themselves.
+    #[arg(long, value_enum, default_value_t = Attest::Tpm)]
+    pub attest: Attest,
+    /// `sqlite`, or the URL of an empty PostgreSQL database.
+    #[arg(long, default_value = "sqlite")]
+    pub db: String,
+    /// The realm.
+    #[arg(long, default_value = "playground.test")]
+    pub trust_domain: String,
+    /// Shorter lives than the defaults, for demos and tests.
+    #[command(flatten)]
+    pub lifetimes: Lifetimes,
+}
+
+/// Lifetimes other than the defaults, for example `30s`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Lifetimes {
+    /// X509-SVIDs of instances.
+    #[arg(long, value_name = "TIME")]
+    pub instance_ttl: Option<String>,
+    /// X509-SVIDs of entries.
+    #[arg(long, value_name = "TIME")]
+    pub x509_ttl: Option<String>,
+    /// X509-SVIDs of nodes.
+    #[arg(long, value_name = "TIME")]
+    pub node_ttl: Option<String>,
+    /// Authorities of the CA.
+    #[arg(long, value_name = "TIME")]
+    pub ca_ttl: Option<String>,
+    /// Measured-boot policies of the CA.
+    #[arg(long, value_name = "FILE")]
+    pub policy_file: Option<PathBuf>,
+}
+
+impl Options {
+    /// Defaults for `dir`: one TPM node on SQLite.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            nodes: 1,
+            attest: Attest::Tpm,
+            db: "sqlite".into(),
+            trust_domain: "playground.test".into(),
+            lifetimes: Lifetimes::default(),
+        }
+    }
+}
