@@ -5,5 +5,14 @@
 //! identity source and the rustls configurations; `jwt` adds JWT-SVID verification.
 #![warn(missing_docs)]
 
+pub mod bundle;
 pub mod id;
+mod json;
+pub mod jwt;
+mod key;
 pub mod time;
+pub mod x509;
+#[cfg(feature = "client")]
+pub mod tls;
+#[cfg(feature = "client")]
+pub mod workload;
