@@ -1,5 +1,20 @@
 //! Registration entries: parent + selectors -> SPIFFE ID, as in SPIRE.
 
+pub mod dns;
+pub mod issue;
+
+mod draft;
+mod filter;
+mod graph;
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
+
+pub use draft::{Checked, Draft, EntryError, MAX_SELECTORS, Mask, check, check_entry_id};
+pub use filter::{Filter, Match};
+pub use graph::Graph;
+
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
     time::UnixTime,
@@ -51,4 +66,11 @@ pub struct Entry {
     pub revision: i64,
     /// Set by the server.
     pub created_at: UnixTime,
+}
+
+impl Entry {
+    /// Whether the two register the same: ID, parent and selector set. Source: spire-wire 4.1.
+    pub fn is_similar_to(&self, other: &Self) -> bool {
+        self.spiffe_id == other.spiffe_id && self.parent_id == other.parent_id && self.selectors == other.selectors
+    }
 }

@@ -1,0 +1,182 @@
+use chancery_sdk::id::SpiffeId;
+
+use super::{samples::*, *};
+
+/// A fault laid over a valid draft.
+type Spoil = fn(&mut Draft);
+
+#[test]
+fn each_rule_refuses_its_own_fault() {
+    let cases: &[(&str, Spoil)] = &[
+        ("no spiffe_id", |d| d.spiffe_id = None),
+        ("no parent_id", |d| d.parent_id = None),
+        ("spiffe_id reserved for nodes", |d| d.spiffe_id = Some(id("/spire/agent/x"))),
+        ("spiffe_id reserved for instances", |d| d.spiffe_id = Some(id("/agent/finance/x"))),
+        ("spiffe_id without path", |d| d.spiffe_id = Some(id(""))),
+        ("foreign spiffe_id", |d| d.spiffe_id = SpiffeId::parse("spiffe://other/x").ok()),
+        ("foreign parent_id", |d| d.parent_id = SpiffeId::parse("spiffe://other/x").ok()),
+        ("parent_id without path", |d| d.parent_id = Some(id(""))),
+        ("no selectors", |d| d.selectors.clear()),
+        ("65 selectors", |d| d.selectors = (0..65).map(|n| format!("a:{n}").parse().unwrap()).collect()),
+        ("negative X.509 ttl", |d| d.x509_svid_ttl = -1),
+        ("negative JWT ttl", |d| d.jwt_svid_ttl = -1),
+        ("ttl beyond 32 bits", |d| d.jwt_svid_ttl = 1 << 31),
+        ("negative expiry", |d| d.expires_at = -1),
+        ("bad DNS name", |d| d.dns_names = vec!["a_b".into()]),
+        ("65 DNS names", |d| d.dns_names = vec!["a".into(); 65]),
+        ("federates with itself", |d| d.federates_with = vec![domain()]),
+        ("store_svid of two types", |d| {
+            d.store_svid = true;
+            d.selectors = selectors(&["a:1", "b:1"]);
+        }),
+        ("store_svid without prefetch", |d| {
+            d.store_svid = true;
+            d.disable_x509_svid_prefetch = true;
+        }),
+        ("entry ID with a slash", |d| d.id = "a/b".into()),
+        ("entry ID of 256 bytes", |d| d.id = "a".repeat(256)),
+    ];
+    for (fault, spoil) in cases {
+        let mut bad = draft();
+        spoil(&mut bad);
+        let result = check(bad, Mask::ALL, &domain()).and_then(|c| c.create("e1", UnixTime(1)));
+        assert!(result.is_err(), "{fault}");
+    }
+    assert!(check(draft(), Mask::ALL, &domain()).unwrap().create("e1", UnixTime(1)).is_ok());
+}
+
+#[test]
+fn wa_71_hint_of_1025_bytes_is_refused_and_1024_pass() {
+    let with_hint = |len: usize| check(Draft { hint: "h".repeat(len), ..draft() }, Mask::ALL, &domain());
+    assert!(with_hint(1024).is_ok());
+    assert_eq!(with_hint(1025).unwrap_err(), EntryError::HintTooLong(1025));
+}
+
+#[test]
+fn wa_72_hint_is_free_text() {
+    assert!(check(Draft { hint: "für die Bank ✓".into(), ..draft() }, Mask::ALL, &domain()).is_ok());
+}
+
+#[test]
+fn id_24_entry_for_an_id_of_2049_bytes_cannot_be_written_down() {
+    let path = |len: usize| format!("/{}", "a".repeat(len));
+    let room = chancery_sdk::id::MAX_ID_BYTES - "spiffe://td/".len();
+    assert!(SpiffeId::from_path(&domain(), &path(room)).is_ok());
+    assert!(SpiffeId::from_path(&domain(), &path(room + 1)).is_err());
+}
+
+#[test]
+fn parent_may_be_reserved_and_need_not_exist() {
+    for parent in ["/spire/server", "/spire/agent/join_token/x", "/nobody"] {
+        assert!(check(Draft { parent_id: Some(id(parent)), ..draft() }, Mask::ALL, &domain()).is_ok(), "{parent}");
+    }
+}
+
+#[test]
+fn update_changes_only_masked_fields_and_grows_the_revision() {
+    let entry = entry("e1", "/spire/server", "/db", &["a:1"]);
+    let none = Mask { hint: true, ..NOTHING };
+    let change = Draft { hint: "new".into(), selectors: selectors(&["b:2"]), ..draft() };
+    let changed = check(change, none, &domain()).unwrap().apply(&entry);
+    assert_eq!(changed, Entry { hint: "new".into(), revision: 1, ..entry.clone() });
+    let same = check(draft(), NOTHING, &domain()).unwrap().apply(&changed);
+    assert_eq!(same.revision, 2);
+}
+
+#[test]
+fn update_checks_only_masked_fields() {
+    let bad = Draft { spiffe_id: None, hint: "ok".into(), ..draft() };
+    assert!(check(bad.clone(), Mask { hint: true, ..NOTHING }, &domain()).is_ok());
+    assert!(check(bad, Mask { spiffe_id: true, ..NOTHING }, &domain()).is_err());
+}
+
+#[test]
+fn full_update_zeroes_what_is_left_out() {
+    let mut entry = entry("e1", "/spire/server", "/db", &["a:1"]);
+    entry.hint = "old".into();
+    entry.expires_at = Some(UnixTime(9));
+    entry.rights.admin = true;
+    let changed = check(draft(), Mask::ALL, &domain()).unwrap().apply(&entry);
+    assert_eq!((changed.hint.as_str(), changed.expires_at, changed.rights.admin), ("", None, false));
+    assert_eq!(changed.created_at, entry.created_at);
+}
+
+#[test]
+fn graph_reaches_children_of_node_and_alias_transitively_each_once() {
+    let graph = Graph::new([
+        entry("alias", "/spire/server", "/fleet", &["tpm:policy:prod"]),
+        entry("other-alias", "/spire/server", "/lab", &["tpm:policy:lab"]),
+        entry("direct", "/spire/agent/tpm/aa", "/direct", &["unix:uid:1"]),
+        entry("fleet", "/fleet", "/web", &["unix:uid:2"]),
+        entry("below", "/web", "/fleet", &["unix:uid:3"]), // closes a circle
+        entry("below2", "/web", "/web/child", &["unix:uid:4"]),
+        entry("lab", "/lab", "/labbed", &["unix:uid:5"]),
+        entry("elsewhere", "/spire/agent/tpm/bb", "/else", &["unix:uid:6"]),
+    ]);
+    let node = id("/spire/agent/tpm/aa");
+    let facts = selectors(&["tpm:policy:prod", "tpm:secure_boot:on"]);
+    let found: Vec<String> = graph.authorized(&node, &facts).iter().map(|e| e.id.clone()).collect();
+    assert_eq!(found, ["below", "below2", "direct", "fleet"]);
+    for name in graph.by_id().keys() {
+        let one = graph.authorized_entry(name, &node, &facts);
+        assert_eq!(one.is_some(), found.contains(name), "{name}");
+    }
+}
+
+#[test]
+fn node_without_selectors_gets_its_own_children_only() {
+    let graph = Graph::new([
+        entry("alias", "/spire/server", "/fleet", &["a:1"]),
+        entry("direct", "/spire/agent/tpm/aa", "/direct", &["a:1"]),
+        entry("fleet", "/fleet", "/web", &["a:1"]),
+    ]);
+    let found = graph.authorized(&id("/spire/agent/tpm/aa"), &Selectors::new());
+    assert_eq!(found.iter().map(|e| e.id.as_str()).collect::<Vec<_>>(), ["direct"]);
+}
+
+#[test]
+fn filters_compare_sets_as_spire_does() {
+    let own = selectors(&["a:1", "b:2"]);
+    let cases = [
+        (Match::Exact, &["a:1", "b:2"][..], true),
+        (Match::Exact, &["a:1"], false),
+        (Match::Subset, &["a:1", "b:2", "c:3"], true),
+        (Match::Subset, &["a:1"], false),
+        (Match::Superset, &["a:1"], true),
+        (Match::Superset, &["a:1", "c:3"], false),
+        (Match::Any, &["a:1", "c:3"], true),
+        (Match::Any, &["c:3"], false),
+    ];
+    for (how, asked, want) in cases {
+        assert_eq!(how.compares(&own, &selectors(asked)), want, "{how:?} {asked:?}");
+        assert!(!how.compares(&Selectors::new(), &selectors(asked)), "an entry without federation never matches");
+    }
+}
+
+#[test]
+fn filter_parts_are_joined_by_and() {
+    let entry = entry("e1", "/spire/server", "/db", &["a:1"]);
+    let by_id = Filter { spiffe_id: Some(id("/db")), ..Filter::default() };
+    assert!(Filter::default().matches(&entry) && by_id.matches(&entry));
+    assert!(!Filter { downstream_only: true, ..by_id.clone() }.matches(&entry));
+    assert!(!Filter { hint: Some("x".into()), ..by_id.clone() }.matches(&entry));
+    assert!(!Filter { parent_id: Some(id("/db")), ..by_id }.matches(&entry));
+}
+
+const NOTHING: Mask = Mask {
+    spiffe_id: false,
+    parent_id: false,
+    selectors: false,
+    x509_svid_ttl: false,
+    jwt_svid_ttl: false,
+    federates_with: false,
+    admin: false,
+    downstream: false,
+    expires_at: false,
+    dns_names: false,
+    hint: false,
+    store_svid: false,
+    additional_attributes: false,
+    revision: false,
+    created_at: false,
+};
