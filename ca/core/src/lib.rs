@@ -15,6 +15,7 @@ pub mod ids;
 pub mod instance;
 pub mod leaf;
 pub mod lifetime;
+pub mod mint;
 pub mod node;
 pub mod reason;
 pub mod selector;

@@ -1,7 +1,9 @@
 //! Agent classes: parent + selectors -> an ID prefix. Each matching process becomes an instance of its own.
 
+mod draft;
 mod name;
 
+pub use draft::{ClassError, Draft, check};
 pub use name::{ClassName, ClassNameError};
 
 use chancery_sdk::{id::SpiffeId, time::UnixTime};

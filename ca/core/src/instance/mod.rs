@@ -1,5 +1,11 @@
 //! Instances: one run of an agent class each, never reused, never restarted.
 
+mod decide;
+
+pub use decide::{
+    Begin, BeginFacts, InstanceError, Issuance, MAX_LIVE_PER_NODE, MAX_PROCESS_SELECTORS, begin, is_hardware_proven, jwt, renew,
+};
+
 use std::{fmt, str::FromStr};
 
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
