@@ -1,0 +1,165 @@
+//! Authorities in use: a certificate or key ID, and the key that signs.
+
+use std::{fmt, sync::Arc};
+
+use chancery_core::{
+    leaf::{self, Leaf},
+    lifetime::{Limits, Profile},
+};
+use chancery_sdk::{
+    id::TrustDomain,
+    time::UnixTime,
+    x509::{self, X509Bundle, X509BundleSet},
+};
+use rcgen::{Issuer, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey, SubjectPublicKeyInfo};
+use ring::rand::{SecureRandom, SystemRandom};
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::{SignError, profile};
+use crate::{
+    keys::{KeyError, KeyStore, MemoryKeys, Signer},
+    store::Authority,
+};
+
+/// The JWT authority that signs.
+#[derive(Debug)]
+pub(super) struct JwtIssuer {
+    /// Key ID.
+    pub id: String,
+    /// No token ends later.
+    pub not_after: UnixTime,
+    /// Signs.
+    pub key: Arc<dyn Signer>,
+}
+
+impl JwtIssuer {
+    pub(super) fn new(authority: &Authority, key: Arc<dyn Signer>) -> Self {
+        Self { id: authority.id.clone(), not_after: authority.not_after, key }
+    }
+}
+
+/// The X.509 authority that signs.
+pub(super) struct X509Issuer {
+    /// Hex of the subject key identifier.
+    pub id: String,
+    /// No leaf ends later.
+    pub not_after: UnixTime,
+    certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, RcgenKey>,
+}
+
+/// A signer in the form rcgen takes.
+#[derive(Debug)]
+struct RcgenKey(Arc<dyn Signer>);
+
+impl PublicKeyData for RcgenKey {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.point()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl SigningKey for RcgenKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.0.sign(message).map_err(|problem| {
+            // rcgen's error has no room for the reason.
+            tracing::error!(%problem, "authority key does not sign");
+            rcgen::Error::RemoteKeyError
+        })
+    }
+}
+
+/// SubjectPublicKeyInfo of a key, DER.
+pub(super) fn spki(key: &Arc<dyn Signer>) -> Vec<u8> {
+    RcgenKey(Arc::clone(key)).subject_public_key_info()
+}
+
+/// Sixteen random octets that are a positive serial number.
+pub(super) fn serial() -> Result<[u8; 16], SignError> {
+    let mut serial = [0; 16];
+    while serial == [0; 16] {
+        SystemRandom::new().fill(&mut serial).map_err(|_| SignError::Key(KeyError::Randomness))?;
+    }
+    Ok(serial)
+}
+
+/// A new authority's certificate, parsed back and compared.
+pub(super) fn self_signed(
+    domain: &TrustDomain,
+    key: &Arc<dyn Signer>,
+    not_before: UnixTime,
+    not_after: UnixTime,
+) -> Result<CertificateDer<'static>, SignError> {
+    let serial = serial()?;
+    let params = profile::authority(domain, key.point(), serial, not_before, not_after)?;
+    let der = params.self_signed(&RcgenKey(Arc::clone(key)))?.der().clone();
+    let spki = spki(key);
+    let uri = domain.id().to_string();
+    let want =
+        profile::Expected { uri, dns_names: &[], spki: &spki, serial, not_before, not_after, is_ca: true };
+    profile::compare(&der, &want)?;
+    Ok(der)
+}
+
+/// Parses a signed leaf back and compares it with its decision.
+pub(super) fn compare_leaf(der: &[u8], leaf: &Leaf) -> Result<(), SignError> {
+    let want = profile::Expected {
+        uri: leaf.id().to_string(),
+        dns_names: leaf.dns_names(),
+        spki: leaf.spki_der(),
+        serial: leaf.serial(),
+        not_before: leaf.not_before(),
+        not_after: leaf.not_after(),
+        is_ca: false,
+    };
+    profile::compare(der, &want)
+}
+
+impl fmt::Debug for X509Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("X509Issuer").field("id", &self.id).field("not_after", &self.not_after).finish_non_exhaustive()
+    }
+}
+
+impl X509Issuer {
+    pub(super) fn new(authority: &Authority, key: Arc<dyn Signer>) -> Result<Self, SignError> {
+        let certificate = CertificateDer::from(authority.public.clone());
+        let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_| SignError::Mismatch("authority"))?;
+        if parsed.public_key().raw != spki(&key) {
+            return Err(SignError::Mismatch("authority's key"));
+        }
+        let issuer = Issuer::from_ca_cert_der(&certificate, RcgenKey(key))?;
+        let (id, not_after) = (authority.id.clone(), authority.not_after);
+        Ok(Self { id, not_after, certificate, issuer })
+    }
+
+    /// Signs a leaf whose end was checked.
+    pub(super) fn sign(&self, leaf: &Leaf) -> Result<CertificateDer<'static>, SignError> {
+        let public = SubjectPublicKeyInfo::from_der(leaf.spki_der())?;
+        let params = profile::leaf(leaf, &public)?;
+        Ok(params.signed_by(&public, &self.issuer)?.der().clone())
+    }
+
+    /// Signs a probe with the leaf profile and judges it as a verifier would, before anybody is given one.
+    pub(super) fn lint(&self, domain: &TrustDomain, now: UnixTime) -> Result<(), SignError> {
+        let mismatch = |_| SignError::Mismatch("probe");
+        let key = MemoryKeys::default().generate(&|_| "probe".into())?;
+        let limits = Limits { issuer: self.not_after, node: None };
+        let profile = Profile::new(60, 60).map_err(|_| SignError::Mismatch("probe's lifetime"))?;
+        // An authority about to end is replaced, not linted.
+        let Ok(validity) = profile.clamp(0, limits, now) else { return Ok(()) };
+        let leaf = leaf::for_server(domain, &spki(&key), validity, serial()?)
+            .map_err(|_| SignError::Mismatch("probe's decision"))?;
+        let der = self.sign(&leaf)?;
+        compare_leaf(&der, &leaf)?;
+        let mut bundle = X509Bundle::new(domain.clone());
+        bundle.insert(self.certificate.clone()).map_err(|_| SignError::Mismatch("authority in the bundle"))?;
+        let mut set = X509BundleSet::new();
+        set.insert(bundle);
+        x509::verify(&[der], &set, now).map(drop).map_err(mismatch)
+    }
+}

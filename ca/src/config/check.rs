@@ -1,0 +1,77 @@
+//! Rules between keys, and ranges.
+
+use chancery_daemon::config::Span;
+
+use super::{Config, Enrol};
+
+/// Shortest lifetime of anything issued.
+const MIN_TTL: Span = Span::secs(10);
+/// Longest lifetime of an SVID.
+const MAX_SVID_TTL: Span = Span::secs(7 * 86_400);
+/// Longest lifetime of an authority.
+const MAX_CA_TTL: Span = Span::secs(10 * 365 * 86_400);
+/// Longest server id; it is in every event.
+const MAX_SERVER_ID: usize = 64;
+
+/// The first fault, naming its key; `None` when there is none.
+pub(super) fn problem(config: &Config) -> Option<String> {
+    ttl(config).or_else(|| limits(config)).or_else(|| rest(config))
+}
+
+fn ttl(config: &Config) -> Option<String> {
+    let t = &config.ttl;
+    let svids = [
+        ("ttl.x509_svid", t.x509_svid),
+        ("ttl.instance_svid", t.instance_svid),
+        ("ttl.node_svid", t.node_svid),
+        ("ttl.jwt_svid", t.jwt_svid),
+    ];
+    for (key, span) in svids {
+        if span < MIN_TTL || span > MAX_SVID_TTL {
+            return Some(format!("{key}: {span} is outside {MIN_TTL} to {MAX_SVID_TTL}"));
+        }
+    }
+    if t.ca < MIN_TTL || t.ca > MAX_CA_TTL {
+        return Some(format!("ttl.ca: {} is outside {MIN_TTL} to {MAX_CA_TTL}", t.ca));
+    }
+    // An authority is replaced at 5/6 of its life: what it signs last has one sixth left, and
+    // no leaf outlives its issuer.
+    for (key, span) in svids {
+        if t.ca.0 < span.0 * 6 {
+            return Some(format!("ttl.ca: {} is less than six times {key} ({span})", t.ca));
+        }
+    }
+    (t.publish_delay.0 * 3 > t.ca.0)
+        .then(|| format!("ttl.publish_delay: {} is more than a third of ttl.ca ({})", t.publish_delay, t.ca))
+}
+
+fn limits(config: &Config) -> Option<String> {
+    let l = &config.limits;
+    let counts = [
+        ("limits.handshakes", l.handshakes),
+        ("limits.connections", l.connections),
+        ("limits.connections_per_source", l.connections_per_source),
+        ("limits.attestations", l.attestations),
+        ("limits.attestations_per_source", l.attestations_per_source),
+    ];
+    if let Some((key, _)) = counts.iter().find(|(_, n)| *n == 0) {
+        return Some(format!("{key}: 0 would let nobody in; use at least 1"));
+    }
+    let spans = [("limits.handshake_timeout", l.handshake_timeout), ("limits.connection_age", l.connection_age)];
+    spans.iter().find(|(_, s)| s.0.is_zero()).map(|(key, _)| format!("{key}: must be longer than 0"))
+}
+
+fn rest(config: &Config) -> Option<String> {
+    if config.node_attestors.is_empty() {
+        return Some("node_attestors: name at least one, for example [\"tpm\"]".into());
+    }
+    if config.tpm.enrol == Enrol::Open && config.tpm.allow.is_empty() {
+        return Some("tpm.allow: enrol = \"open\" needs a list of {manufacturer, model}".into());
+    }
+    let id = config.server_id.as_deref().unwrap_or("x");
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if id.is_empty() || id.len() > MAX_SERVER_ID || !id.bytes().all(plain) {
+        return Some(format!("server_id: use 1 to {MAX_SERVER_ID} of letters, digits, '.', '-', '_'"));
+    }
+    None
+}

@@ -1,0 +1,301 @@
+//! The CA's configuration: one TOML file, units in the values, secrets named by path.
+//!
+//! Unknown keys are errors that name the key. Every key is described in `docs/CONFIG.md`.
+
+mod check;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use chancery_daemon::config::{ConfigError, Span};
+use chancery_sdk::id::TrustDomain;
+use serde::{Deserialize, Deserializer, de};
+
+/// Default of `admin_socket`.
+const ADMIN_SOCKET: &str = "/run/chancery/ca/admin.sock";
+
+/// A whole configuration file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The realm this CA issues for.
+    #[serde(deserialize_with = "trust_domain")]
+    pub trust_domain: TrustDomain,
+    /// Folder of keys and server id; made with mode 0700 when missing.
+    pub data_dir: PathBuf,
+    /// Path of a SQLite file or a `postgres://` URL; default `ca.sqlite3` in `data_dir`.
+    pub database: Option<String>,
+    /// Address of the mTLS door.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// The operators' UNIX socket, mode 0600.
+    #[serde(default = "default_admin_socket")]
+    pub admin_socket: PathBuf,
+    /// Address of `/metrics`, `/live` and `/ready`; absent: none.
+    pub metrics_listen: Option<SocketAddr>,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a tracing filter.
+    #[serde(default = "default_log_level")]
+    pub log_level: String,
+    /// `text` or `json`.
+    #[serde(default)]
+    pub log_format: LogFormat,
+    /// Name of this server in the record; default: made once and kept in `data_dir`.
+    pub server_id: Option<String>,
+    /// `iss` claim of JWT-SVIDs; absent: none.
+    pub jwt_issuer: Option<String>,
+    /// Ways a node may prove itself.
+    #[serde(default = "default_node_attestors")]
+    pub node_attestors: Vec<NodeAttestor>,
+    /// Lifetimes.
+    #[serde(default)]
+    pub ttl: Ttl,
+    /// Where signing keys live.
+    #[serde(default)]
+    pub keys: Keys,
+    /// TPM attestation.
+    #[serde(default)]
+    pub tpm: Tpm,
+    /// Bounds on what strangers may ask for.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What consumers are told about the bundle.
+    #[serde(default)]
+    pub bundle: BundleConfig,
+}
+
+/// Form of the log lines.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    #[default]
+    Text,
+}
+
+/// A way of proving a node.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeAttestor {
+    /// A one-use secret; proves no hardware.
+    JoinToken,
+    /// TPM 2.0.
+    Tpm,
+}
+
+/// Lifetimes of what is issued.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ttl {
+    /// X509-SVIDs of entries.
+    pub x509_svid: Span,
+    /// X509-SVIDs of instances.
+    pub instance_svid: Span,
+    /// X509-SVIDs of nodes.
+    pub node_svid: Span,
+    /// JWT-SVIDs.
+    pub jwt_svid: Span,
+    /// Authorities of both kinds.
+    pub ca: Span,
+    /// Least time an authority is published before it signs; consumers poll within it.
+    pub publish_delay: Span,
+}
+
+/// Where signing keys live.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keys {
+    /// Kind of key store.
+    pub store: KeyStoreKind,
+}
+
+/// Kinds of key stores.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyStoreKind {
+    /// PKCS#8 files, mode 0600, in `data_dir/keys`.
+    #[default]
+    Disk,
+    /// Lost with the process: every start makes new authorities.
+    Memory,
+}
+
+/// TPM attestation.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tpm {
+    /// Measured-boot policies; absent: PCRs are quoted and no rule is applied.
+    pub policy_file: Option<PathBuf>,
+    /// Which genuine TPMs are ours.
+    pub enrol: Enrol,
+    /// Manufacturers and models that `enrol = "open"` lets in.
+    pub allow: Vec<AllowedTpm>,
+}
+
+/// Which genuine TPMs are ours.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Enrol {
+    /// Only EKs an operator enrolled.
+    #[default]
+    Inventory,
+    /// Any genuine TPM on the allow-list; yields `tpm:enrolled:no`.
+    Open,
+}
+
+/// A row of the allow-list.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct AllowedTpm {
+    /// As in the EK certificate, for example `id:49465800`.
+    pub manufacturer: String,
+    /// As in the EK certificate.
+    pub model: String,
+}
+
+/// Bounds on work for callers who have proved nothing; memory and time, never a security claim.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// TLS handshakes at once.
+    pub handshakes: usize,
+    /// Open TCP connections.
+    pub connections: usize,
+    /// Open TCP connections of one source prefix (/24 or /64); loopback is exempt.
+    pub connections_per_source: usize,
+    /// Attestations at once.
+    pub attestations: usize,
+    /// Attestations at once from one source prefix.
+    pub attestations_per_source: usize,
+    /// Time for a TLS handshake.
+    pub handshake_timeout: Span,
+    /// Age at which a connection is asked to close.
+    pub connection_age: Span,
+}
+
+/// What consumers are told about the bundle.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BundleConfig {
+    /// How often to poll.
+    pub refresh_hint: Span,
+}
+
+impl Config {
+    /// Reads, parses and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], one line that names the key.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = chancery_daemon::config::load(path)?;
+        match check::problem(&config) {
+            None => Ok(config),
+            Some(problem) => Err(ConfigError::Invalid { path: path.into(), problem }),
+        }
+    }
+
+    /// The database, default applied.
+    pub fn database(&self) -> String {
+        self.database.clone().unwrap_or_else(|| self.data_dir.join("ca.sqlite3").display().to_string())
+    }
+
+    /// Whether nodes may prove themselves by `kind`.
+    pub fn attests(&self, kind: NodeAttestor) -> bool {
+        self.node_attestors.contains(&kind)
+    }
+}
+
+impl Default for Ttl {
+    fn default() -> Self {
+        Self {
+            x509_svid: Span::secs(3600),
+            instance_svid: Span::secs(900),
+            node_svid: Span::secs(3600),
+            jwt_svid: Span::secs(300),
+            ca: Span::secs(86_400),
+            publish_delay: Span::secs(30),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshakes: 4096,
+            connections: 16_384,
+            connections_per_source: 4096,
+            attestations: 256,
+            attestations_per_source: 32,
+            handshake_timeout: Span::secs(5),
+            connection_age: Span::secs(600),
+        }
+    }
+}
+
+impl Default for BundleConfig {
+    fn default() -> Self {
+        Self { refresh_hint: Span::secs(300) }
+    }
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8081))
+}
+
+fn default_admin_socket() -> PathBuf {
+    ADMIN_SOCKET.into()
+}
+
+fn default_log_level() -> String {
+    "info".into()
+}
+
+fn default_node_attestors() -> Vec<NodeAttestor> {
+    vec![NodeAttestor::Tpm]
+}
+
+fn trust_domain<'de, D: Deserializer<'de>>(d: D) -> Result<TrustDomain, D::Error> {
+    TrustDomain::new(&String::deserialize(d)?).map_err(|e| de::Error::custom(format!("trust_domain: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "trust_domain = \"example.org\"\ndata_dir = \"/var/lib/chancery\"\n";
+
+    fn problem(text: &str) -> String {
+        match chancery_daemon::config::parse::<Config>(text) {
+            Ok(config) => check::problem(&config).unwrap(),
+            Err(problem) => problem,
+        }
+    }
+
+    #[test]
+    fn two_keys_are_a_whole_configuration() {
+        let config: Config = chancery_daemon::config::parse(LEAST).unwrap();
+        assert_eq!(check::problem(&config), None);
+        assert_eq!(config.database(), "/var/lib/chancery/ca.sqlite3");
+        assert!(config.attests(NodeAttestor::Tpm) && !config.attests(NodeAttestor::JoinToken));
+    }
+
+    #[test]
+    fn every_fault_names_its_key() {
+        for (extra, key) in [
+            ("colour = 1", "colour"),
+            ("[ttl]\nca = \"5\"", "5"),
+            ("[ttl]\nx509_svid = \"5s\"", "ttl.x509_svid"),
+            ("[ttl]\nca = \"10m\"", "ttl.ca"),
+            ("[tpm]\nenrol = \"open\"", "tpm.allow"),
+            ("[limits]\nhandshakes = 0", "limits.handshakes"),
+            ("node_attestors = []", "node_attestors"),
+            ("server_id = \"a b\"", "server_id"),
+        ] {
+            let told = problem(&format!("{LEAST}{extra}\n"));
+            assert!(told.contains(key), "{extra}: {told}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The one place that says who may call what, for every protocol front.
+//!
+//! Deny by default: a method that is not in the table is nobody's. A handler gets its [`Caller`] from
+//! here and cannot run without one. Called by the layer in `grpc/mod.rs` on both doors.
+
+mod table;
+
+use std::sync::Arc;
+
+use chancery_core::node::{Node, Standing};
+use chancery_sdk::{id::SpiffeId, time::UnixTime};
+
+pub use self::table::{METHODS, Who, who};
+use crate::{
+    peer::{LocalPeer, Peer},
+    state::State,
+    store::{ActivateNodeSerial, Fact, Outcome, Store},
+};
+
+/// Path prefix of node IDs.
+pub const NODE_PREFIX: &str = "/spire/agent/";
+
+/// Who was let in, and as what.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// Holder of the SVID of an entry marked admin.
+    Admin(SpiffeId),
+    /// Nothing is known and nothing is granted.
+    Anyone,
+    /// The operator on the admin socket.
+    Local(LocalPeer),
+    /// An attested node in good standing, authenticated by its current serial.
+    Node(Arc<Node>),
+}
+
+/// Why somebody was not let in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Denial {
+    /// The node's standing or serial; SPIRE's agents act on which.
+    Node(NodeDenial),
+    /// The method is not for this caller, or for nobody.
+    NotAllowed,
+    /// The database could not be asked.
+    Unavailable,
+}
+
+/// What is wrong with a node that called (SPIRE's PermissionDeniedDetails).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NodeDenial {
+    /// An operator banned it.
+    Banned,
+    /// Its SVID ended while the connection was open.
+    Expired,
+    /// Another serial is current.
+    NotActive,
+    /// No record, or a failed one: attest again.
+    NotAttested,
+}
+
+/// Lets `peer` call `method` (`/package.Service/Method`), or says why not.
+///
+/// # Errors
+/// [`Denial`]; nothing was run.
+pub async fn authorize(state: &State, peer: &Peer, method: &str) -> Result<Caller, Denial> {
+    let Some(who) = who(method) else { return Err(Denial::NotAllowed) };
+    match (who, peer.local, &peer.id) {
+        (Who::Anyone, Some(local), _) => Ok(Caller::Local(local)),
+        (Who::Anyone, None, _) => Ok(Caller::Anyone),
+        (Who::Operators | Who::OperatorsAndNodes, Some(local), _) => Ok(Caller::Local(local)),
+        (Who::LocalOperators, Some(local), _) => Ok(Caller::Local(local)),
+        (Who::Nodes | Who::OperatorsAndNodes, None, Some(id)) if is_node(id) => node(state, id, peer).await,
+        (Who::Operators | Who::OperatorsAndNodes, None, Some(id)) => admin(state, id, peer).await,
+        (Who::LocalOperators | Who::Nodes | Who::Operators | Who::OperatorsAndNodes, _, _) => Err(Denial::NotAllowed),
+    }
+}
+
+/// Whether a fresh connection of `peer` may stay open at all: a node's must be in good standing.
+pub async fn may_stay(store: &Store, peer: &Peer, now: UnixTime) -> bool {
+    let Some(id) = peer.id.as_ref().filter(|id| is_node(id)) else { return true };
+    // A node that is refused must still learn why from its first call: only bans are cut here.
+    match store.node(id).await {
+        Ok(Some(node)) => node.standing != Standing::Banned && peer.not_after.is_none_or(|end| now <= end),
+        Ok(None) | Err(_) => true,
+    }
+}
+
+fn is_node(id: &SpiffeId) -> bool {
+    id.path().starts_with(NODE_PREFIX)
+}
+
+/// SPIRE's agent authorizer: expired, unknown, banned, current, new (which it activates), superseded.
+async fn node(state: &State, id: &SpiffeId, peer: &Peer) -> Result<Caller, Denial> {
+    if peer.not_after.is_none_or(|end| end < state.now()) {
+        return Err(Denial::Node(NodeDenial::Expired));
+    }
+    let node = stored_node(state, id).await?;
+    match serial_rank(&node, &peer.serial)? {
+        Rank::Current => Ok(Caller::Node(Arc::new(node))),
+        Rank::Fresh => activate(state, id, &peer.serial).await,
+    }
+}
+
+enum Rank {
+    Current,
+    Fresh,
+}
+
+fn serial_rank(node: &Node, serial: &str) -> Result<Rank, Denial> {
+    match node.standing {
+        Standing::Banned => return Err(Denial::Node(NodeDenial::Banned)),
+        Standing::Failed => return Err(Denial::Node(NodeDenial::NotAttested)),
+        Standing::Good => {}
+    }
+    let is = |cert: &Option<chancery_core::node::CertRef>| cert.as_ref().is_some_and(|c| c.serial == serial);
+    match (is(&node.current), is(&node.fresh)) {
+        (true, _) => Ok(Rank::Current),
+        (false, true) => Ok(Rank::Fresh),
+        (false, false) => Err(Denial::Node(NodeDenial::NotActive)),
+    }
+}
+
+async fn activate(state: &State, id: &SpiffeId, serial: &str) -> Result<Caller, Denial> {
+    let fact = Fact::ActivateNodeSerial(ActivateNodeSerial { id: id.clone(), serial: serial.to_string() });
+    let outcome = state.store.commit(fact).await;
+    if let Err(problem) = &outcome {
+        tracing::error!(%problem, node = %id, "serial not activated");
+        return Err(Denial::Unavailable);
+    }
+    // Refused: another call was first, or the standing moved; the record says which.
+    let node = stored_node(state, id).await?;
+    match (serial_rank(&node, serial)?, outcome) {
+        (Rank::Current, _) => Ok(Caller::Node(Arc::new(node))),
+        (Rank::Fresh, Ok(Outcome::Done { .. } | Outcome::Refused(_)) | Err(_)) => {
+            Err(Denial::Node(NodeDenial::NotActive))
+        }
+    }
+}
+
+async fn stored_node(state: &State, id: &SpiffeId) -> Result<Node, Denial> {
+    match state.store.node(id).await {
+        Ok(Some(node)) => Ok(node),
+        Ok(None) => Err(Denial::Node(NodeDenial::NotAttested)),
+        Err(problem) => {
+            tracing::error!(%problem, node = %id, "gate cannot read the node");
+            Err(Denial::Unavailable)
+        }
+    }
+}
+
+async fn admin(state: &State, id: &SpiffeId, peer: &Peer) -> Result<Caller, Denial> {
+    let now = state.now();
+    if peer.not_after.is_none_or(|end| end < now) {
+        return Err(Denial::NotAllowed);
+    }
+    let entries = state.store.entries().await.map_err(|problem| {
+        tracing::error!(%problem, caller = %id, "gate cannot read the entries");
+        Denial::Unavailable
+    })?;
+    let is_admin = entries
+        .iter()
+        .any(|e| e.spiffe_id == *id && e.rights.admin && e.expires_at.is_none_or(|end| now < end));
+    is_admin.then(|| Caller::Admin(id.clone())).ok_or(Denial::NotAllowed)
+}

@@ -1,0 +1,88 @@
+//! The ten basic series of the CA.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::{
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+type Labels = Vec<(&'static str, String)>;
+type Counters = Family<Labels, Counter<u64, AtomicU64>>;
+
+/// Ten series, each with one meaning.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Attestations by type and verdict.
+    pub attestations: Counters,
+    /// End of the authority in use, by kind; seconds since 1970.
+    pub authority_ends: Family<Labels, Gauge<i64, AtomicI64>>,
+    /// `spiffe_sequence` of the bundle served.
+    pub bundle_sequence: Gauge<i64, AtomicI64>,
+    /// Connections open now.
+    pub connections: Gauge<i64, AtomicI64>,
+    /// Number of the last event this server committed.
+    pub event_number: Gauge<i64, AtomicI64>,
+    /// TLS handshakes by result.
+    pub handshakes: Counters,
+    /// Refusals by reason code.
+    pub refusals: Counters,
+    /// Time of calls in seconds, by method.
+    pub rpc_seconds: Family<Labels, Histogram>,
+    /// Calls by method and gRPC code.
+    pub rpcs: Counters,
+    /// SVIDs signed, by kind.
+    pub svids: Counters,
+}
+
+impl Metrics {
+    /// Makes the series and registers them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            attestations: Family::default(),
+            authority_ends: Family::default(),
+            bundle_sequence: Gauge::default(),
+            connections: Gauge::default(),
+            event_number: Gauge::default(),
+            handshakes: Family::default(),
+            refusals: Family::default(),
+            rpc_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_5, 2.0, 14))),
+            rpcs: Family::default(),
+            svids: Family::default(),
+        };
+        let ca = registry.sub_registry_with_prefix("chancery_ca");
+        ca.register("attestations", "Attestations by type and verdict", metrics.attestations.clone());
+        ca.register("authority_ends", "End of the authority in use, seconds since 1970", metrics.authority_ends.clone());
+        ca.register("bundle_sequence", "Sequence number of the bundle served", metrics.bundle_sequence.clone());
+        ca.register("connections", "Connections open now", metrics.connections.clone());
+        ca.register("event_number", "Number of the last event committed here", metrics.event_number.clone());
+        ca.register("handshakes", "TLS handshakes by result", metrics.handshakes.clone());
+        ca.register("refusals", "Refusals by reason", metrics.refusals.clone());
+        ca.register("rpc_seconds", "Time of calls in seconds", metrics.rpc_seconds.clone());
+        ca.register("rpcs", "Calls by method and code", metrics.rpcs.clone());
+        ca.register("svids", "SVIDs signed", metrics.svids.clone());
+        metrics
+    }
+
+    /// Counts one of `family` under one label.
+    pub fn count(family: &Counters, label: &'static str, value: &str) {
+        family.get_or_create(&vec![(label, value.to_string())]).inc();
+    }
+
+    /// Counts one attestation.
+    pub fn attested(&self, kind: &str, verdict: &'static str) {
+        self.attestations.get_or_create(&vec![("type", kind.to_string()), ("verdict", verdict.to_string())]).inc();
+    }
+
+    /// Counts one finished call.
+    pub fn called(&self, method: &str, code: &str, seconds: f64) {
+        let method = method.to_string();
+        self.rpc_seconds.get_or_create(&vec![("method", method.clone())]).observe(seconds);
+        self.rpcs.get_or_create(&vec![("method", method), ("code", code.to_string())]).inc();
+    }
+}

@@ -1,0 +1,50 @@
+//! Who is at the other end of a connection: facts from TLS or the kernel, never claims.
+
+use std::{fmt, net::IpAddr};
+
+use chancery_sdk::{id::SpiffeId, time::UnixTime};
+
+/// What a finished handshake, or the kernel, says of a connection.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Peer {
+    /// The verified X509-SVID's ID; `None` for whoever presented none. An unknown caller is a fact, not an error.
+    pub id: Option<SpiffeId>,
+    /// Decimal serial of the leaf; empty without one.
+    pub serial: String,
+    /// End of the leaf; `None` without one.
+    pub not_after: Option<UnixTime>,
+    /// TLS exporter under the TPM attestation label; `None` on the UNIX door. Without it no attestation.
+    pub exporter: Option<[u8; 32]>,
+    /// Address of a TCP caller.
+    pub source: Option<IpAddr>,
+    /// Kernel credentials of a UNIX caller.
+    pub local: Option<LocalPeer>,
+}
+
+/// `SO_PEERCRED` of the admin socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LocalPeer {
+    /// Effective user when it connected.
+    pub uid: u32,
+    /// Process when it connected.
+    pub pid: i32,
+}
+
+impl Peer {
+    /// A caller on the UNIX door.
+    pub fn local(local: LocalPeer) -> Self {
+        Self { id: None, serial: String::new(), not_after: None, exporter: None, source: None, local: Some(local) }
+    }
+}
+
+// The exporter binds evidence to a connection: it stays out of logs.
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer")
+            .field("id", &self.id)
+            .field("serial", &self.serial)
+            .field("source", &self.source)
+            .field("local", &self.local)
+            .finish_non_exhaustive()
+    }
+}
