@@ -10,9 +10,11 @@ pub mod id;
 mod json;
 pub mod jwt;
 mod key;
+#[cfg(feature = "client")]
+pub mod peer;
 pub mod time;
-pub mod x509;
 #[cfg(feature = "client")]
 pub mod tls;
 #[cfg(feature = "client")]
 pub mod workload;
+pub mod x509;

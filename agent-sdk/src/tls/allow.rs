@@ -68,7 +68,9 @@ impl Allow {
     /// Whether `peer`, which was verified, is welcome.
     pub fn welcomes(&self, peer: &Peer) -> bool {
         match self {
-            Self::Class { trust_domain, class } => peer.id.is_member_of(trust_domain) && class_of(&peer.id) == Some(class),
+            Self::Class { trust_domain, class } => {
+                peer.id.is_member_of(trust_domain) && class_of(&peer.id) == Some(class)
+            }
             Self::Custom(says) => says(peer),
             Self::Id(id) => peer.id == *id,
             Self::Ids(ids) => ids.contains(&peer.id),
@@ -107,7 +109,13 @@ mod tests {
     fn a_class_is_all_segments_between_agent_and_the_last() {
         assert_eq!(class_in("spiffe://td/agent/a/x").as_deref(), Some("a"));
         assert_eq!(class_in("spiffe://td/agent/a/b/x").as_deref(), Some("a/b"));
-        for other in ["spiffe://td", "spiffe://td/agent", "spiffe://td/agent/a", "spiffe://td/agents/a/x", "spiffe://td/w/agent/a/x"] {
+        for other in [
+            "spiffe://td",
+            "spiffe://td/agent",
+            "spiffe://td/agent/a",
+            "spiffe://td/agents/a/x",
+            "spiffe://td/w/agent/a/x",
+        ] {
             assert_eq!(class_in(other), None, "{other}");
         }
     }

@@ -19,7 +19,11 @@ use super::{PeerVerifier, TlsError};
 ///
 /// # Errors
 /// [`TlsError::Provider`] when the verifier's provider lacks TLS 1.3.
-pub fn server_config(verifier: Arc<PeerVerifier>, certificate: Arc<dyn ResolvesServerCert>, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
+pub fn server_config(
+    verifier: Arc<PeerVerifier>,
+    certificate: Arc<dyn ResolvesServerCert>,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig, TlsError> {
     let mut config = ServerConfig::builder_with_provider(verifier.provider().clone())
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Provider)?
@@ -38,7 +42,11 @@ pub fn server_config(verifier: Arc<PeerVerifier>, certificate: Arc<dyn ResolvesS
 ///
 /// # Errors
 /// [`TlsError::Provider`] when the verifier's provider lacks TLS 1.3.
-pub fn client_config(verifier: Arc<PeerVerifier>, certificate: Arc<dyn ResolvesClientCert>, alpn: &[&[u8]]) -> Result<ClientConfig, TlsError> {
+pub fn client_config(
+    verifier: Arc<PeerVerifier>,
+    certificate: Arc<dyn ResolvesClientCert>,
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, TlsError> {
     let mut config = ClientConfig::builder_with_provider(verifier.provider().clone())
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Provider)?

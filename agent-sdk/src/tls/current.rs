@@ -40,13 +40,18 @@ impl CurrentSvid {
     /// # Errors
     /// [`TlsError::Key`] when the provider can not sign with its key; what was held stays.
     pub fn set(&self, svid: &X509Svid) -> Result<(), TlsError> {
+        self.set_certified(self.certify(svid)?, svid.not_after());
+        Ok(())
+    }
+
+    /// Makes ready what [`set`](Self::set) would present, without presenting it.
+    pub(crate) fn certify(&self, svid: &X509Svid) -> Result<Arc<CertifiedKey>, TlsError> {
         let signer = self
             .provider
             .key_provider
             .load_private_key(svid.private_key().clone_key())
             .map_err(|source| TlsError::Key { id: svid.id().to_string(), source })?;
-        self.set_certified(Arc::new(CertifiedKey::new(svid.chain().to_vec(), signer)), svid.not_after());
-        Ok(())
+        Ok(Arc::new(CertifiedKey::new(svid.chain().to_vec(), signer)))
     }
 
     /// Presents a certificate whose key lives elsewhere (a TPM or a token), until `not_after`.

@@ -38,7 +38,12 @@ pub struct PeerVerifier {
 
 impl PeerVerifier {
     /// A verifier that demands a client certificate when it is used by a server.
-    pub fn new(provider: Arc<CryptoProvider>, bundles: Arc<ArcSwap<X509BundleSet>>, allow: Allow, clock: Clock) -> Self {
+    pub fn new(
+        provider: Arc<CryptoProvider>,
+        bundles: Arc<ArcSwap<X509BundleSet>>,
+        allow: Allow,
+        clock: Clock,
+    ) -> Self {
         Self { provider, bundles, allow, clock, clients: ClientCertificate::Required }
     }
 
@@ -78,7 +83,8 @@ impl PeerVerifier {
     }
 
     fn verify_presented(&self, leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>]) -> Result<(), Error> {
-        let chain: Vec<CertificateDer<'_>> = std::iter::once(leaf).chain(rest).map(|der| CertificateDer::from(&**der)).collect();
+        let chain: Vec<CertificateDer<'_>> =
+            std::iter::once(leaf).chain(rest).map(|der| CertificateDer::from(&**der)).collect();
         self.verify(&chain).map(drop)
     }
 
@@ -99,7 +105,10 @@ fn no_tls12() -> Error {
 
 impl std::fmt::Debug for PeerVerifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PeerVerifier").field("allow", &self.allow).field("clients", &self.clients).finish_non_exhaustive()
+        f.debug_struct("PeerVerifier")
+            .field("allow", &self.allow)
+            .field("clients", &self.clients)
+            .finish_non_exhaustive()
     }
 }
 
@@ -115,7 +124,12 @@ impl ServerCertVerifier for PeerVerifier {
         self.verify_presented(leaf, rest).map(|()| ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         Err(no_tls12())
     }
 
@@ -142,11 +156,21 @@ impl ClientCertVerifier for PeerVerifier {
         &[]
     }
 
-    fn verify_client_cert(&self, leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>], _now: TlsTime) -> Result<ClientCertVerified, Error> {
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        _now: TlsTime,
+    ) -> Result<ClientCertVerified, Error> {
         self.verify_presented(leaf, rest).map(|()| ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
         Err(no_tls12())
     }
 

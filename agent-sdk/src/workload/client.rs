@@ -24,11 +24,11 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const SECURITY_HEADER: &str = "workload.spiffe.io";
 
 /// The generated client, with the security header on every call.
-pub(super) type Caller = SpiffeWorkloadApiClient<InterceptedService<Channel, SecurityHeader>>;
+pub type Caller = SpiffeWorkloadApiClient<InterceptedService<Channel, SecurityHeader>>;
 
 /// Adds the security header and touches no other metadata.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SecurityHeader;
+pub struct SecurityHeader;
 
 impl Interceptor for SecurityHeader {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {

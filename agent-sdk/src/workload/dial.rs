@@ -24,9 +24,9 @@ pub(super) fn channel(endpoint: &Endpoint) -> Channel {
     match endpoint {
         Endpoint::Tcp(address) => {
             let address = *address;
-            base.http2_keep_alive_interval(TCP_KEEPALIVE).keep_alive_while_idle(true).connect_with_connector_lazy(service_fn(
-                move |_: Uri| async move { TcpStream::connect(address).await.map(TokioIo::new) },
-            ))
+            base.http2_keep_alive_interval(TCP_KEEPALIVE).keep_alive_while_idle(true).connect_with_connector_lazy(
+                service_fn(move |_: Uri| async move { TcpStream::connect(address).await.map(TokioIo::new) }),
+            )
         }
         Endpoint::Unix(path) => {
             let path: Arc<PathBuf> = Arc::new(path.clone());

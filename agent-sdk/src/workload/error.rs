@@ -87,9 +87,6 @@ pub enum UpdateError {
     Jwt {
         /// Whose token.
         id: String,
-        /// What is wrong with it; never holds the token.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An X509-SVID that does not load.
     #[error("X509-SVID of {id} does not load")]

@@ -98,7 +98,8 @@ fn read_svid(sent: X509svid) -> Result<(IssuedSvid, X509Bundle), UpdateError> {
         return Err(UpdateError::Empty { field });
     }
     let id = read_id(&sent.spiffe_id)?;
-    let svid = X509Svid::parse(&sent.x509_svid, &key).map_err(|source| UpdateError::Svid { id: sent.spiffe_id, source })?;
+    let svid =
+        X509Svid::parse(&sent.x509_svid, &key).map_err(|source| UpdateError::Svid { id: sent.spiffe_id, source })?;
     if *svid.id() != id {
         return Err(UpdateError::IdMismatch { said: id.to_string(), found: svid.id().to_string() });
     }
