@@ -1,16 +1,18 @@
 //! JSON objects that name each member once: a second one of the same name is an error, not an override.
 
-use std::{fmt, marker::PhantomData};
+use std::{collections::HashSet, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, Visitor},
 };
+#[cfg(feature = "jwt")]
 use serde_json::{Map, Value};
 
 /// Members of a JSON object in order of appearance, names unique.
 pub(crate) struct Members<V>(pub(crate) Vec<(String, V)>);
 
+#[cfg(feature = "jwt")]
 impl Members<Value> {
     /// Reads one object from JSON text and nothing after it.
     pub(crate) fn parse(text: &[u8]) -> Option<Map<String, Value>> {
@@ -35,7 +37,7 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueNames<V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<V>, A::Error> {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let mut members = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
             if !seen.insert(name.clone()) {

@@ -4,7 +4,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 use x509_parser::{
     oid_registry::{
-        OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
+        OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSAENCRYPTION,
+        OID_SIG_ED25519,
     },
     prelude::FromDer,
     public_key::PublicKey as Parsed,
@@ -56,10 +57,16 @@ impl Curve {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum PublicKey {
     /// `point` is uncompressed: 0x04, x, y.
-    Ec { curve: Curve, point: Vec<u8> },
+    Ec {
+        curve: Curve,
+        point: Vec<u8>,
+    },
     Ed25519(Vec<u8>),
     /// Unsigned, big-endian, without leading zeros.
-    Rsa { n: Vec<u8>, e: Vec<u8> },
+    Rsa {
+        n: Vec<u8>,
+        e: Vec<u8>,
+    },
 }
 
 impl PublicKey {
@@ -121,9 +128,10 @@ impl PublicKey {
         let (algorithm, key) = match self {
             Self::Ec { curve, point } => (curve.algorithm(), point.clone()),
             Self::Ed25519(x) => (b"\x06\x03\x2b\x65\x70".as_slice(), x.clone()),
-            Self::Rsa { n, e } => {
-                (b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00".as_slice(), der(0x30, &[unsigned(n), unsigned(e)].concat()))
-            }
+            Self::Rsa { n, e } => (
+                b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00".as_slice(),
+                der(0x30, &[unsigned(n), unsigned(e)].concat()),
+            ),
         };
         der(0x30, &[der(0x30, algorithm), der(0x03, &[vec![0], key].concat())].concat())
     }

@@ -4,10 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use super::{
-    Bundle, BundleError,
-    document::Document,
-};
+use super::{Bundle, BundleError, document::Document};
 use crate::{
     id::{IdError, TrustDomain},
     json::Members,
