@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{IdError, MAX_ID_BYTES, TrustDomain, trust_domain::is_name_byte};
+use super::{IdError, MAX_ID_BYTES, TrustDomain};
 
 const SCHEME: &str = "spiffe://";
 
@@ -27,9 +27,6 @@ impl SpiffeId {
         }
         let rest = text.strip_prefix(SCHEME).ok_or(IdError::WrongScheme)?;
         let (name, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        if !name.bytes().all(is_name_byte) {
-            return Err(IdError::BadTrustDomainChar);
-        }
         TrustDomain::new(name)?;
         check_path(path)?;
         if text.len() > MAX_ID_BYTES {
@@ -102,20 +99,17 @@ fn check_path(path: &str) -> Result<(), IdError> {
     if path.is_empty() {
         return Ok(());
     }
-    let Some(rest) = path.strip_prefix('/') else { return Err(IdError::NoLeadingSlash) };
-    if rest.is_empty() {
-        return Err(IdError::TrailingSlash);
-    }
-    let mut segments = rest.split('/').peekable();
-    while let Some(segment) = segments.next() {
-        let last = segments.peek().is_none();
-        // "a//" breaks two rules; the empty segment comes first from the left.
-        if segment.is_empty() && last && rest.len() > 1 && !rest.ends_with("//") {
-            return Err(IdError::TrailingSlash);
-        }
+    let Some(path) = path.strip_prefix('/') else { return Err(IdError::NoLeadingSlash) };
+    let mut rest = path;
+    while let Some((segment, after)) = rest.split_once('/') {
         check_segment(segment)?;
+        rest = after;
     }
-    Ok(())
+    match rest {
+        // Nothing after the last slash; "//" was met before, as an empty segment.
+        "" => Err(IdError::TrailingSlash),
+        last => check_segment(last),
+    }
 }
 
 fn check_segment(segment: &str) -> Result<(), IdError> {

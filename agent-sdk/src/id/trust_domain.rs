@@ -49,7 +49,7 @@ impl TrustDomain {
 }
 
 /// Bytes a trust domain name is made of.
-pub(super) fn is_name_byte(b: u8) -> bool {
+fn is_name_byte(b: u8) -> bool {
     matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_')
 }
 
