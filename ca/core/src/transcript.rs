@@ -20,13 +20,13 @@ pub const EXPORTER_BYTES: usize = 32;
 #[must_use]
 pub fn t1(attestation_type: &str, payload: &[u8], csr: &[u8]) -> [u8; 32] {
     let (a, b, c) = (len(attestation_type.as_bytes()), len(payload), len(csr));
-    sha256(&[&a, attestation_type.as_bytes(), &b, payload, &c, csr])
+    sha256(&[a.as_slice(), attestation_type.as_bytes(), &b, payload, &c, csr])
 }
 
 /// T2 = H(T1 ‖ len‖challenge): the opening and the CA's challenge, which carries the nonce.
 #[must_use]
 pub fn t2(t1: &[u8; 32], challenge: &[u8]) -> [u8; 32] {
-    sha256(&[t1, &len(challenge), challenge])
+    sha256(&[t1.as_slice(), &len(challenge), challenge])
 }
 
 /// base = H(len‖label ‖ len‖trust domain ‖ T2 ‖ X): what every proof is bound to.
@@ -35,19 +35,19 @@ pub fn t2(t1: &[u8; 32], challenge: &[u8]) -> [u8; 32] {
 #[must_use]
 pub fn base(label: &str, trust_domain: &str, t2: &[u8; 32], exporter: &[u8; EXPORTER_BYTES]) -> [u8; 32] {
     let (a, b) = (len(label.as_bytes()), len(trust_domain.as_bytes()));
-    sha256(&[&a, label.as_bytes(), &b, trust_domain.as_bytes(), t2, exporter])
+    sha256(&[a.as_slice(), label.as_bytes(), &b, trust_domain.as_bytes(), t2, exporter])
 }
 
 /// Qualifying data of the Quote: H("quote" ‖ base).
 #[must_use]
 pub fn quote_qualifier(base: &[u8; 32]) -> [u8; 32] {
-    sha256(&[b"quote", base])
+    sha256(&[b"quote".as_slice(), base])
 }
 
 /// Qualifying data of the Certify: H("certify" ‖ base).
 #[must_use]
 pub fn certify_qualifier(base: &[u8; 32]) -> [u8; 32] {
-    sha256(&[b"certify", base])
+    sha256(&[b"certify".as_slice(), base])
 }
 
 /// The message whose HMAC-SHA256 under the activated secret is the proof: "activation" ‖ base.

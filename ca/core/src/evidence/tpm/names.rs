@@ -19,7 +19,7 @@ pub fn name(public: &[u8]) -> Name {
 /// Qualified name of a primary of the endorsement hierarchy: nameAlg ‖ H(handle ‖ name).
 #[must_use]
 pub fn endorsement_primary(name: &Name) -> Name {
-    tagged(sha256(&[&HIERARCHY_ENDORSEMENT.to_be_bytes(), name]))
+    tagged(sha256(&[HIERARCHY_ENDORSEMENT.to_be_bytes().as_slice(), name]))
 }
 
 fn tagged(digest: [u8; 32]) -> Name {

@@ -126,7 +126,7 @@ pub fn attestation_key_unique(trust_domain: &str, epoch: u32) -> [u8; 32] {
     const LABEL: &[u8] = b"chancery-node-ak";
     let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
     let domain = trust_domain.as_bytes();
-    sha256(&[&len(LABEL), LABEL, &len(domain), domain, &epoch.to_be_bytes()])
+    sha256(&[len(LABEL).as_slice(), LABEL, &len(domain), domain, &epoch.to_be_bytes()])
 }
 
 /// The node key's template: a P-256 signing key, child of [`storage_parent_template`].
