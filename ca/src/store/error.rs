@@ -1,0 +1,96 @@
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// Why the store could not answer; a guard's no is an [`Outcome`](super::Outcome), not an error.
+#[derive(Clone, Debug, Error)]
+pub enum StoreError {
+    /// The database cannot be reached, or holds its locks for too long.
+    #[error("database is away")]
+    Away(#[source] Arc<sqlx::Error>),
+    /// The connection broke while committing: the fact is durable or not, and a read will tell.
+    #[error("connection to the database was lost while committing")]
+    CommitUnknown(#[source] Arc<sqlx::Error>),
+    /// A row that no version of this program wrote.
+    #[error("{table} row {key}: {fault}")]
+    Corrupt {
+        /// Table.
+        table: &'static str,
+        /// Primary key.
+        key: String,
+        /// What is wrong.
+        fault: String,
+    },
+    /// The store was closed.
+    #[error("store is closed")]
+    Closed,
+    /// No space is left for the database.
+    #[error("database disk is full")]
+    Full(#[source] Arc<sqlx::Error>),
+    /// The database file cannot be made or read.
+    #[error("database file {path}: {source}")]
+    File {
+        /// Path.
+        path: String,
+        /// What the system says.
+        source: Arc<std::io::Error>,
+    },
+    /// Migrating did not work; the schema is as before the step that failed.
+    #[error("migration")]
+    Migration(#[source] Arc<sqlx::migrate::MigrateError>),
+    /// The schema is not the one this program knows.
+    #[error("database schema is version {found}, this program needs {needed}: run `chancery-ca migrate`")]
+    Schema {
+        /// Newest version applied; 0 = empty.
+        found: i64,
+        /// Version of this program.
+        needed: i64,
+    },
+    /// Any other SQL error.
+    #[error("database")]
+    Sql(#[source] Arc<sqlx::Error>),
+    /// Neither a path nor `sqlite:` nor `postgres://`.
+    #[error("database '{scheme}:' is neither a path, sqlite:PATH nor postgres://")]
+    Url {
+        /// What stands before the colon; the rest may hold a password.
+        scheme: String,
+    },
+}
+
+/// SQLSTATE classes of PostgreSQL that mean "away": connection, operator intervention, lock not available,
+/// too many connections. Source: PostgreSQL manual, appendix A.
+const AWAY: [&str; 4] = ["08", "57", "55", "53300"];
+/// SQLSTATE disk_full; SQLITE_FULL.
+const FULL: [&str; 2] = ["53100", "13"];
+/// SQLITE_BUSY, SQLITE_LOCKED, SQLITE_CANTOPEN and SQLITE_IOERR (primary codes).
+const SQLITE_AWAY: [i64; 4] = [5, 6, 14, 10];
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = match &error {
+            sqlx::Error::Database(db) => db.code().map(|c| c.into_owned()),
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => {
+                return Self::Away(Arc::new(error));
+            }
+            sqlx::Error::PoolClosed => return Self::Closed,
+            _ => None,
+        };
+        let Some(code) = code else { return Self::Sql(Arc::new(error)) };
+        let sqlite = (code.len() != 5).then(|| code.parse::<i64>().unwrap_or(0) & 0xff);
+        if FULL.contains(&code.as_str()) || sqlite == Some(13) {
+            return Self::Full(Arc::new(error));
+        }
+        let away = match sqlite {
+            Some(primary) => SQLITE_AWAY.contains(&primary),
+            None => AWAY.iter().any(|prefix| code.starts_with(prefix)),
+        };
+        if away { Self::Away(Arc::new(error)) } else { Self::Sql(Arc::new(error)) }
+    }
+}
+
+impl StoreError {
+    /// Whether each fact of a batch could fare better alone: no, where the database itself is the trouble.
+    pub(super) fn is_of_one_fact(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::Sql(_))
+    }
+}

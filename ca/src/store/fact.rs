@@ -1,0 +1,422 @@
+//! Facts: everything that can change in the database, each one guarded, atomic and recorded.
+//!
+//! A fact is decided elsewhere; the store re-checks under the counter row that it still may happen.
+
+use std::collections::BTreeMap;
+
+use chancery_core::{
+    class::Class,
+    entry::Entry,
+    evidence::Step,
+    instance::Instance,
+    node::{CertRef, Node},
+    reason::Reason,
+};
+use chancery_sdk::{
+    id::{SpiffeId, TrustDomain},
+    time::UnixTime,
+};
+
+use super::{Anchor, Authority, AuthorityKind};
+
+/// One guarded business fact.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// Prepared -> active. Refused: `NotFound`, `Stale` (not prepared).
+    ActivateAuthority(AuthorityId),
+    /// Fresh -> current on first use; nothing where it is current already. Refused: `NodeNotGood`, `SerialNotCurrent`.
+    ActivateNodeSerial(ActivateNodeSerial),
+    /// A node joins, or proves itself again.
+    AdmitNode(AdmitNode),
+    /// An operator bans a node. Refused: `NotFound`.
+    BanNode(NodeRef),
+    /// A process becomes an instance.
+    BeginInstance(BeginInstance),
+    /// Refused: `AlreadyExists(None)`.
+    CreateClass(Class),
+    /// Refused: `AlreadyExists(Some)` for the equal entry, `AlreadyExists(None)` for its ID, `FederationUnknown`.
+    CreateEntry(Entry),
+    /// A join token, and with an agent ID its alias entry. Refused: `AlreadyExists(None)`, and as `CreateEntry`.
+    CreateToken(CreateToken),
+    /// Ends the class's instances too. Refused: `NotFound`.
+    DeleteClass(ClassRef),
+    /// Refused: `NotFound`.
+    DeleteEntry(EntryRef),
+    /// Refused: `NotFound`, `FederationInUse`.
+    DeleteFederatedBundle(DeleteFederatedBundle),
+    /// Refused: `NotFound` (or another node's), `InstanceNotGood` (ended before).
+    EndInstance(EndInstance),
+    /// Refused: `AlreadyExists(None)`.
+    EnrolEk(EnrolEk),
+    /// Deletes the node (and a join-token node's alias). It may attest again. Refused: `NotFound`.
+    EvictNode(NodeRef),
+    /// Ends the instances of nodes whose certificates have all ended. Never refused.
+    ExpireNodes(Moment),
+    /// An attributable failure. A node that is unknown or banned keeps what it is; the failure is recorded.
+    FailNode(FailNode),
+    /// Refused: `AlreadyExists(Some(fingerprint))`.
+    ImportAnchor(Anchor),
+    /// Publishes an authority. Refused: `AlreadyExists(None)`, `TooManyAuthorities`.
+    PrepareAuthority(Authority),
+    /// Deletes entries whose time is over. Never refused.
+    PruneEntries(Moment),
+    /// The processes still alive on a node. Refused: `NodeNotGood`, `SerialNotCurrent`.
+    Reconcile(Reconcile),
+    /// A JWT-SVID was signed.
+    RecordJwt(RecordJwt),
+    /// An operator minted an SVID. Refused: `AuthorityNotActive`.
+    RecordMint(RecordMint),
+    /// An X509-SVID was signed. Refused: `NodeNotGood`, `SerialNotCurrent`, `EntryGone`, `Stale`, `AuthorityNotActive`.
+    RecordX509(RecordX509),
+    /// A summary of failures that touch no node. Never refused.
+    RefusedStrangers(RefusedStrangers),
+    /// Out of the bundle. Refused: `NotFound`, `Stale` (still active).
+    RemoveAuthority(AuthorityId),
+    /// A new SVID of a running instance.
+    RenewInstance(RenewInstance),
+    /// A new node SVID without new proof. Refused: `NodeNotGood`, `SerialNotCurrent`, `AuthorityNotActive`.
+    RenewNode(RenewNode),
+    /// Active -> old, still published. Refused: `NotFound`, `Stale` (not active).
+    RetireAuthority(AuthorityId),
+    /// A server begins to serve. Never refused.
+    ServerStarted(ServerStarted),
+    /// As told by PostStatus. Refused: `NotFound`.
+    SetAgentVersion(SetAgentVersion),
+    /// Refused: `AlreadyExists(None)` or `NotFound`, as the mode says.
+    SetFederatedBundle(SetFederatedBundle),
+    /// `revision` is the new one. Refused: `NotFound`, `Stale`.
+    UpdateClass(Class),
+    /// `revision` is the new one; `created_at` is not written. Refused: `NotFound`, `Stale`, `FederationUnknown`.
+    UpdateEntry(Entry),
+}
+
+/// Names an authority.
+#[derive(Clone, Debug)]
+pub struct AuthorityId {
+    /// See [`Authority::id`].
+    pub id: String,
+}
+
+/// Names a node.
+#[derive(Clone, Debug)]
+pub struct NodeRef {
+    /// The node.
+    pub id: SpiffeId,
+}
+
+/// Names an entry.
+#[derive(Clone, Debug)]
+pub struct EntryRef {
+    /// The entry's ID.
+    pub id: String,
+}
+
+/// Names a class.
+#[derive(Clone, Debug)]
+pub struct ClassRef {
+    /// The class's name.
+    pub name: String,
+}
+
+/// A point in time that a sweep compares with.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Now.
+    pub now: UnixTime,
+}
+
+/// The node used its new certificate.
+#[derive(Clone, Debug)]
+pub struct ActivateNodeSerial {
+    /// The node.
+    pub id: SpiffeId,
+    /// Serial it came with, decimal.
+    pub serial: String,
+}
+
+/// A node was appraised and its certificate signed.
+///
+/// The certificate becomes `fresh` where the node is good and has a current one, else `current`.
+/// Refused, in this order: `TokenUnknown`, `TokenExpired` (the token is spent even so), `AuthorityNotActive`,
+/// `EkNotEnrolled`, `AlreadyExists`/`NotFound`/`Stale` (expected version), `NodeNotGood` (banned), `EkTaken`, `AkTaken`.
+#[derive(Clone, Debug)]
+pub struct AdmitNode {
+    /// What to store. `standing`, `reason`, `current`, `fresh`, `version`, `agent_version` and `boot` are the store's to set.
+    pub node: Node,
+    /// The certificate just signed.
+    pub cert: CertRef,
+    /// The authority that signed it.
+    pub authority: String,
+    /// Version the decision was made on; `None` = the node must not exist.
+    pub expected_version: Option<i64>,
+    /// Hex SHA-256 of the join token to spend.
+    pub spend_token: Option<String>,
+    /// The EK must be enrolled (`enrol = "inventory"`).
+    pub require_enrolled: bool,
+    /// A new boot: the node's instances end.
+    pub ends_instances: bool,
+    /// Verdict of each check.
+    pub steps: Vec<Step>,
+    /// Kept for `policy explain` and `policy learn`.
+    pub evidence: Option<Vec<u8>>,
+    /// Address it came from; kept apart from the record.
+    pub source: String,
+}
+
+/// A failure proven to be the node's own.
+#[derive(Clone, Debug)]
+pub struct FailNode {
+    /// The node.
+    pub id: SpiffeId,
+    /// What failed.
+    pub reason: Reason,
+    /// Verdict of each check, the last one failed.
+    pub steps: Vec<Step>,
+    /// For the operator.
+    pub detail: String,
+}
+
+/// A new certificate of a node that cannot attest again.
+#[derive(Clone, Debug)]
+pub struct RenewNode {
+    /// The node.
+    pub id: SpiffeId,
+    /// Serial it came with, decimal; must be the current one.
+    pub current_serial: String,
+    /// The certificate just signed; replaces an unused fresh one.
+    pub fresh: CertRef,
+    /// The authority that signed it.
+    pub authority: String,
+}
+
+/// The attestor's version.
+#[derive(Clone, Debug)]
+pub struct SetAgentVersion {
+    /// The node.
+    pub id: SpiffeId,
+    /// As told; at most 255 bytes.
+    pub version: String,
+}
+
+/// A join token, as its hash.
+#[derive(Clone, Debug)]
+pub struct CreateToken {
+    /// Lower-case hex SHA-256 of the token.
+    pub hash_hex: String,
+    /// When it ends.
+    pub expires_at: UnixTime,
+    /// The alias entry that gives the node its agent ID.
+    pub alias: Option<Entry>,
+}
+
+/// An operator's word that a device is ours.
+#[derive(Clone, Debug)]
+pub struct EnrolEk {
+    /// SHA-256 of the EK's SubjectPublicKeyInfo.
+    pub ek_hash: [u8; 32],
+    /// The operator's words.
+    pub note: String,
+}
+
+/// A process becomes an instance.
+///
+/// Refused, in this order: `NodeNotGood`, `SerialNotCurrent`, `AuthorityNotActive`, `ClassGone`, `AlreadyExists`,
+/// `StartTokenUsed`, `KeyUsed`, `TooManyLive`.
+#[derive(Clone, Debug)]
+pub struct BeginInstance {
+    /// What to store.
+    pub instance: Instance,
+    /// SHA-256 of the certified SubjectPublicKeyInfo.
+    pub spki_sha256: [u8; 32],
+    /// Serial the node came with, decimal.
+    pub node_serial: String,
+    /// Revision of the class the decision was made on.
+    pub class_revision: i64,
+    /// Most running instances on the node.
+    pub max_live: i64,
+    /// `peer-pidfd` or `start-time`.
+    pub pid_proof: String,
+    /// What the attestor saw of the process (pid, uid, gid, path, sha256); kept apart from the record.
+    pub facts: BTreeMap<&'static str, String>,
+    /// The authority that signed.
+    pub authority: String,
+}
+
+/// A new SVID of a running instance.
+///
+/// Refused, in this order: `NodeNotGood`, `SerialNotCurrent`, `AuthorityNotActive`, `InstanceNotGood`, `ClassGone`, `KeyUsed`.
+#[derive(Clone, Debug)]
+pub struct RenewInstance {
+    /// The instance.
+    pub id: SpiffeId,
+    /// Its node.
+    pub node_id: SpiffeId,
+    /// Its process.
+    pub start_token: [u8; 32],
+    /// SHA-256 of the certified SubjectPublicKeyInfo; the instance's own or a new one.
+    pub spki_sha256: [u8; 32],
+    /// The certificate just signed.
+    pub cert: CertRef,
+    /// Serial the node came with, decimal.
+    pub node_serial: String,
+    /// The authority that signed.
+    pub authority: String,
+}
+
+/// A process has ended, or an operator ends it.
+#[derive(Clone, Debug)]
+pub struct EndInstance {
+    /// The instance.
+    pub id: SpiffeId,
+    /// The node that says so; `None` = an operator.
+    pub node_id: Option<SpiffeId>,
+    /// `process-ended`, `operator`.
+    pub reason: &'static str,
+}
+
+/// What still runs on a node.
+#[derive(Clone, Debug)]
+pub struct Reconcile {
+    /// The node.
+    pub node_id: SpiffeId,
+    /// Serial it came with, decimal.
+    pub node_serial: String,
+    /// Hash of the kernel's boot id; another one than last time ends every instance.
+    pub boot: Vec<u8>,
+    /// Processes still alive; the others' instances end.
+    pub live_start_tokens: Vec<[u8; 32]>,
+}
+
+/// An X509-SVID of an entry was signed for a node.
+#[derive(Clone, Debug)]
+pub struct RecordX509 {
+    /// The node that asked.
+    pub node_id: SpiffeId,
+    /// Serial it came with, decimal.
+    pub node_serial: String,
+    /// The entry.
+    pub entry_id: String,
+    /// Revision the decision was made on.
+    pub entry_revision: i64,
+    /// The certificate.
+    pub cert: CertRef,
+    /// The authority that signed.
+    pub authority: String,
+}
+
+/// Whose JWT-SVID it is.
+#[derive(Clone, Debug)]
+pub enum JwtSubject {
+    /// An entry's workload. Refused: `EntryGone`, `Stale`.
+    Entry {
+        /// The entry.
+        id: String,
+        /// Revision the decision was made on.
+        revision: i64,
+    },
+    /// An instance. Refused: `InstanceNotGood`, `ClassGone`.
+    Instance {
+        /// The instance.
+        id: SpiffeId,
+        /// Its process.
+        start_token: [u8; 32],
+    },
+}
+
+/// A JWT-SVID was signed for a node. Refused: `NodeNotGood`, `SerialNotCurrent`, `AuthorityNotActive`, and the subject's.
+#[derive(Clone, Debug)]
+pub struct RecordJwt {
+    /// The node that asked.
+    pub node_id: SpiffeId,
+    /// Serial it came with, decimal.
+    pub node_serial: String,
+    /// Whose it is.
+    pub subject: JwtSubject,
+    /// At least one.
+    pub audience: Vec<String>,
+    /// End of the token.
+    pub expires_at: UnixTime,
+    /// The authority that signed.
+    pub authority: String,
+}
+
+/// An operator minted an SVID.
+#[derive(Clone, Debug)]
+pub struct RecordMint {
+    /// Whose it is.
+    pub id: SpiffeId,
+    /// X.509 or JWT.
+    pub kind: AuthorityKind,
+    /// X.509: serial, decimal. JWT: empty.
+    pub serial: String,
+    /// JWT: at least one. X.509: none.
+    pub audience: Vec<String>,
+    /// End of the credential.
+    pub expires_at: UnixTime,
+    /// The authority that signed.
+    pub authority: String,
+    /// Who asked: `uid 0` or a SPIFFE ID; kept apart from the record.
+    pub caller: String,
+}
+
+/// How a federated bundle is stored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SetMode {
+    /// Must be new.
+    Create,
+    /// New or not.
+    Set,
+    /// Must be there.
+    Update,
+}
+
+/// Another trust domain's bundle.
+#[derive(Clone, Debug)]
+pub struct SetFederatedBundle {
+    /// Whose it is.
+    pub trust_domain: TrustDomain,
+    /// SPIFFE bundle document, JSON.
+    pub json: Vec<u8>,
+    /// How to store it.
+    pub mode: SetMode,
+}
+
+/// What becomes of entries that federate with a deleted bundle's domain.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DeleteMode {
+    /// They are deleted.
+    Delete,
+    /// They lose the association.
+    Dissociate,
+    /// Nothing is deleted while there are any.
+    Restrict,
+}
+
+/// Another trust domain's bundle goes.
+#[derive(Clone, Debug)]
+pub struct DeleteFederatedBundle {
+    /// Whose it is.
+    pub trust_domain: TrustDomain,
+    /// What becomes of entries.
+    pub mode: DeleteMode,
+}
+
+/// A server begins to serve.
+#[derive(Clone, Debug)]
+pub struct ServerStarted {
+    /// Version of the program.
+    pub version: String,
+}
+
+/// Failures within one second that touch no node.
+#[derive(Clone, Debug)]
+pub struct RefusedStrangers {
+    /// Address prefix (IPv4 /24, IPv6 /48); kept apart from the record.
+    pub source_prefix: String,
+    /// What failed.
+    pub reason: Reason,
+    /// How often.
+    pub count: u64,
+    /// When.
+    pub second: UnixTime,
+}

@@ -1,0 +1,235 @@
+//! The database: guarded facts in, rows and the log out.
+//!
+//! It decides nothing: a use case decides, and the committing transaction re-checks under the counter row
+//! that what was decided still holds. Every change is an event with a gap-free number.
+//! One SQL text serves SQLite and PostgreSQL: `sql/` is compiled once for each. Called by the use cases only.
+
+mod error;
+mod fact;
+mod outcome;
+mod postgres;
+mod record;
+mod rows;
+mod sqlite;
+
+pub use error::StoreError;
+pub use fact::*;
+pub use outcome::{Outcome, Refusal};
+pub use record::*;
+
+use std::sync::Arc;
+
+use chancery_core::{class::Class, entry::Entry, instance::Instance, node::Node};
+use chancery_sdk::id::{SpiffeId, TrustDomain};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Facts waiting for the committer before callers wait at the door.
+const QUEUE: usize = 1024;
+
+/// A handle to the database; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    back: Back,
+    committer: mpsc::Sender<Message>,
+    last: watch::Receiver<i64>,
+}
+
+/// Reads have a pool of their own; the committer owns the writing one.
+enum Back {
+    Postgres(sqlx::PgPool),
+    Sqlite(sqlx::SqlitePool),
+}
+
+/// What the committer is told.
+enum Message {
+    Close(oneshot::Sender<()>),
+    Fact(Fact, oneshot::Sender<Result<Outcome, StoreError>>),
+}
+
+/// Which database a URL names.
+enum Target<'a> {
+    Postgres(&'a str),
+    Sqlite(&'a str),
+}
+
+/// Runs `$body` with `$db` = the module of the database at hand.
+macro_rules! read {
+    ($self:expr, |$pool:ident, $db:ident| $body:expr) => {
+        match &$self.inner.back {
+            Back::Postgres($pool) => {
+                use postgres as $db;
+                $body
+            }
+            Back::Sqlite($pool) => {
+                use sqlite as $db;
+                $body
+            }
+        }
+    };
+}
+
+impl Store {
+    /// Opens the database at `url` (a path, `sqlite:PATH` or `postgres://...`) and starts this server's committer.
+    ///
+    /// `server` is the name written into every event.
+    ///
+    /// # Errors
+    /// [`StoreError::Schema`] unless `migrate` brought the schema to this program's version.
+    pub async fn open(url: &str, server: &str) -> Result<Self, StoreError> {
+        let (committer, inbox) = mpsc::channel(QUEUE);
+        let (tell, last) = watch::channel(-1);
+        let back = match Target::parse(url)? {
+            Target::Postgres(url) => Back::Postgres(postgres::open(url, server, inbox, tell).await?),
+            Target::Sqlite(path) => Back::Sqlite(sqlite::open(path, server, inbox, tell).await?),
+        };
+        Ok(Self { inner: Arc::new(Inner { back, committer, last }) })
+    }
+
+    /// Brings the schema at `url` to this program's version; makes the SQLite file (0600) where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Migration`], with the schema as before the step that failed.
+    pub async fn migrate(url: &str) -> Result<Migrated, StoreError> {
+        match Target::parse(url)? {
+            Target::Postgres(url) => postgres::migrate(url).await,
+            Target::Sqlite(path) => sqlite::migrate(path).await,
+        }
+    }
+
+    /// Commits everything handed over so far and closes; facts of other clones are refused from now on.
+    pub async fn close(self) {
+        let (done, wait) = oneshot::channel();
+        if self.inner.committer.send(Message::Close(done)).await.is_ok() {
+            // An error means that the committer is gone already, which is what we want.
+            let _ = wait.await;
+        }
+        match &self.inner.back {
+            Back::Postgres(pool) => pool.close().await,
+            Back::Sqlite(pool) => pool.close().await,
+        }
+    }
+
+    /// Hands a fact to the committer and waits until it is durable or refused.
+    ///
+    /// Dropping the future changes nothing once the fact was handed over: it is committed or refused by itself.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the database could not be asked; a guard's no is [`Outcome::Refused`].
+    pub async fn commit(&self, fact: Fact) -> Result<Outcome, StoreError> {
+        let (answer, wait) = oneshot::channel();
+        let handed = self.inner.committer.send(Message::Fact(fact, answer)).await;
+        handed.map_err(|_| StoreError::Closed)?;
+        wait.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// The number of the newest event this server knows to be committed; -1 = none. Others' events may be newer.
+    pub fn last_number(&self) -> watch::Receiver<i64> {
+        self.inner.last.clone()
+    }
+
+    /// The entry with this ID.
+    pub async fn entry(&self, id: &str) -> Result<Option<Entry>, StoreError> {
+        read!(self, |pool, db| db::entries::one(pool, id).await)
+    }
+
+    /// Every entry, in the order of the ID.
+    pub async fn entries(&self) -> Result<Vec<Entry>, StoreError> {
+        read!(self, |pool, db| db::entries::all(pool).await)
+    }
+
+    /// The class with this name.
+    pub async fn class(&self, name: &str) -> Result<Option<Class>, StoreError> {
+        read!(self, |pool, db| db::classes::one(pool, name).await)
+    }
+
+    /// Every class, in the order of the name.
+    pub async fn classes(&self) -> Result<Vec<Class>, StoreError> {
+        read!(self, |pool, db| db::classes::all(pool).await)
+    }
+
+    /// The node with this ID.
+    pub async fn node(&self, id: &SpiffeId) -> Result<Option<Node>, StoreError> {
+        read!(self, |pool, db| db::nodes::one(pool, id).await)
+    }
+
+    /// Every node, in the order of the ID.
+    pub async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
+        read!(self, |pool, db| db::nodes::all(pool).await)
+    }
+
+    /// The node's last accepted evidence.
+    pub async fn evidence(&self, node_id: &SpiffeId) -> Result<Option<Vec<u8>>, StoreError> {
+        read!(self, |pool, db| db::nodes::evidence(pool, node_id).await)
+    }
+
+    /// The instance with this ID, running or not.
+    pub async fn instance(&self, id: &SpiffeId) -> Result<Option<Instance>, StoreError> {
+        read!(self, |pool, db| db::instances::one(pool, id).await)
+    }
+
+    /// The instances that the filter lets through, in the order of the ID.
+    pub async fn instances(&self, filter: &InstanceFilter) -> Result<Vec<Instance>, StoreError> {
+        read!(self, |pool, db| db::instances::filtered(pool, filter).await)
+    }
+
+    /// The instance that the process became, running or not.
+    pub async fn instance_of(&self, node_id: &SpiffeId, start_token: &[u8; 32]) -> Result<Option<Instance>, StoreError> {
+        read!(self, |pool, db| db::instances::of_process(pool, node_id, start_token).await)
+    }
+
+    /// The instances running on the node, in the order of the ID.
+    pub async fn live_instances(&self, node_id: &SpiffeId) -> Result<Vec<Instance>, StoreError> {
+        let standing = Some(chancery_core::instance::Standing::Good);
+        self.instances(&InstanceFilter { node_id: Some(node_id.clone()), standing, ..InstanceFilter::default() }).await
+    }
+
+    /// The operator's word on this EK.
+    pub async fn ek_enrolled(&self, ek_hash: &[u8; 32]) -> Result<Option<Enrolment>, StoreError> {
+        read!(self, |pool, db| db::anchors::enrolment(pool, ek_hash).await)
+    }
+
+    /// Every anchor, in the order of the fingerprint.
+    pub async fn anchors(&self) -> Result<Vec<Anchor>, StoreError> {
+        read!(self, |pool, db| db::anchors::all(pool).await)
+    }
+
+    /// Every published authority, in the order of notBefore, then ID.
+    pub async fn authorities(&self) -> Result<Vec<Authority>, StoreError> {
+        read!(self, |pool, db| db::authorities::all(pool).await)
+    }
+
+    /// The stored bundle of another trust domain.
+    pub async fn federated_bundle(&self, domain: &TrustDomain) -> Result<Option<FederatedBundle>, StoreError> {
+        read!(self, |pool, db| db::federation::one(pool, domain).await)
+    }
+
+    /// Every stored bundle of other trust domains, in the order of the name.
+    pub async fn federated_bundles(&self) -> Result<Vec<FederatedBundle>, StoreError> {
+        read!(self, |pool, db| db::federation::all(pool).await)
+    }
+
+    /// Version of the trust domain's own bundle.
+    pub async fn bundle_revision(&self) -> Result<BundleRevision, StoreError> {
+        read!(self, |pool, db| db::events::bundle_revision(pool).await)
+    }
+
+    /// At most `limit` events of the current epoch with a number above `after` (`None` = from the first), in order.
+    pub async fn events(&self, after: Option<i64>, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
+        read!(self, |pool, db| db::events::after(pool, after, limit).await)
+    }
+}
+
+impl<'a> Target<'a> {
+    fn parse(url: &'a str) -> Result<Self, StoreError> {
+        match url.split_once(':') {
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(url)),
+            Some(("sqlite", path)) => Ok(Self::Sqlite(path.strip_prefix("//").unwrap_or(path))),
+            Some((scheme, _)) if !scheme.contains('/') => Err(StoreError::Url { scheme: scheme.into() }),
+            _ => Ok(Self::Sqlite(url)),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+use chancery_sdk::id::TrustDomain;
+
+/// What became of a fact.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// It is durable.
+    Done {
+        /// The log's epoch.
+        epoch: i64,
+        /// Number of the fact's first event; of the last event before it where the fact changed nothing.
+        number: i64,
+    },
+    /// A guard said no: nothing changed, except that an expired join token is spent.
+    Refused(Refusal),
+}
+
+impl Outcome {
+    /// The number of the first event, or the refusal.
+    ///
+    /// # Errors
+    /// The [`Refusal`], where a guard said no.
+    pub fn done(self) -> Result<i64, Refusal> {
+        match self {
+            Self::Done { number, .. } => Ok(number),
+            Self::Refused(refusal) => Err(refusal),
+        }
+    }
+}
+
+/// Which guard of the committing transaction said no.
+#[derive(Clone, Debug, Eq, thiserror::Error, PartialEq)]
+pub enum Refusal {
+    /// Another node is bound to this attestation key.
+    #[error("the attestation key belongs to another node")]
+    AkTaken,
+    /// The row is there already; the ID names it where it is not the one asked for.
+    #[error("already exists{}", .0.as_ref().map(|id| format!(": {id}")).unwrap_or_default())]
+    AlreadyExists(Option<String>),
+    /// The issuing authority is unknown or not active: sign again with the current one.
+    #[error("the issuing authority is not active")]
+    AuthorityNotActive,
+    /// The class is gone or was changed since it was read.
+    #[error("the class is gone or was changed")]
+    ClassGone,
+    /// The EK is not enrolled.
+    #[error("the EK is not enrolled")]
+    EkNotEnrolled,
+    /// Another node is bound to this EK.
+    #[error("the EK belongs to another node")]
+    EkTaken,
+    /// The entry is gone.
+    #[error("the entry is gone")]
+    EntryGone,
+    /// Entries federate with the domain.
+    #[error("entries federate with this trust domain")]
+    FederationInUse,
+    /// No bundle of this domain is stored.
+    #[error("no bundle of trust domain {0} is stored")]
+    FederationUnknown(TrustDomain),
+    /// The instance has ended, is another process's, or never was.
+    #[error("the instance is not running")]
+    InstanceNotGood,
+    /// The public key was used by an instance before; a key belongs to one instance for ever.
+    #[error("the public key belongs to another instance")]
+    KeyUsed,
+    /// The node is unknown, failed or banned.
+    #[error("the node is not in good standing")]
+    NodeNotGood,
+    /// There is no such row.
+    #[error("not found")]
+    NotFound,
+    /// The node's certificate is neither its current nor its fresh one.
+    #[error("the node's certificate was replaced")]
+    SerialNotCurrent,
+    /// The row was changed since it was read.
+    #[error("changed meanwhile")]
+    Stale,
+    /// The process began before; it never begins again.
+    #[error("the process was an instance before")]
+    StartTokenUsed,
+    /// The join token's time is over; it is spent now.
+    #[error("the join token expired")]
+    TokenExpired,
+    /// The join token is unknown or was used.
+    #[error("the join token is unknown or was used")]
+    TokenUnknown,
+    /// The server publishes as many authorities of the kind as it may.
+    #[error("the server publishes {max} authorities of this kind already")]
+    TooManyAuthorities {
+        /// The limit.
+        max: i64,
+    },
+    /// The node runs as many instances as it may.
+    #[error("the node runs {max} instances already")]
+    TooManyLive {
+        /// The limit.
+        max: i64,
+    },
+}

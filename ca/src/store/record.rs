@@ -1,0 +1,174 @@
+//! What the store keeps that the core has no type for.
+
+use std::{fmt, str::FromStr};
+
+use chancery_core::instance::Standing;
+use chancery_sdk::{
+    id::{SpiffeId, TrustDomain},
+    time::UnixTime,
+};
+
+/// A manufacturer CA that an operator imported.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Anchor {
+    /// Lower-case hex SHA-256 of `der`.
+    pub fingerprint: String,
+    /// The certificate.
+    pub der: Vec<u8>,
+    /// Its subject, for people.
+    pub subject: String,
+    /// Manufacturer the EK certificate must carry, for example `id:00001014`; empty = any.
+    pub manufacturer: String,
+    /// End of its validity.
+    pub not_after: UnixTime,
+    /// The operator's words.
+    pub note: String,
+    /// When it was imported.
+    pub imported_at: UnixTime,
+}
+
+/// What an authority signs.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum AuthorityKind {
+    /// JWT-SVIDs.
+    Jwt,
+    /// X509-SVIDs.
+    X509,
+}
+
+/// Where an authority is in its life.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AuthorityState {
+    /// Published and signing.
+    Active,
+    /// Published, signs no more.
+    Old,
+    /// Published, signs not yet.
+    Prepared,
+}
+
+/// A key that may sign for the trust domain, as published in the bundle.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Authority {
+    /// X.509: lower-case hex of the subject key identifier. JWT: the key ID.
+    pub id: String,
+    /// What it signs.
+    pub kind: AuthorityKind,
+    /// The server that holds the private key.
+    pub server: String,
+    /// Where it is in its life.
+    pub state: AuthorityState,
+    /// X.509: certificate DER. JWT: SubjectPublicKeyInfo DER.
+    pub public: Vec<u8>,
+    /// Start of validity.
+    pub not_before: UnixTime,
+    /// End of validity.
+    pub not_after: UnixTime,
+}
+
+/// Version of the trust domain's own bundle.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BundleRevision {
+    /// The log's epoch.
+    pub epoch: i64,
+    /// Grows with every change of the published authorities.
+    pub revision: i64,
+}
+
+impl BundleRevision {
+    /// `spiffe_sequence` = epoch x 2^32 + revision.
+    pub fn sequence(self) -> u64 {
+        let (epoch, revision) = (u64::try_from(self.epoch).unwrap_or(0), u64::try_from(self.revision).unwrap_or(0));
+        (epoch << 32).saturating_add(revision)
+    }
+}
+
+/// An operator's word that a device is ours.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Enrolment {
+    /// SHA-256 of the EK's SubjectPublicKeyInfo.
+    pub ek_hash: [u8; 32],
+    /// The operator's words.
+    pub note: String,
+    /// When it was enrolled.
+    pub enrolled_at: UnixTime,
+}
+
+/// Another trust domain's bundle.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FederatedBundle {
+    /// Whose it is.
+    pub trust_domain: TrustDomain,
+    /// SPIFFE bundle document, JSON.
+    pub json: Vec<u8>,
+    /// When it was stored.
+    pub updated_at: UnixTime,
+}
+
+/// Which instances to list; all conditions hold.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct InstanceFilter {
+    /// Of this class.
+    pub class: Option<String>,
+    /// On this node.
+    pub node_id: Option<SpiffeId>,
+    /// In this standing.
+    pub standing: Option<Standing>,
+    /// With an ID greater than this; lists are in the order of the ID.
+    pub after: Option<String>,
+    /// At most this many; `None` = all.
+    pub limit: Option<u32>,
+}
+
+/// One row of the log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoredEvent {
+    /// The log it belongs to.
+    pub epoch: i64,
+    /// Gap-free, from 0.
+    pub number: i64,
+    /// Canonical JSON.
+    pub bytes: Vec<u8>,
+    /// SHA-256(0x00 || bytes).
+    pub hash: [u8; 32],
+}
+
+/// What `migrate` did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Migrated {
+    /// Schema version before; 0 = empty database.
+    pub from: i64,
+    /// Schema version now.
+    pub to: i64,
+}
+
+macro_rules! words {
+    ($name:ident, $what:literal: $($variant:ident = $word:literal),*) => {
+        impl $name {
+            /// The word in the database and in events.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $($word => Ok(Self::$variant),)*
+                    other => Err(format!(concat!("unknown ", $what, " '{}'"), other)),
+                }
+            }
+        }
+    };
+}
+
+words!(AuthorityKind, "authority kind": Jwt = "jwt", X509 = "x509");
+words!(AuthorityState, "authority state": Active = "active", Old = "old", Prepared = "prepared");

@@ -1,0 +1,374 @@
+//! Rows as the database gives them, and the way from rows to the core's types.
+//!
+//! What does not parse is corruption: our own writes are the only ones.
+
+use std::{collections::BTreeMap, fmt::Display, str::FromStr};
+
+use chancery_core::{
+    class::{Class, ClassName, NodeProof},
+    entry::{Entry, Rights},
+    instance::Instance,
+    node::{BootState, CertRef, Node, TpmBinding},
+    selector::{Selector, Selectors},
+};
+use chancery_sdk::{
+    id::{SpiffeId, TrustDomain},
+    time::UnixTime,
+};
+use serde::{Deserialize, Serialize};
+use sqlx::FromRow;
+
+use super::{Anchor, Authority, Enrolment, FederatedBundle, StoreError, StoredEvent};
+
+/// Tells which row is corrupt.
+struct At<'a> {
+    table: &'static str,
+    key: &'a str,
+}
+
+impl At<'_> {
+    fn fault(&self, fault: impl Display) -> StoreError {
+        StoreError::Corrupt { table: self.table, key: self.key.into(), fault: fault.to_string() }
+    }
+
+    fn parse<T: FromStr<Err: Display>>(&self, text: &str) -> Result<T, StoreError> {
+        text.parse().map_err(|e| self.fault(e))
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, text: &str) -> Result<T, StoreError> {
+        serde_json::from_str(text).map_err(|e| self.fault(e))
+    }
+
+    fn hash(&self, bytes: Vec<u8>) -> Result<[u8; 32], StoreError> {
+        <[u8; 32]>::try_from(bytes).map_err(|b| self.fault(format!("hash of {} bytes", b.len())))
+    }
+
+    fn selectors(&self, text: &str) -> Result<Selectors, StoreError> {
+        let list: Vec<String> = self.json(text)?;
+        list.iter().map(|s| self.parse::<Selector>(s)).collect()
+    }
+}
+
+/// Canonical text of a set of selectors: equal sets have equal texts.
+pub(super) fn selectors_text(selectors: &Selectors) -> String {
+    list_text(selectors.iter().map(ToString::to_string))
+}
+
+/// A list of strings as JSON.
+pub(super) fn list_text(items: impl IntoIterator<Item = String>) -> String {
+    serde_json::Value::from(items.into_iter().collect::<Vec<_>>()).to_string()
+}
+
+#[derive(FromRow)]
+pub(super) struct EntryRow {
+    id: String,
+    spiffe_id: String,
+    parent_id: String,
+    selectors: String,
+    x509_svid_ttl: i64,
+    jwt_svid_ttl: i64,
+    federates_with: String,
+    admin: bool,
+    downstream: bool,
+    expires_at: Option<i64>,
+    dns_names: String,
+    hint: String,
+    store_svid: bool,
+    disable_x509_svid_prefetch: bool,
+    jwt_svid_include_jti: bool,
+    revision: i64,
+    created_at: i64,
+}
+
+impl TryFrom<EntryRow> for Entry {
+    type Error = StoreError;
+
+    fn try_from(row: EntryRow) -> Result<Self, StoreError> {
+        let at = At { table: "entries", key: &row.id };
+        let domains = row.federates_with.split(',').filter(|name| !name.is_empty());
+        Ok(Self {
+            spiffe_id: at.parse(&row.spiffe_id)?,
+            parent_id: at.parse(&row.parent_id)?,
+            selectors: at.selectors(&row.selectors)?,
+            x509_svid_ttl: row.x509_svid_ttl,
+            jwt_svid_ttl: row.jwt_svid_ttl,
+            federates_with: domains.map(|name| at.parse::<TrustDomain>(name)).collect::<Result<_, _>>()?,
+            rights: Rights { admin: row.admin, downstream: row.downstream },
+            expires_at: row.expires_at.map(UnixTime),
+            dns_names: at.json(&row.dns_names)?,
+            hint: row.hint,
+            store_svid: row.store_svid,
+            disable_x509_svid_prefetch: row.disable_x509_svid_prefetch,
+            jwt_svid_include_jti: row.jwt_svid_include_jti,
+            revision: row.revision,
+            created_at: UnixTime(row.created_at),
+            id: row.id,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct ClassRow {
+    name: String,
+    parent_id: String,
+    selectors: String,
+    x509_svid_ttl: i64,
+    any_node: bool,
+    revision: i64,
+    created_at: i64,
+}
+
+impl TryFrom<ClassRow> for Class {
+    type Error = StoreError;
+
+    fn try_from(row: ClassRow) -> Result<Self, StoreError> {
+        let at = At { table: "classes", key: &row.name };
+        Ok(Self {
+            name: at.parse::<ClassName>(&row.name)?,
+            parent_id: at.parse(&row.parent_id)?,
+            selectors: at.selectors(&row.selectors)?,
+            x509_svid_ttl: row.x509_svid_ttl,
+            node_proof: if row.any_node { NodeProof::AnyNode } else { NodeProof::Hardware },
+            revision: row.revision,
+            created_at: UnixTime(row.created_at),
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct NodeRow {
+    id: String,
+    attestation_type: String,
+    standing: String,
+    reason: String,
+    current_serial: Option<String>,
+    current_expires_at: Option<i64>,
+    fresh_serial: Option<String>,
+    fresh_expires_at: Option<i64>,
+    selectors: String,
+    can_reattest: bool,
+    agent_version: String,
+    attested_at: i64,
+    version: i64,
+    boot: Vec<u8>,
+    ek_hash: Option<Vec<u8>>,
+    ak_name: Option<Vec<u8>>,
+    activated_at: Option<i64>,
+    boot_state: Option<String>,
+}
+
+impl TryFrom<NodeRow> for Node {
+    type Error = StoreError;
+
+    fn try_from(row: NodeRow) -> Result<Self, StoreError> {
+        let at = At { table: "nodes", key: &row.id };
+        let tpm = match (row.ek_hash, row.ak_name, row.activated_at, row.boot_state) {
+            (Some(ek), Some(ak_name), Some(activated), Some(boot)) => Some(TpmBinding {
+                ek_hash: at.hash(ek)?,
+                ak_name,
+                activated_at: UnixTime(activated),
+                boot: boot_state(&at, &boot)?,
+            }),
+            (None, None, None, None) => None,
+            _ => return Err(at.fault("half a TPM binding")),
+        };
+        Ok(Self {
+            id: at.parse(&row.id)?,
+            standing: at.parse(&row.standing)?,
+            reason: row.reason,
+            current: cert(row.current_serial, row.current_expires_at),
+            fresh: cert(row.fresh_serial, row.fresh_expires_at),
+            selectors: at.selectors(&row.selectors)?,
+            can_reattest: row.can_reattest,
+            agent_version: row.agent_version,
+            attested_at: UnixTime(row.attested_at),
+            version: row.version,
+            boot: row.boot,
+            tpm,
+            attestation_type: row.attestation_type,
+        })
+    }
+}
+
+fn cert(serial: Option<String>, expires_at: Option<i64>) -> Option<CertRef> {
+    Some(CertRef { serial: serial?, expires_at: UnixTime(expires_at?) })
+}
+
+/// A boot state as JSON: 64-bit counters as numbers would pass 2^53, so they are texts.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct BootJson {
+    reset_count: u32,
+    restart_count: u32,
+    clock: String,
+    safe: bool,
+    firmware_version: String,
+    pcrs: BTreeMap<u32, String>,
+    log_digest: Option<String>,
+}
+
+/// A boot state as JSON text.
+pub(super) fn boot_text(boot: &BootState) -> String {
+    let json = BootJson {
+        reset_count: boot.reset_count,
+        restart_count: boot.restart_count,
+        clock: boot.clock.to_string(),
+        safe: boot.safe,
+        firmware_version: boot.firmware_version.to_string(),
+        pcrs: boot.pcrs.iter().map(|(index, digest)| (*index, hex::encode(digest))).collect(),
+        log_digest: boot.log_digest.map(hex::encode),
+    };
+    serde_json::json!(json).to_string()
+}
+
+fn boot_state(at: &At<'_>, text: &str) -> Result<BootState, StoreError> {
+    let json: BootJson = at.json(text)?;
+    let digest = |hex_text: &str| at.hash(hex::decode(hex_text).map_err(|e| at.fault(e))?);
+    Ok(BootState {
+        reset_count: json.reset_count,
+        restart_count: json.restart_count,
+        clock: at.parse(&json.clock)?,
+        safe: json.safe,
+        firmware_version: at.parse(&json.firmware_version)?,
+        pcrs: json.pcrs.iter().map(|(index, d)| Ok((*index, digest(d)?))).collect::<Result<_, StoreError>>()?,
+        log_digest: json.log_digest.as_deref().map(digest).transpose()?,
+    })
+}
+
+#[derive(FromRow)]
+pub(super) struct InstanceRow {
+    id: String,
+    class: String,
+    node_id: String,
+    start_token: Vec<u8>,
+    standing: String,
+    begun_at: i64,
+    ended_at: Option<i64>,
+    end_reason: String,
+    serial: String,
+    expires_at: i64,
+}
+
+impl TryFrom<InstanceRow> for Instance {
+    type Error = StoreError;
+
+    fn try_from(row: InstanceRow) -> Result<Self, StoreError> {
+        let at = At { table: "instances", key: &row.id };
+        Ok(Self {
+            id: at.parse::<SpiffeId>(&row.id)?,
+            class: at.parse(&row.class)?,
+            node_id: at.parse(&row.node_id)?,
+            start_token: at.hash(row.start_token)?,
+            standing: at.parse(&row.standing)?,
+            begun_at: UnixTime(row.begun_at),
+            ended_at: row.ended_at.map(UnixTime),
+            end_reason: row.end_reason,
+            newest: CertRef { serial: row.serial, expires_at: UnixTime(row.expires_at) },
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct AuthorityRow {
+    id: String,
+    kind: String,
+    server: String,
+    state: String,
+    public: Vec<u8>,
+    not_before: i64,
+    not_after: i64,
+}
+
+impl TryFrom<AuthorityRow> for Authority {
+    type Error = StoreError;
+
+    fn try_from(row: AuthorityRow) -> Result<Self, StoreError> {
+        let at = At { table: "authorities", key: &row.id };
+        Ok(Self {
+            kind: at.parse(&row.kind)?,
+            server: row.server,
+            state: at.parse(&row.state)?,
+            public: row.public,
+            not_before: UnixTime(row.not_before),
+            not_after: UnixTime(row.not_after),
+            id: row.id,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct AnchorRow {
+    fingerprint: String,
+    der: Vec<u8>,
+    subject: String,
+    manufacturer: String,
+    not_after: i64,
+    note: String,
+    imported_at: i64,
+}
+
+impl From<AnchorRow> for Anchor {
+    fn from(row: AnchorRow) -> Self {
+        Self {
+            fingerprint: row.fingerprint,
+            der: row.der,
+            subject: row.subject,
+            manufacturer: row.manufacturer,
+            not_after: UnixTime(row.not_after),
+            note: row.note,
+            imported_at: UnixTime(row.imported_at),
+        }
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct EnrolmentRow {
+    ek_hash: Vec<u8>,
+    note: String,
+    enrolled_at: i64,
+}
+
+impl TryFrom<EnrolmentRow> for Enrolment {
+    type Error = StoreError;
+
+    fn try_from(row: EnrolmentRow) -> Result<Self, StoreError> {
+        let key = hex::encode(&row.ek_hash);
+        let ek_hash = At { table: "enrolments", key: &key }.hash(row.ek_hash)?;
+        Ok(Self { ek_hash, note: row.note, enrolled_at: UnixTime(row.enrolled_at) })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct FederatedBundleRow {
+    trust_domain: String,
+    json: Vec<u8>,
+    updated_at: i64,
+}
+
+impl TryFrom<FederatedBundleRow> for FederatedBundle {
+    type Error = StoreError;
+
+    fn try_from(row: FederatedBundleRow) -> Result<Self, StoreError> {
+        let at = At { table: "federated_bundles", key: &row.trust_domain };
+        let trust_domain = at.parse(&row.trust_domain)?;
+        Ok(Self { trust_domain, json: row.json, updated_at: UnixTime(row.updated_at) })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct EventRow {
+    epoch: i64,
+    number: i64,
+    bytes: Vec<u8>,
+    hash: Vec<u8>,
+}
+
+impl TryFrom<EventRow> for StoredEvent {
+    type Error = StoreError;
+
+    fn try_from(row: EventRow) -> Result<Self, StoreError> {
+        let key = format!("{}/{}", row.epoch, row.number);
+        let hash = At { table: "events", key: &key }.hash(row.hash)?;
+        Ok(Self { epoch: row.epoch, number: row.number, bytes: row.bytes, hash })
+    }
+}

@@ -1,0 +1,50 @@
+use super::{
+    Context, Events, Stop, Tx, admit, anchors, authorities, classes, entries, federation, instances, nodes, svids, tokens,
+};
+use crate::store::Fact;
+use chancery_core::event::Event;
+
+/// Applies one fact: all its guards, then its writes, then its events.
+pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Result<Events, Stop> {
+    let at = context.at;
+    match fact {
+        Fact::ActivateAuthority(f) => authorities::activate(tx, f).await,
+        Fact::ActivateNodeSerial(f) => nodes::activate_serial(tx, f).await,
+        Fact::AdmitNode(f) => admit::admit(tx, at, f).await,
+        Fact::BanNode(f) => nodes::ban(tx, at, f).await,
+        Fact::BeginInstance(f) => instances::begin(tx, f).await,
+        Fact::CreateClass(f) => classes::create(tx, f).await,
+        Fact::CreateEntry(f) => entries::create(tx, f).await,
+        Fact::CreateToken(f) => tokens::create(tx, at, f).await,
+        Fact::DeleteClass(f) => classes::delete(tx, at, f).await,
+        Fact::DeleteEntry(f) => entries::delete(tx, f).await,
+        Fact::DeleteFederatedBundle(f) => federation::delete(tx, f).await,
+        Fact::EndInstance(f) => instances::end(tx, at, f).await,
+        Fact::EnrolEk(f) => anchors::enrol(tx, at, f).await,
+        Fact::EvictNode(f) => nodes::evict(tx, at, f).await,
+        Fact::ExpireNodes(f) => nodes::expire(tx, at, f).await,
+        Fact::FailNode(f) => nodes::fail(tx, at, f).await,
+        Fact::ImportAnchor(f) => anchors::import(tx, f).await,
+        Fact::PrepareAuthority(f) => authorities::prepare(tx, context, f).await,
+        Fact::PruneEntries(f) => entries::prune(tx, f).await,
+        Fact::Reconcile(f) => instances::reconcile(tx, at, f).await,
+        Fact::RecordJwt(f) => svids::record_jwt(tx, f).await,
+        Fact::RecordMint(f) => svids::record_mint(tx, f).await,
+        Fact::RecordX509(f) => svids::record_x509(tx, f).await,
+        Fact::RefusedStrangers(f) => Ok(vec![
+            Event::new("strangers.refused", f.reason.code())
+                .with("count", f.count)
+                .with("second", f.second.0)
+                .with_personal("source_prefix", &f.source_prefix),
+        ]),
+        Fact::RemoveAuthority(f) => authorities::remove(tx, context, f).await,
+        Fact::RenewInstance(f) => instances::renew(tx, f).await,
+        Fact::RenewNode(f) => nodes::renew(tx, f).await,
+        Fact::RetireAuthority(f) => authorities::retire(tx, f).await,
+        Fact::ServerStarted(f) => Ok(vec![Event::new("server.started", "").with("version", f.version.as_str())]),
+        Fact::SetAgentVersion(f) => nodes::set_agent_version(tx, f).await,
+        Fact::SetFederatedBundle(f) => federation::set(tx, at, f).await,
+        Fact::UpdateClass(f) => classes::update(tx, f).await,
+        Fact::UpdateEntry(f) => entries::update(tx, f).await,
+    }
+}

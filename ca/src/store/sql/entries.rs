@@ -1,0 +1,154 @@
+use chancery_core::{entry::Entry, event::Event};
+
+use super::{Events, Pool, Stop, Tx, all_of, guard};
+use crate::store::{
+    EntryRef, Moment, Refusal, StoreError,
+    rows::{EntryRow, list_text, selectors_text},
+};
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT e.id, e.spiffe_id, e.parent_id, e.selectors, e.x509_svid_ttl, e.jwt_svid_ttl, \
+             COALESCE((SELECT string_agg(f.trust_domain, ',' ORDER BY f.place) FROM entry_federates f \
+             WHERE f.entry_id = e.id), '') AS federates_with, e.admin, e.downstream, e.expires_at, e.dns_names, \
+             e.hint, e.store_svid, e.disable_x509_svid_prefetch, e.jwt_svid_include_jti, e.revision, e.created_at \
+             FROM entries e ",
+            $rest
+        )
+    };
+}
+
+const INSERT: &str = "INSERT INTO entries (id, spiffe_id, parent_id, selectors, x509_svid_ttl, jwt_svid_ttl, admin, \
+    downstream, expires_at, dns_names, hint, store_svid, disable_x509_svid_prefetch, jwt_svid_include_jti, revision, \
+    created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+const UPDATE: &str = "UPDATE entries SET spiffe_id = $2, parent_id = $3, selectors = $4, x509_svid_ttl = $5, \
+    jwt_svid_ttl = $6, admin = $7, downstream = $8, expires_at = $9, dns_names = $10, hint = $11, store_svid = $12, \
+    disable_x509_svid_prefetch = $13, jwt_svid_include_jti = $14, revision = $15 WHERE id = $1 AND revision = $15 - 1";
+const EQUAL: &str = "SELECT id FROM entries WHERE spiffe_id = $1 AND parent_id = $2 AND selectors = $3 ORDER BY id LIMIT 1";
+const REVISION: &str = "SELECT revision FROM entries WHERE id = $1";
+const EXPIRED: &str = "SELECT id, spiffe_id FROM entries WHERE expires_at <= $1 ORDER BY id";
+const DELETE: &str = "DELETE FROM entries WHERE id = $1 RETURNING spiffe_id";
+const FEDERATE: &str = "INSERT INTO entry_federates (entry_id, place, trust_domain) VALUES ($1, $2, $3)";
+const UNFEDERATE: &str = "DELETE FROM entry_federates WHERE entry_id = $1";
+
+/// Binds what INSERT and UPDATE have in common, `$1` to `$15`.
+macro_rules! bound {
+    ($sql:expr, $entry:expr) => {{
+        let entry: &Entry = $entry;
+        sqlx::query($sql)
+            .bind(&entry.id)
+            .bind(entry.spiffe_id.as_str())
+            .bind(entry.parent_id.as_str())
+            .bind(selectors_text(&entry.selectors))
+            .bind(entry.x509_svid_ttl)
+            .bind(entry.jwt_svid_ttl)
+            .bind(entry.rights.admin)
+            .bind(entry.rights.downstream)
+            .bind(entry.expires_at.map(|at| at.0))
+            .bind(list_text(entry.dns_names.iter().cloned()))
+            .bind(&entry.hint)
+            .bind(entry.store_svid)
+            .bind(entry.disable_x509_svid_prefetch)
+            .bind(entry.jwt_svid_include_jti)
+            .bind(entry.revision)
+    }};
+}
+
+pub(in crate::store) async fn one(pool: &Pool, id: &str) -> Result<Option<Entry>, StoreError> {
+    let row = sqlx::query_as::<_, EntryRow>(select!("WHERE e.id = $1")).bind(id).fetch_optional(pool).await?;
+    row.map(Entry::try_from).transpose()
+}
+
+pub(in crate::store) async fn all(pool: &Pool) -> Result<Vec<Entry>, StoreError> {
+    all_of(sqlx::query_as::<_, EntryRow>(select!("ORDER BY e.id")).fetch_all(pool).await?)
+}
+
+pub(super) async fn create(tx: &mut Tx, entry: &Entry) -> Result<Events, Stop> {
+    may_create(tx, entry).await?;
+    insert(tx, entry).await
+}
+
+/// The guards of [`create`], for facts that write something else first.
+pub(super) async fn may_create(tx: &mut Tx, entry: &Entry) -> Result<(), Stop> {
+    let equal = sqlx::query_scalar(EQUAL)
+        .bind(entry.spiffe_id.as_str())
+        .bind(entry.parent_id.as_str())
+        .bind(selectors_text(&entry.selectors));
+    let equal: Option<String> = equal.fetch_optional(&mut **tx).await?;
+    if equal.is_some() {
+        return Err(Refusal::AlreadyExists(equal).into());
+    }
+    if revision(tx, &entry.id).await?.is_some() {
+        return Err(Refusal::AlreadyExists(None).into());
+    }
+    guard::federated(tx, &entry.federates_with).await
+}
+
+/// The writes of [`create`].
+pub(super) async fn insert(tx: &mut Tx, entry: &Entry) -> Result<Events, Stop> {
+    let written = bound!(INSERT, entry).bind(entry.created_at.0).execute(&mut **tx).await?;
+    guard::one_row(written.rows_affected(), "entries", &entry.id)?;
+    federate(tx, entry).await?;
+    Ok(vec![event("entry.created", entry)])
+}
+
+pub(super) async fn update(tx: &mut Tx, entry: &Entry) -> Result<Events, Stop> {
+    let stored = revision(tx, &entry.id).await?.ok_or(Refusal::NotFound)?;
+    if entry.revision != stored + 1 {
+        return Err(Refusal::Stale.into());
+    }
+    guard::federated(tx, &entry.federates_with).await?;
+    let written = bound!(UPDATE, entry).execute(&mut **tx).await?;
+    guard::one_row(written.rows_affected(), "entries", &entry.id)?;
+    sqlx::query(UNFEDERATE).bind(&entry.id).execute(&mut **tx).await?;
+    federate(tx, entry).await?;
+    Ok(vec![event("entry.updated", entry)])
+}
+
+pub(super) async fn delete(tx: &mut Tx, fact: &EntryRef) -> Result<Events, Stop> {
+    let spiffe_id = remove(tx, &fact.id).await?.ok_or(Refusal::NotFound)?;
+    Ok(vec![Event::new("entry.deleted", &fact.id).with("spiffe_id", spiffe_id)])
+}
+
+pub(super) async fn prune(tx: &mut Tx, fact: &Moment) -> Result<Events, Stop> {
+    let expired: Vec<(String, String)> = sqlx::query_as(EXPIRED).bind(fact.now.0).fetch_all(&mut **tx).await?;
+    let mut events = Vec::with_capacity(expired.len());
+    for (id, spiffe_id) in expired {
+        remove(tx, &id).await?;
+        events.push(Event::new("entry.pruned", id).with("spiffe_id", spiffe_id));
+    }
+    Ok(events)
+}
+
+/// Deletes the entry and its associations; answers its SPIFFE ID where there was one.
+pub(super) async fn remove(tx: &mut Tx, id: &str) -> Result<Option<String>, Stop> {
+    let spiffe_id = sqlx::query_scalar(DELETE).bind(id).fetch_optional(&mut **tx).await?;
+    sqlx::query(UNFEDERATE).bind(id).execute(&mut **tx).await?;
+    Ok(spiffe_id)
+}
+
+async fn revision(tx: &mut Tx, id: &str) -> Result<Option<i64>, Stop> {
+    Ok(sqlx::query_scalar(REVISION).bind(id).fetch_optional(&mut **tx).await?)
+}
+
+async fn federate(tx: &mut Tx, entry: &Entry) -> Result<(), Stop> {
+    for (place, domain) in (0i64..).zip(&entry.federates_with) {
+        sqlx::query(FEDERATE).bind(&entry.id).bind(place).bind(domain.name()).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// Selectors and DNS names are an operator's configuration, not facts about a person: they stand in the clear.
+fn event(kind: &'static str, entry: &Entry) -> Event {
+    let texts = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>();
+    Event::new(kind, &entry.id)
+        .with("admin", entry.rights.admin)
+        .with("dns_names", entry.dns_names.clone())
+        .with("downstream", entry.rights.downstream)
+        .with("federates_with", texts(&mut entry.federates_with.iter().map(ToString::to_string)))
+        .with("parent_id", entry.parent_id.as_str())
+        .with("revision", entry.revision)
+        .with("selectors", texts(&mut entry.selectors.iter().map(ToString::to_string)))
+        .with("spiffe_id", entry.spiffe_id.as_str())
+}

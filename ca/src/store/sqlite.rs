@@ -1,0 +1,66 @@
+//! What is SQLite's alone: the file, its pragmas, one writer.
+
+#[allow(clippy::duplicate_mod, reason = "one SQL text, two drivers")]
+#[path = "sql/mod.rs"]
+mod sql;
+
+pub(super) use sql::*;
+
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, sync::Arc, time::Duration};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::{mpsc, watch};
+
+use super::{Message, Migrated, StoreError};
+
+type Db = sqlx::Sqlite;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations/sqlite");
+/// Takes the write lock at once: a transaction that reads first could not upgrade.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+/// How long a writer waits for another process's lock.
+const BUSY: Duration = Duration::from_secs(5);
+/// Readers at once; WAL lets them run beside the writer.
+const READERS: u32 = 4;
+
+pub(super) async fn open(
+    path: &str,
+    server: &str,
+    inbox: mpsc::Receiver<Message>,
+    last: watch::Sender<i64>,
+) -> Result<SqlitePool, StoreError> {
+    let write = writer(path).await?;
+    let read = SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options(path).read_only(true));
+    commit::start(write, &read, server, inbox, last).await?;
+    Ok(read)
+}
+
+pub(super) async fn migrate(path: &str) -> Result<Migrated, StoreError> {
+    create(path)?;
+    let pool = writer(path).await?;
+    let done = schema::migrate(&pool).await;
+    pool.close().await;
+    done
+}
+
+/// One connection for ever: SQLite has one writer anyway.
+async fn writer(path: &str) -> Result<SqlitePool, StoreError> {
+    let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+    Ok(pool.connect_with(options(path)).await?)
+}
+
+fn options(path: &str) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY)
+        .foreign_keys(true)
+}
+
+/// The database holds everything the CA knows: nobody else may read it. SQLite gives its side files the same mode.
+fn create(path: &str) -> Result<(), StoreError> {
+    let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    made.map(drop).map_err(|source| StoreError::File { path: path.into(), source: Arc::new(source) })
+}
