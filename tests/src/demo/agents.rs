@@ -1,0 +1,180 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{BufRead, BufReader, Write},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    time::{Duration, Instant},
+};
+
+use super::protocol::{Counts, PeerAddress, Said, Told};
+
+/// What one agent has said so far.
+#[derive(Clone, Default)]
+pub struct Seen {
+    /// SPIFFE ID of the instance.
+    pub id: String,
+    /// Where it answers.
+    pub address: Option<SocketAddr>,
+    /// Serial numbers in order.
+    pub serials: Vec<String>,
+    /// Hashes of its keys.
+    pub keys: BTreeSet<String>,
+    /// End of the newest SVID, Unix seconds.
+    pub not_after: i64,
+    /// Counters by peer.
+    pub peers: BTreeMap<String, Counts>,
+    /// The attestor took the identity away.
+    pub lost: bool,
+    /// Key and SVID were exported.
+    pub exported: bool,
+}
+
+/// A running demo agent.
+pub struct Agent {
+    /// Index of its node.
+    pub node: usize,
+    child: Child,
+    told: ChildStdin,
+    seen: Arc<(Mutex<Seen>, Condvar)>,
+}
+
+impl Agent {
+    /// Starts an agent on a node.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn start(program: &Path, node: usize, socket: &Path) -> Result<Self, String> {
+        let mut child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .env("SPIFFE_ENDPOINT_SOCKET", format!("unix://{}", socket.display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("{}: {e}", program.display()))?;
+        let (told, out) = (child.stdin.take().ok_or("no input")?, child.stdout.take().ok_or("no output")?);
+        let seen = Arc::new((Mutex::new(Seen::default()), Condvar::new()));
+        let shared = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                let Ok(said) = serde_json::from_str(&line) else { continue };
+                note(&mut shared.0.lock().expect("no holder panics"), said);
+                shared.1.notify_all();
+            }
+        });
+        Ok(Self { node, child, told, seen })
+    }
+
+    /// What it has said so far.
+    pub fn seen(&self) -> Seen {
+        self.seen.0.lock().expect("no holder panics").clone()
+    }
+
+    /// Waits until what it said satisfies `enough`.
+    ///
+    /// # Errors
+    /// `what` did not happen in time.
+    pub fn wait(&self, within: Duration, what: &str, enough: impl Fn(&Seen) -> bool) -> Result<Seen, String> {
+        let end = Instant::now() + within;
+        let mut seen = self.seen.0.lock().expect("no holder panics");
+        while !enough(&seen) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(format!("agent {} on node {}: {what} within {} s did not happen", seen.id, self.node, within.as_secs()));
+            }
+            seen = self.seen.1.wait_timeout(seen, left).expect("no holder panics").0;
+        }
+        Ok(seen.clone())
+    }
+
+    /// Tells the agent something.
+    ///
+    /// # Errors
+    /// The agent has ended.
+    pub fn tell(&mut self, told: &Told) -> Result<(), String> {
+        let line = serde_json::to_string(told).map_err(|e| e.to_string())?;
+        writeln!(self.told, "{line}").map_err(|e| format!("agent on node {}: {e}", self.node))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn note(seen: &mut Seen, said: Said) {
+    match said {
+        Said::Exported => seen.exported = true,
+        Said::Identity { id, address, serial, key, not_after } => {
+            (seen.id, seen.address, seen.not_after, seen.lost) = (id, Some(address), not_after, false);
+            if seen.serials.last() != Some(&serial) {
+                seen.serials.push(serial);
+            }
+            seen.keys.insert(key);
+        }
+        Said::Lost => seen.lost = true,
+        Said::Stats { peers } => seen.peers = peers,
+    }
+}
+
+/// All agents of the demo.
+pub struct Agents(pub Vec<Agent>);
+
+/// How long the first identity may take.
+const FIRST_IDENTITY: Duration = Duration::from_secs(15);
+
+impl Agents {
+    /// Waits for every identity, then tells every agent all the others.
+    ///
+    /// # Errors
+    /// An agent got no identity.
+    pub fn introduce(&mut self) -> Result<(), String> {
+        let mut all = Vec::new();
+        for agent in &self.0 {
+            let seen = agent.wait(FIRST_IDENTITY, "the first identity", |s| s.address.is_some())?;
+            all.push(PeerAddress { id: seen.id, address: seen.address.ok_or("no address")? });
+        }
+        for (agent, own) in self.0.iter_mut().zip(&all) {
+            let peers = all.iter().filter(|p| p.id != own.id).cloned().collect();
+            agent.tell(&Told::Peers { peers })?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every agent has rotated `count` times, with a new serial and a new key each time.
+    ///
+    /// # Errors
+    /// An agent did not rotate in time, or lost its identity.
+    pub fn wait_for_rotations(&self, count: usize, within: Duration) -> Result<(), String> {
+        let end = Instant::now() + within;
+        for agent in &self.0 {
+            let left = end.saturating_duration_since(Instant::now());
+            let what = format!("rotation {count}");
+            let seen = agent.wait(left, &what, |s| s.lost || (s.serials.len() > count && s.keys.len() > count))?;
+            if seen.lost {
+                return Err(format!("agent {} lost its identity", seen.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every call among agents on nodes of good standing must have been answered.
+    ///
+    /// # Errors
+    /// The pair, the number of failures and the last one.
+    pub fn check_calls(&self) -> Result<(), String> {
+        for agent in &self.0 {
+            let seen = agent.seen();
+            for (peer, counts) in &seen.peers {
+                if counts.failures > 0 {
+                    return Err(format!("{} -> {peer}: {} failed, last: {}", seen.id, counts.failures, counts.last_failure));
+                }
+            }
+        }
+        Ok(())
+    }
+}

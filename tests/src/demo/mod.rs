@@ -1,0 +1,59 @@
+//! The demo: agents on two TPM nodes talk all the time, then five attacks, each judged by the CA's own events.
+
+mod acts;
+mod agents;
+mod attacker;
+pub mod protocol;
+mod setting;
+mod summary;
+mod timeline;
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+pub use timeline::{Timeline, TimelineEvent};
+
+/// Ways to spoil the demo, so that tests see it fail. None touches the product: each changes what the demo itself does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+#[value(rename_all = "kebab-case")]
+pub enum Spoil {
+    /// The "replayed" attestation is a fresh one.
+    FreshEvidence,
+    /// The policy names no PCR value, so the extended PCR is allowed.
+    NoPolicy,
+    /// The attestor of the first node is stopped past a rotation.
+    StoppedAttestor,
+}
+
+/// How long the agents talk before the attacks at most: three rotations of every instance.
+const ROTATIONS_WITHIN: Duration = Duration::from_secs(60);
+/// Rotations every instance must make before the attacks.
+const ROTATIONS: usize = 3;
+
+/// Runs the whole demo.
+///
+/// # Errors
+/// The act that did not go as told, and why.
+pub fn run(spoil: Option<Spoil>) -> Result<(), String> {
+    let mut setting = setting::Setting::build(spoil)?;
+    setting.agents.introduce()?;
+    if spoil == Some(Spoil::StoppedAttestor) {
+        setting.stop_attestor(0)?;
+    }
+    setting.agents.wait_for_rotations(ROTATIONS, ROTATIONS_WITHIN)?;
+    setting.agents.check_calls()?;
+    say("three rotations of every instance, every call answered; now the attacks");
+    let thief = acts::stolen_identity(&mut setting)?;
+    acts::replay(&mut setting, spoil)?;
+    acts::copied_state(&mut setting)?;
+    acts::stranger(&mut setting)?;
+    acts::stolen_identity_ends(&thief)?;
+    acts::extended_pcr(&mut setting)?;
+    summary::print(&mut setting)
+}
+
+/// A line of the demo itself, apart from the record's lines.
+fn say(text: &str) {
+    println!("\n== {text}");
+}
