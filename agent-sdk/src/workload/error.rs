@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::{id::IdError, x509::X509SvidError};
+use crate::{id::IdError, jwt::JwtError, x509::X509SvidError};
 
 /// Why a call to the Workload API gave nothing.
 #[derive(Debug, Error)]
@@ -87,6 +87,9 @@ pub enum UpdateError {
     Jwt {
         /// Whose token.
         id: String,
+        /// What is wrong with it; never holds the token.
+        #[source]
+        source: JwtError,
     },
     /// An X509-SVID that does not load.
     #[error("X509-SVID of {id} does not load")]

@@ -1,0 +1,150 @@
+//! The task that keeps the state current. Each event replaces the state as a whole.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
+use tokio::sync::watch;
+
+use crate::{
+    jwt::JwtBundleSet,
+    tls::{Clock, CurrentSvid},
+    workload::{Event, JwtBundles, UpdateError, Watch, X509Context},
+    x509::X509BundleSet,
+};
+
+/// What is known now; read by everything made from the source, written by the tasks below alone.
+pub(super) struct Live {
+    pub(super) known: ArcSwap<Known>,
+    pub(super) current: Arc<CurrentSvid>,
+    pub(super) bundles: Arc<ArcSwap<X509BundleSet>>,
+    pub(super) jwt_bundles: Option<ArcSwap<JwtBundleSet>>,
+    /// Counts changes.
+    pub(super) revision: watch::Sender<u64>,
+    /// Whether the Workload API gave a final answer, so that nothing will change any more.
+    ended: AtomicBool,
+}
+
+pub(super) enum Known {
+    Held(Arc<X509Context>),
+    Nothing { why: String },
+}
+
+impl Live {
+    pub(super) fn empty(
+        provider: Arc<CryptoProvider>,
+        clock: Clock,
+        jwt_bundles: Option<ArcSwap<JwtBundleSet>>,
+    ) -> Self {
+        Self {
+            known: ArcSwap::from_pointee(Known::Nothing { why: "the Workload API has not answered yet".into() }),
+            current: Arc::new(CurrentSvid::empty(provider, clock)),
+            bundles: Arc::default(),
+            jwt_bundles,
+            revision: watch::Sender::new(0),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(super) fn why_nothing(&self) -> String {
+        match &**self.known.load() {
+            Known::Held(_) => String::new(),
+            Known::Nothing { why } => why.clone(),
+        }
+    }
+
+    /// Takes a new state. Bundles go first: who sees the new certificate can verify its peers.
+    fn replace(&self, context: X509Context) -> Result<(), UpdateError> {
+        let svid = context.default_svid();
+        let certified = self.current.certify(svid)?;
+        self.bundles.store(Arc::new(context.bundles.clone()));
+        self.current.set_certified(certified, svid.not_after());
+        tracing::debug!(id = %svid.id(), not_after = %svid.not_after(), "identity is current");
+        self.know(Known::Held(Arc::new(context)));
+        Ok(())
+    }
+
+    /// Forgets identity and bundles (WA-36): from here on handshakes fail in both roles.
+    fn redact(&self, why: String) {
+        self.current.clear();
+        self.bundles.store(Arc::default());
+        self.know(Known::Nothing { why });
+    }
+
+    /// Notes why there is nothing; a state that is held stays (WA-17, WA-37).
+    fn explain(&self, why: String) {
+        if matches!(**self.known.load(), Known::Nothing { .. }) {
+            self.know(Known::Nothing { why });
+        }
+    }
+
+    fn know(&self, known: Known) {
+        self.known.store(Arc::new(known));
+        self.bump();
+    }
+
+    fn bump(&self) {
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+}
+
+/// Follows identities and X.509 bundles until a final answer.
+pub(super) async fn follow_x509(mut watch: Watch<X509Context>, live: Arc<Live>) {
+    while let Some(event) = watch.next().await {
+        match event {
+            Event::Denied(status) => {
+                tracing::warn!(why = status.message(), "the Workload API grants no identity");
+                live.redact(status.message().to_owned());
+            }
+            Event::Discarded(fault) => discard(&live, &fault),
+            Event::Ended(status) => {
+                tracing::error!(code = ?status.code(), why = status.message(), "the Workload API refuses for good");
+                live.ended.store(true, Ordering::Release);
+                live.explain(format!("{:?}: {}", status.code(), status.message()));
+                live.bump();
+            }
+            Event::Lost(status) => {
+                tracing::debug!(code = ?status.code(), why = status.message(), "lost the Workload API");
+                live.explain(format!("{:?}: {}", status.code(), status.message()));
+            }
+            Event::Update(context) => {
+                if let Err(fault) = live.replace(context) {
+                    discard(&live, &fault);
+                }
+            }
+        }
+    }
+}
+
+fn discard(live: &Live, fault: &UpdateError) {
+    tracing::error!(%fault, "discarded a message of the Workload API");
+    live.explain(fault.to_string());
+}
+
+/// Follows JWT bundles until a final answer; a redacted bundle ceases to be used (WA-51).
+pub(super) async fn follow_jwt_bundles(mut watch: Watch<JwtBundles>, live: Arc<Live>) {
+    let Some(held) = &live.jwt_bundles else { return };
+    while let Some(event) = watch.next().await {
+        match event {
+            Event::Denied(_) => held.store(Arc::default()),
+            Event::Discarded(fault) => {
+                tracing::error!(%fault, "discarded a message of the Workload API");
+                continue;
+            }
+            Event::Ended(status) => {
+                tracing::warn!(code = ?status.code(), "the Workload API serves no JWT bundles");
+                continue;
+            }
+            Event::Lost(_) => continue,
+            Event::Update(update) => held.store(Arc::new(update.bundles)),
+        }
+        live.bump();
+    }
+}
