@@ -7,6 +7,14 @@
 
 pub mod ca;
 pub mod config;
+pub mod crypto;
 pub mod identity;
+pub mod node;
 pub mod peer;
+pub mod state;
+pub mod tpm;
+pub mod upstream;
+pub mod sync;
+pub mod plan;
+pub mod cache;
 pub mod workload;

@@ -106,3 +106,47 @@ fn denial(details: &[u8]) -> Option<Denial> {
         Reason::Unknown => None,
     }
 }
+
+/// Why no connection to the CA came about.
+#[derive(Clone, Debug, Error)]
+pub enum DialError {
+    /// A fault of ours, not of the network.
+    #[error("cannot dial: {0}")]
+    Setup(String),
+    /// Nobody answers.
+    #[error("the CA at {address} does not answer ({problem}); check that it runs and that ca_address is right")]
+    Unreachable {
+        /// `host:port`.
+        address: String,
+        /// What the system says.
+        problem: String,
+    },
+    /// Somebody answers, and it is not our CA.
+    #[error("the CA at {address} is not the one that trust_bundle vouches for ({problem}); replace the file with the output of `chancery-ca bundle show`")]
+    Untrusted {
+        /// `host:port`.
+        address: String,
+        /// What is wrong with its certificate.
+        problem: String,
+    },
+}
+
+impl DialError {
+    pub(super) fn unreachable(address: &str, error: &dyn std::error::Error) -> Self {
+        Self::Unreachable { address: address.into(), problem: error.to_string() }
+    }
+
+    /// rustls hands its verdict through `io::Error`.
+    pub(super) fn handshake(address: &str, error: &std::io::Error) -> Self {
+        let verdict = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+        match verdict {
+            Some(rustls::Error::InvalidCertificate(rustls::CertificateError::ApplicationVerificationFailure)) => {
+                Self::Untrusted { address: address.into(), problem: "it is another member of the trust domain".into() }
+            }
+            Some(wrong @ rustls::Error::InvalidCertificate(_)) => {
+                Self::Untrusted { address: address.into(), problem: wrong.to_string() }
+            }
+            _ => Self::unreachable(address, error),
+        }
+    }
+}

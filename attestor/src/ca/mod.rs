@@ -5,14 +5,16 @@
 //! repeat: reads, or writes that the CA guards by start token, serial or key.
 
 mod call;
+mod dial;
 mod error;
 mod instance;
 mod issue;
-mod sync;
-mod wire;
+pub(crate) mod sync;
+pub(crate) mod wire;
 
 pub use call::{Ca, Trouble};
-pub use error::{CaError, Denial};
+pub use dial::{Dialer, Pinned, x509_bundle};
+pub use error::{CaError, Denial, DialError};
 pub use instance::{BeginInstance, Begun, LiveInstance, ProcessFacts, Reconciled};
 pub use issue::{IssuedJwt, IssuedX509};
 pub use sync::{AuthorizedClass, AuthorizedEntry};
