@@ -4,8 +4,9 @@ use std::{path::Path, time::Duration};
 
 use super::{
     Spoil,
-    attacker::{Thief, replay_attestation},
+    attacker::Thief,
     protocol::Told,
+    replay::replay_attestation,
     say,
     setting::{Setting, WATCHED_PCR},
 };
@@ -31,7 +32,7 @@ pub fn stolen_identity(setting: &mut Setting) -> Result<Thief, String> {
     let peer = setting.agents.0.get(1).ok_or("no second agent")?.seen();
     let thief = Thief::new(&folder, &peer.id, peer.address.ok_or("no address")?, &setting.playground)?;
     thief.call().map_err(|e| format!("the copied pair should work until its end: {e}"))?;
-    println!("the copied pair works: {} is spoken for until {}", seen.id, thief.not_after());
+    println!("the copied pair works: {} is spoken for, {} s more", seen.id, thief.seconds_left());
     println!("that is the limit of a key in memory, and why it lives seconds here, not months");
     Ok(thief)
 }
@@ -49,9 +50,9 @@ pub fn stolen_identity_ends(thief: &Thief) -> Result<(), String> {
     }
 }
 
-/// Genuine evidence of node 0, sent once more on another connection.
+/// Genuine evidence of an enrolled TPM, sent once more on another connection.
 pub fn replay(setting: &mut Setting, spoil: Option<Spoil>) -> Result<(), String> {
-    say("act 2: genuine evidence of node 0, recorded and sent again");
+    say("act 2: the genuine attestation of an enrolled TPM, recorded and sent again");
     let after = setting.timeline.newest();
     let fresh = spoil == Some(Spoil::FreshEvidence);
     let admitted = replay_attestation(&setting.playground, fresh)?;

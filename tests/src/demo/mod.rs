@@ -4,6 +4,7 @@ mod acts;
 mod agents;
 mod attacker;
 pub mod protocol;
+mod replay;
 mod setting;
 mod summary;
 mod timeline;

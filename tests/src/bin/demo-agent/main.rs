@@ -30,7 +30,7 @@ async fn main() {
 }
 
 async fn agent() -> Result<(), Box<dyn std::error::Error>> {
-    let source = Source::connect().await?;
+    let source = Source::builder().connect().await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(tell_rotations(source.clone(), address));
@@ -45,7 +45,7 @@ async fn agent() -> Result<(), Box<dyn std::error::Error>> {
             Told::Peers { peers } => {
                 let Some(listener) = listener.take() else { continue };
                 let ids: Result<Vec<_>, _> = peers.iter().map(|p| SpiffeId::parse(&p.id)).collect();
-                tokio::spawn(serve::serve(listener, source.server_tls(Allow::ids(ids?))?));
+                tokio::spawn(serve::serve(listener, Arc::new(source.server_tls(Allow::ids(ids?), &[])?)));
                 for peer in peers {
                     callers.insert(peer.id.clone(), start_calls(&source, peer, &table)?);
                 }
@@ -67,8 +67,8 @@ fn start_calls(
     peer: PeerAddress,
     table: &Table,
 ) -> Result<JoinHandle<()>, Box<dyn std::error::Error>> {
-    let tls = source.client_tls(Allow::id(&SpiffeId::parse(&peer.id)?))?;
-    Ok(tokio::spawn(calls::call_for_ever(tls, peer, Arc::clone(table))))
+    let tls = source.client_tls(Allow::id(&SpiffeId::parse(&peer.id)?), &[])?;
+    Ok(tokio::spawn(calls::call_for_ever(Arc::new(tls), peer, Arc::clone(table))))
 }
 
 /// Says the identity now and after each rotation; says `lost` when there is none.
