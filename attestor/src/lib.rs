@@ -9,6 +9,7 @@ pub mod ca;
 pub mod config;
 pub mod crypto;
 pub mod identity;
+pub mod instance;
 pub mod node;
 pub mod peer;
 pub mod state;

@@ -1,9 +1,9 @@
-use std::os::fd::AsFd;
+use std::{os::fd::AsFd, sync::Arc};
 
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{PeerError, PidProof, Process};
+use super::{PeerError, PidProof, Process, credentials};
 
 /// Ticks a second of `/proc/<pid>/stat`: USER_HZ is 100 on every architecture we run on.
 const TICKS_PER_SECOND: i64 = 100;
@@ -12,7 +12,7 @@ const TICKS_PER_SECOND: i64 = 100;
 #[derive(Debug)]
 pub struct Caller {
     /// The process.
-    pub process: Process,
+    pub process: Arc<Process>,
     /// Effective uid at connect, by the kernel.
     pub uid: u32,
     /// Effective gid at connect, by the kernel.
@@ -37,15 +37,26 @@ impl Caller {
             return Err(PeerError::Namespace);
         }
         match getsockopt(&fd, sockopt::PeerPidfd) {
-            Ok(pidfd) => Ok(Self { process: Process::hold(pid, pidfd)?, uid, gid, proof: PidProof::PeerPidfd }),
+            Ok(pidfd) => Ok(Self { process: Arc::new(Process::hold(pid, pidfd)?), uid, gid, proof: PidProof::PeerPidfd }),
             Err(nix::Error::ENOPROTOOPT) if require == PidProof::StartTime => {
-                Ok(Self { process: by_start_time(pid, ticks_now())?, uid, gid, proof: PidProof::StartTime })
+                Ok(Self { process: Arc::new(by_start_time(pid, ticks_now())?), uid, gid, proof: PidProof::StartTime })
             }
             Err(nix::Error::ENOPROTOOPT) => Err(PeerError::WeakProof),
             // What newer kernels before 6.18 answer for a reaped peer.
             Err(nix::Error::ESRCH | nix::Error::EINVAL) => Err(PeerError::Ended { pid }),
             Err(other) => Err(PeerError::kernel("SO_PEERPIDFD")(other.into())),
         }
+    }
+
+    /// The process with this number, as it is now: for an operator who asks, never for a caller.
+    ///
+    /// # Errors
+    /// [`PeerError`]; [`PeerError::Ended`] without such a process.
+    pub fn by_number(pid: i32) -> Result<Self, PeerError> {
+        let process = Arc::new(Process::by_number(pid)?);
+        let status = process.read("status").map_err(|_| PeerError::Ended { pid })?;
+        let now = credentials(&status).ok_or(PeerError::Shape { pid, file: "status" })?;
+        Ok(Self { process, uid: now.uid, gid: now.gid, proof: PidProof::StartTime })
     }
 }
 

@@ -1,0 +1,103 @@
+use super::*;
+
+const NOW: UnixTime = UnixTime(10_000);
+
+fn entry(id: &str) -> AuthorizedEntry {
+    AuthorizedEntry {
+        id: id.into(),
+        spiffe_id: format!("spiffe://example.org/{id}").parse().unwrap(),
+        selectors: ["unix:uid:1000".parse().unwrap()].into(),
+        federates_with: vec![],
+        hint: String::new(),
+        revision: 1,
+        created_at: 50,
+        disable_x509_svid_prefetch: false,
+        jwt_svid_include_jti: false,
+    }
+}
+
+fn held(id: &str) -> Held {
+    Held {
+        id: format!("spiffe://example.org/{id}").parse().unwrap(),
+        revision: 1,
+        created_at: 50,
+        rotate_at: NOW.plus(100),
+        expires_at: NOW.plus(1000),
+    }
+}
+
+fn run(entries: &[AuthorizedEntry], one: Option<Held>) -> Plan {
+    plan(entries, &one.map(|h| ("a".to_owned(), h)).into_iter().collect(), &BTreeMap::new(), NOW)
+}
+
+#[test]
+fn fresh_svid_is_left_alone() {
+    assert_eq!(run(&[entry("a")], Some(held("a"))), Plan::default());
+}
+
+#[test]
+fn entry_without_an_svid_gets_one() {
+    assert_eq!(run(&[entry("a")], None).issue, ["a"]);
+}
+
+#[test]
+fn due_svid_is_renewed_and_kept_meanwhile() {
+    let plan = run(&[entry("a")], Some(Held { rotate_at: NOW, ..held("a") }));
+    assert_eq!((plan.issue, plan.drop), (vec!["a".into()], BTreeSet::new()));
+}
+
+#[test]
+fn changed_revision_is_renewed_and_kept_meanwhile() {
+    let plan = run(&[entry("a")], Some(Held { revision: 0, ..held("a") }));
+    assert_eq!((plan.issue, plan.drop), (vec!["a".into()], BTreeSet::new()));
+}
+
+#[test]
+fn svid_of_another_id_or_another_entry_is_dropped_at_once() {
+    for stale in [Held { id: held("b").id, ..held("a") }, Held { created_at: 51, ..held("a") }] {
+        let plan = run(&[entry("a")], Some(stale));
+        assert_eq!((plan.issue, plan.drop), (vec!["a".into()], ["a".into()].into()));
+    }
+}
+
+#[test]
+fn expired_svid_is_dropped() {
+    let plan = run(&[entry("a")], Some(Held { expires_at: NOW, ..held("a") }));
+    assert!(plan.drop.contains("a"));
+}
+
+#[test]
+fn svid_of_an_entry_that_is_gone_is_dropped() {
+    assert_eq!(run(&[], Some(held("a"))).drop, ["a".into()].into());
+}
+
+#[test]
+fn unasked_entry_waits_for_its_first_caller() {
+    let lazy = AuthorizedEntry { disable_x509_svid_prefetch: true, ..entry("a") };
+    let entries = [lazy];
+    assert_eq!(run(&entries, None), Plan::default());
+    let used = [("a".to_owned(), NOW)].into();
+    assert_eq!(plan(&entries, &BTreeMap::new(), &used, NOW).issue, ["a"]);
+    assert!(plan(&entries, &BTreeMap::new(), &used, NOW.plus(LATELY_SECS)).issue.is_empty());
+}
+
+#[test]
+fn entries_beyond_the_prefetch_limit_wait_and_those_in_use_come_first() {
+    let entries: Vec<_> = (0..PREFETCH + 5).map(|n| entry(&format!("e{n:05}"))).collect();
+    let last = format!("e{:05}", PREFETCH + 4);
+    let used = [(last.clone(), NOW)].into();
+    let plan = plan(&entries, &BTreeMap::new(), &used, NOW);
+    assert_eq!(plan.issue.len(), PREFETCH + 1);
+    assert_eq!(plan.issue.first(), Some(&last));
+}
+
+#[test]
+fn rotation_is_due_between_40_and_65_percent_of_life() {
+    let (from, to) = (UnixTime(1000), UnixTime(1900));
+    assert_eq!(due_at(from, to, 0), UnixTime(1360));
+    assert_eq!(due_at(from, to, u16::MAX), UnixTime(1585));
+    let rotation = Rotation::new([7; 32]);
+    let due: BTreeSet<_> = (0..50_u8).map(|n| rotation.due(&[n], from, to)).collect();
+    assert!(due.len() > 20 && due.iter().all(|at| (1360..=1585).contains(&at.0)));
+    assert_eq!(rotation.due(&[1], from, to), rotation.due(&[1], from, to));
+}

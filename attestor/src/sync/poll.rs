@@ -1,0 +1,62 @@
+use std::collections::BTreeSet;
+
+use chancery_sdk::id::TrustDomain;
+use futures_util::{StreamExt, TryStreamExt, future::try_join3, stream};
+use tonic::Code;
+
+use super::Syncer;
+use crate::{
+    ca::{AuthorizedClass, CaError},
+    cache::{Bundles, View},
+    identity::TrustBundle,
+};
+
+/// Federated bundles asked for at once (SPIRE's).
+const PARALLEL: usize = 10;
+
+impl Syncer {
+    /// One round: everything the CA tells, published together. Whether it succeeded.
+    pub(super) async fn poll(&self) -> bool {
+        let told = self.told().await;
+        // The standing may have gone while the CA was asked; then the answer is worth nothing.
+        if self.identity.borrow().is_none() {
+            return false;
+        }
+        match told {
+            Ok(view) => {
+                if !view.told_same(&self.cache.view()) {
+                    self.cache.publish(view);
+                }
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "sync with the CA failed; what is held stays until it ends");
+                false
+            }
+        }
+    }
+
+    async fn told(&self) -> Result<View, CaError> {
+        let up = &self.upstream;
+        let (entries, classes, own) = try_join3(up.entries(), self.classes(), up.bundle()).await?;
+        let domains: BTreeSet<_> = entries.iter().flat_map(|e| e.federates_with.iter().cloned()).collect();
+        let federated = self.federated(domains).await?;
+        let bundles = Bundles::new(federated.iter().chain([&*own]));
+        Ok(self.cache.view().with_told(own.trust_domain.clone(), entries, classes, bundles))
+    }
+
+    /// A SPIRE server knows no classes: that is none, not a failure.
+    async fn classes(&self) -> Result<Vec<AuthorizedClass>, CaError> {
+        match self.upstream.classes().await {
+            Err(CaError::Refused { code: Code::Unimplemented, .. }) => Ok(Vec::new()),
+            other => other,
+        }
+    }
+
+    /// The bundles that the CA has of these domains.
+    async fn federated(&self, domains: BTreeSet<TrustDomain>) -> Result<Vec<TrustBundle>, CaError> {
+        let ask = |domain: TrustDomain| async move { self.upstream.federated(&domain).await };
+        let answers = stream::iter(domains).map(ask).buffered(PARALLEL);
+        answers.try_filter_map(|bundle| async { Ok(bundle) }).try_collect().await
+    }
+}
