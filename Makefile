@@ -14,6 +14,7 @@ build: setup ## debug build of everything
 
 test: setup ## the whole suite: SQLite, PostgreSQL, swtpm
 	cargo build --workspace --all-targets
+	scripts/python-client
 	scripts/with-postgres scripts/run-tests
 	cargo test -q --doc -p chancery-sdk
 
