@@ -4,7 +4,7 @@ pub mod dns;
 pub mod issue;
 
 mod draft;
-mod filter;
+pub mod filter;
 mod graph;
 #[cfg(test)]
 pub(crate) mod samples;

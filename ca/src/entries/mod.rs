@@ -1,0 +1,139 @@
+//! Registration entries: what operators do with them, and which of them a node may serve.
+
+mod page;
+
+use std::sync::Arc;
+
+use chancery_core::{
+    entry::{self, Draft, Entry, Filter, Mask, check},
+    node::Node,
+    selector,
+};
+
+pub use self::page::Page;
+use crate::{
+    chance,
+    problem::Problem,
+    state::State,
+    store::{EntryRef, Fact, Outcome, Refusal},
+};
+
+/// How often an update is laid over a newer entry before it gives up.
+const UPDATE_TRIES: usize = 4;
+
+/// What became of a draft.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Created {
+    /// It is registered.
+    New(Entry),
+    /// The same ID, parent and selectors were registered before; this is that entry.
+    Similar(Entry),
+}
+
+/// Registers an entry.
+///
+/// # Errors
+/// [`Problem::Invalid`], [`Problem::AlreadyExists`] where another entry has the ID, [`Problem::Internal`] where a
+/// federated bundle is missing. Source: spire-wire 1.3 (BatchCreateEntry), 4.1.
+pub async fn create(state: &State, draft: Draft) -> Result<Created, Problem> {
+    let id = chance::uuid_v4()?.to_string();
+    let entry = check(draft, Mask::ALL, &state.trust_domain)?.create(&id, state.now())?;
+    warn_of_weak_selectors(&entry);
+    let outcome = state.store.commit(Fact::CreateEntry(entry.clone())).await?;
+    state.view.changed();
+    match outcome {
+        Outcome::Done { .. } => Ok(Created::New(entry)),
+        Outcome::Refused(Refusal::AlreadyExists(Some(id))) => match state.store.entry(&id).await? {
+            Some(similar) => Ok(Created::Similar(similar)),
+            None => Err(Problem::Conflict("a similar entry was deleted meanwhile".into())),
+        },
+        Outcome::Refused(Refusal::AlreadyExists(None)) => {
+            Err(Problem::AlreadyExists(format!("entry ID '{}' is taken by a different entry", entry.id)))
+        }
+        Outcome::Refused(refusal) => Err(refusal.into()),
+    }
+}
+
+/// Changes the masked fields of an entry; the revision grows even where nothing changes.
+///
+/// # Errors
+/// As [`create`], and [`Problem::NotFound`].
+pub async fn update(state: &State, draft: Draft, mask: Mask) -> Result<Entry, Problem> {
+    let checked = check(draft, mask, &state.trust_domain)?;
+    for _ in 0..UPDATE_TRIES {
+        let Some(current) = state.store.entry(checked.id()).await? else { return Err(unknown(checked.id())) };
+        let entry = checked.clone().apply(&current);
+        let outcome = state.store.commit(Fact::UpdateEntry(entry.clone())).await?;
+        state.view.changed();
+        match outcome {
+            Outcome::Done { .. } => {
+                warn_of_weak_selectors(&entry);
+                return Ok(entry);
+            }
+            Outcome::Refused(Refusal::Stale) => {} // somebody else's change: lay ours over it
+            Outcome::Refused(Refusal::NotFound) => return Err(unknown(checked.id())),
+            Outcome::Refused(refusal) => return Err(refusal.into()),
+        }
+    }
+    Err(Problem::Conflict(format!("entry '{}' keeps changing", checked.id())))
+}
+
+/// Deletes an entry.
+///
+/// # Errors
+/// [`Problem::Invalid`] for an empty ID, [`Problem::NotFound`].
+pub async fn delete(state: &State, id: &str) -> Result<(), Problem> {
+    if id.is_empty() {
+        return Err(Problem::Invalid("entry ID is missing".into()));
+    }
+    let outcome = state.store.commit(Fact::DeleteEntry(EntryRef { id: id.into() })).await?;
+    state.view.changed();
+    match outcome.done() {
+        Ok(_) => Ok(()),
+        Err(Refusal::NotFound) => Err(unknown(id)),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// The entry `id`.
+///
+/// # Errors
+/// [`Problem::Invalid`] for an empty ID, [`Problem::NotFound`].
+pub async fn get(state: &State, id: &str) -> Result<Entry, Problem> {
+    if id.is_empty() {
+        return Err(Problem::Invalid("entry ID is missing".into()));
+    }
+    state.store.entry(id).await?.ok_or_else(|| unknown(id))
+}
+
+/// Entries that the filter lets through, in the order of the ID, and the token of the next page.
+///
+/// # Errors
+/// [`Problem::Internal`] for a page token we did not make (as SPIRE).
+pub async fn list(state: &State, filter: &Filter, page: &Page) -> Result<(Vec<Entry>, String), Problem> {
+    if !page.token.is_empty() {
+        entry::check_entry_id(&page.token).map_err(|_| Problem::Internal("page token is not ours".into()))?;
+    }
+    let mut found: Vec<Entry> = state.store.entries().await?.into_iter().filter(|e| filter.matches(e)).collect();
+    found.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(page.cut(found, |e| e.id.as_str()))
+}
+
+/// Entries the node may serve, in the order of the ID. Source: spire-wire 4.3.
+///
+/// # Errors
+/// [`Problem::Unavailable`].
+pub async fn authorized(state: &State, node: &Node) -> Result<Vec<Arc<Entry>>, Problem> {
+    let view = state.view.now(&state.store, state.now()).await?;
+    Ok(view.graph.authorized(&node.id, &node.selectors))
+}
+
+fn unknown(id: &str) -> Problem {
+    Problem::NotFound(format!("no entry '{id}'"))
+}
+
+fn warn_of_weak_selectors(entry: &Entry) {
+    if selector::only_executable(&entry.selectors) {
+        tracing::warn!(entry = entry.id, "selectors describe who connects, not who shares its socket: add a uid, unit or container");
+    }
+}

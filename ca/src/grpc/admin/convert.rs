@@ -1,0 +1,138 @@
+//! Our own administration's messages.
+
+use chancery_core::{
+    class::{Class, Draft, NodeProof},
+    instance::{Instance, Standing},
+};
+use chancery_proto::chancery::admin::v1 as admin;
+use chancery_sdk::id::SpiffeId;
+use tonic::Status;
+
+use crate::{
+    grpc::{
+        entry::{seconds, selectors},
+        wire,
+    },
+    nodes::Seen,
+    store::{Anchor, InstanceFilter, StoredEvent},
+};
+
+/// Reads a class.
+///
+/// # Errors
+/// INVALID_ARGUMENT naming the field.
+pub fn draft(class: admin::Class) -> Result<Draft, Status> {
+    Ok(Draft {
+        parent_id: id(&class.parent_id, "parent_id")?,
+        selectors: selectors(&class.selectors)?,
+        x509_svid_ttl: class.x509_svid_ttl.into(),
+        node_proof: if class.allow_unproven_nodes { NodeProof::AnyNode } else { NodeProof::Hardware },
+        name: class.name,
+    })
+}
+
+/// Writes a class.
+pub fn class(class: &Class) -> admin::Class {
+    admin::Class {
+        name: class.name.to_string(),
+        parent_id: class.parent_id.to_string(),
+        selectors: wire::selectors(&class.selectors),
+        x509_svid_ttl: seconds(class.x509_svid_ttl),
+        allow_unproven_nodes: class.node_proof == NodeProof::AnyNode,
+        revision: class.revision,
+        created_at: class.created_at.0,
+    }
+}
+
+/// Writes an instance.
+pub fn instance(instance: &Instance) -> admin::Instance {
+    admin::Instance {
+        id: instance.id.to_string(),
+        class_name: instance.class.to_string(),
+        node_id: instance.node_id.to_string(),
+        standing: instance.standing.to_string(),
+        begun_at: instance.begun_at.0,
+        ended_at: instance.ended_at.map_or(0, |at| at.0),
+        end_reason: instance.end_reason.clone(),
+        serial_number: instance.newest.serial.clone(),
+        expires_at: instance.newest.expires_at.0,
+    }
+}
+
+/// Reads a filter of instances; without a page size everything is asked for, whatever the token is.
+///
+/// # Errors
+/// INVALID_ARGUMENT naming the field.
+pub fn filter(asked: admin::ListInstancesRequest) -> Result<InstanceFilter, Status> {
+    let limit = u32::try_from(asked.page_size).ok().filter(|size| *size > 0);
+    let standing = match asked.standing.as_str() {
+        "" => None,
+        word => Some(word.parse::<Standing>().map_err(Status::invalid_argument)?),
+    };
+    Ok(InstanceFilter {
+        class: Some(asked.class_name).filter(|name| !name.is_empty()),
+        node_id: if asked.node_id.is_empty() { None } else { Some(id(&asked.node_id, "node_id")?) },
+        standing,
+        after: Some(asked.page_token).filter(|token| limit.is_some() && !token.is_empty()),
+        limit,
+    })
+}
+
+/// Writes a node.
+pub fn node(seen: &Seen) -> admin::Node {
+    let node = &seen.node;
+    let newest = node.current.as_ref();
+    admin::Node {
+        id: node.id.to_string(),
+        attestation_type: node.attestation_type.clone(),
+        standing: node.standing.to_string(),
+        serial_number: newest.map(|c| c.serial.clone()).unwrap_or_default(),
+        expires_at: newest.map_or(0, |c| c.expires_at.0),
+        selectors: wire::selectors(&node.selectors),
+        can_reattest: node.can_reattest,
+        attested_at: node.attested_at.0,
+        reason: node.reason.clone(),
+        live_instances: u32::try_from(seen.live).unwrap_or(u32::MAX),
+        agent_version: node.agent_version.clone(),
+    }
+}
+
+/// Writes anchors.
+pub fn anchors(list: Vec<Anchor>) -> admin::ListAnchorsResponse {
+    let anchor = |a: Anchor| admin::Anchor {
+        fingerprint: a.fingerprint,
+        subject: a.subject,
+        manufacturer: a.manufacturer,
+        not_after: a.not_after.0,
+        note: a.note,
+        imported_at: a.imported_at.0,
+    };
+    admin::ListAnchorsResponse { anchors: list.into_iter().map(anchor).collect() }
+}
+
+/// Writes an event.
+pub fn event(event: StoredEvent) -> admin::Event {
+    admin::Event { epoch: event.epoch, number: event.number, json: event.bytes }
+}
+
+/// Reads a lower-case hex SHA-256.
+///
+/// # Errors
+/// INVALID_ARGUMENT.
+pub fn hash(text: &str) -> Result<[u8; 32], Status> {
+    let wrong = || Status::invalid_argument("ek_hash must be 64 lower-case hex digits, as `chancery-attestor ek` prints");
+    if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Err(wrong());
+    }
+    let mut hash = [0; 32];
+    hex::decode_to_slice(text, &mut hash).map_err(|_| wrong())?;
+    Ok(hash)
+}
+
+/// Reads an ID.
+///
+/// # Errors
+/// INVALID_ARGUMENT naming `field`.
+pub fn id(text: &str, field: &str) -> Result<SpiffeId, Status> {
+    SpiffeId::parse(text).map_err(|e| Status::invalid_argument(format!("{field} '{text}': {e}")))
+}

@@ -1,0 +1,166 @@
+//! `chancery.admin.v1`: administration that SPIRE has no API for.
+
+mod convert;
+mod events;
+
+use std::sync::Arc;
+
+use chancery_proto::chancery::admin::v1::{
+    Class, ClassName, EndInstanceRequest, EnrolNodeRequest, EnrolNodeResponse, Event, ExplainPolicyResponse, ImportAnchorsRequest,
+    Instance, InstanceId, LearnPolicyRequest, LearnPolicyResponse, ListAnchorsResponse, ListClassesResponse, ListEventsRequest,
+    ListInstancesRequest, ListInstancesResponse, ListNodesResponse, Node, NodeId, ReloadResponse, admin_server,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{
+    peer::caller,
+    status::{self, detached},
+};
+use crate::{anchors, classes, instance, nodes, policies, state::State};
+
+/// Events on their way to one reader.
+const EVENTS_AHEAD: usize = 64;
+
+/// The service.
+pub struct Service {
+    state: Arc<State>,
+}
+
+impl Service {
+    /// The service over a running CA.
+    pub fn new(state: Arc<State>) -> Self {
+        Self { state }
+    }
+}
+
+#[tonic::async_trait]
+impl admin_server::Admin for Service {
+    async fn create_class(&self, request: Request<Class>) -> Result<Response<Class>, Status> {
+        caller(request.extensions())?;
+        let class = classes::create(&self.state, convert::draft(request.into_inner())?).await.map_err(status::of)?;
+        Ok(Response::new(convert::class(&class)))
+    }
+
+    async fn update_class(&self, request: Request<Class>) -> Result<Response<Class>, Status> {
+        caller(request.extensions())?;
+        let class = classes::update(&self.state, convert::draft(request.into_inner())?).await.map_err(status::of)?;
+        Ok(Response::new(convert::class(&class)))
+    }
+
+    async fn get_class(&self, request: Request<ClassName>) -> Result<Response<Class>, Status> {
+        caller(request.extensions())?;
+        let class = classes::get(&self.state, &request.into_inner().name).await.map_err(status::of)?;
+        Ok(Response::new(convert::class(&class)))
+    }
+
+    async fn list_classes(&self, request: Request<()>) -> Result<Response<ListClassesResponse>, Status> {
+        caller(request.extensions())?;
+        let found = classes::list(&self.state).await.map_err(status::of)?;
+        Ok(Response::new(ListClassesResponse { classes: found.iter().map(convert::class).collect() }))
+    }
+
+    async fn delete_class(&self, request: Request<ClassName>) -> Result<Response<()>, Status> {
+        caller(request.extensions())?;
+        classes::delete(&self.state, &request.into_inner().name).await.map_err(status::of)?;
+        Ok(Response::new(()))
+    }
+
+    async fn list_instances(
+        &self,
+        request: Request<ListInstancesRequest>,
+    ) -> Result<Response<ListInstancesResponse>, Status> {
+        caller(request.extensions())?;
+        let filter = convert::filter(request.into_inner())?;
+        let found = instance::list(&self.state, &filter).await.map_err(status::of)?;
+        let last = found.last().filter(|_| filter.limit.is_some());
+        let next_page_token = last.map(|i| i.id.to_string()).unwrap_or_default();
+        Ok(Response::new(ListInstancesResponse { instances: found.iter().map(convert::instance).collect(), next_page_token }))
+    }
+
+    async fn get_instance(&self, request: Request<InstanceId>) -> Result<Response<Instance>, Status> {
+        caller(request.extensions())?;
+        let id = convert::id(&request.into_inner().id, "id")?;
+        let found = instance::get(&self.state, &id).await.map_err(status::of)?;
+        Ok(Response::new(convert::instance(&found)))
+    }
+
+    async fn end_instance(&self, request: Request<EndInstanceRequest>) -> Result<Response<Instance>, Status> {
+        caller(request.extensions())?;
+        let id = convert::id(&request.into_inner().id, "id")?;
+        let state = Arc::clone(&self.state);
+        let ended = detached(async move { instance::end_by_operator(&state, &id).await }).await?;
+        Ok(Response::new(convert::instance(&ended)))
+    }
+
+    async fn enrol_node(&self, request: Request<EnrolNodeRequest>) -> Result<Response<EnrolNodeResponse>, Status> {
+        caller(request.extensions())?;
+        let request = request.into_inner();
+        let id = nodes::enrol(&self.state, convert::hash(&request.ek_hash)?, request.note).await.map_err(status::of)?;
+        Ok(Response::new(EnrolNodeResponse { node_id: id.to_string() }))
+    }
+
+    async fn get_node(&self, request: Request<NodeId>) -> Result<Response<Node>, Status> {
+        caller(request.extensions())?;
+        let id = convert::id(&request.into_inner().id, "id")?;
+        let seen = nodes::get(&self.state, &id).await.map_err(status::of)?;
+        Ok(Response::new(convert::node(&seen)))
+    }
+
+    async fn list_nodes(&self, request: Request<()>) -> Result<Response<ListNodesResponse>, Status> {
+        caller(request.extensions())?;
+        let found = nodes::list(&self.state).await.map_err(status::of)?;
+        Ok(Response::new(ListNodesResponse { nodes: found.iter().map(convert::node).collect() }))
+    }
+
+    async fn import_anchors(
+        &self,
+        request: Request<ImportAnchorsRequest>,
+    ) -> Result<Response<ListAnchorsResponse>, Status> {
+        caller(request.extensions())?;
+        let request = request.into_inner();
+        let imported = anchors::import(&self.state, &request.pem, &request.manufacturer, &request.note);
+        let imported = imported.await.map_err(status::of)?;
+        policies::reload(&self.state).await.map_err(status::of)?;
+        Ok(Response::new(convert::anchors(imported)))
+    }
+
+    async fn list_anchors(&self, request: Request<()>) -> Result<Response<ListAnchorsResponse>, Status> {
+        caller(request.extensions())?;
+        let found = anchors::list(&self.state).await.map_err(status::of)?;
+        Ok(Response::new(convert::anchors(found)))
+    }
+
+    async fn explain_policy(&self, request: Request<NodeId>) -> Result<Response<ExplainPolicyResponse>, Status> {
+        caller(request.extensions())?;
+        let id = convert::id(&request.into_inner().id, "id")?;
+        let told = policies::explain(&self.state, &id).await.map_err(status::of)?;
+        Ok(Response::new(convert::explained(told)))
+    }
+
+    async fn learn_policy(&self, request: Request<LearnPolicyRequest>) -> Result<Response<LearnPolicyResponse>, Status> {
+        caller(request.extensions())?;
+        let request = request.into_inner();
+        let id = convert::id(&request.node_id, "node_id")?;
+        let toml = policies::learn(&self.state, &id, &request.name).await.map_err(status::of)?;
+        Ok(Response::new(LearnPolicyResponse { toml }))
+    }
+
+    async fn reload(&self, request: Request<()>) -> Result<Response<ReloadResponse>, Status> {
+        caller(request.extensions())?;
+        let loaded = policies::reload(&self.state).await.map_err(status::of)?;
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Ok(Response::new(ReloadResponse { anchors: count(loaded.anchors), policies: count(loaded.policies) }))
+    }
+
+    type ListEventsStream = ReceiverStream<Result<Event, Status>>;
+
+    async fn list_events(&self, request: Request<ListEventsRequest>) -> Result<Response<Self::ListEventsStream>, Status> {
+        caller(request.extensions())?;
+        let request = request.into_inner();
+        let (answers, stream) = mpsc::channel(EVENTS_AHEAD);
+        tokio::spawn(events::run(Arc::clone(&self.state), request.after, request.follow, answers));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}

@@ -1,0 +1,49 @@
+//! Use-case problems as gRPC statuses, and statuses as the items of SPIRE's batches.
+
+use chancery_proto::spire::api::types;
+use tonic::{Code, Status};
+
+use super::wire;
+use crate::{gate::Denial, problem::Problem};
+
+/// The status of a problem.
+pub fn of(problem: Problem) -> Status {
+    match problem {
+        Problem::AlreadyExists(text) => Status::already_exists(text),
+        Problem::Conflict(text) => Status::aborted(text),
+        Problem::Denied(text) => Status::permission_denied(text),
+        Problem::Exhausted(text) => Status::resource_exhausted(text),
+        Problem::Internal(text) => Status::internal(text),
+        Problem::Invalid(text) => Status::invalid_argument(text),
+        Problem::Node(denial) => wire::denial(Denial::Node(denial)),
+        Problem::NotFound(text) => Status::not_found(text),
+        Problem::Precondition(text) => Status::failed_precondition(text),
+        Problem::Unavailable(text) => Status::unavailable(text),
+    }
+}
+
+/// An item's success; SPIRE's clients need it present.
+pub fn ok() -> types::Status {
+    types::Status { code: Code::Ok.into(), message: "OK".into() }
+}
+
+/// An item's failure.
+pub fn item(status: &Status) -> types::Status {
+    types::Status { code: status.code().into(), message: status.message().into() }
+}
+
+/// Runs what signs or commits in a task of its own: a caller that hangs up does not stop it half way.
+///
+/// # Errors
+/// INTERNAL where the task died.
+pub async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Status> {
+    match tokio::spawn(work).await {
+        Ok(done) => done.map_err(of),
+        Err(error) => {
+            tracing::error!(%error, "a use case died");
+            Err(Status::internal("the use case died; the log has the cause"))
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Instances of agent classes: gather, decide, sign, commit, reply.
+//!
+//! What is returned has its record in the log already. Callers run these in a task of their own.
+
+use std::collections::BTreeMap;
+
+use chancery_core::{
+    class::{Class, ClassName},
+    csr::Csr,
+    instance::{self, Begin, BeginFacts, Instance, Issuance, MAX_LIVE_PER_NODE, Standing},
+    node::Node,
+    selector::Selectors,
+};
+use chancery_sdk::id::SpiffeId;
+
+use crate::{
+    authority::IssuedX509,
+    chance,
+    issue::{Jwt, SIGN_TRIES, X509, committed, rotating},
+    lifetimes::{self, node_cert},
+    metrics::Metrics,
+    problem::Problem,
+    state::State,
+    store::{
+        BeginInstance, EndInstance, Fact, InstanceFilter, JwtSubject, Outcome, Reconcile, RecordJwt, Refusal, RenewInstance,
+    },
+};
+
+/// What an attestor sends of a process that asks for an identity.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// The class it matches, as the attestor sees it.
+    pub class: ClassName,
+    /// Names the process on its node.
+    pub start_token: [u8; 32],
+    /// Its facts.
+    pub selectors: Selectors,
+    /// `peer-pidfd` or `start-time`.
+    pub pid_proof: String,
+    /// pid, uid, gid, path, sha256; kept apart from the record.
+    pub facts: BTreeMap<&'static str, String>,
+}
+
+/// A class as a node is told of it: what the process itself must show.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offered {
+    /// The class.
+    pub class: Class,
+    /// Its selectors without those the node has.
+    pub selectors: Selectors,
+}
+
+/// What still runs on a node, after a reconciliation.
+#[derive(Clone, Debug)]
+pub struct Reconciled {
+    /// Running instances.
+    pub live: Vec<Instance>,
+    /// How many were ended.
+    pub ended: usize,
+}
+
+/// Classes whose instances may run on the node.
+///
+/// # Errors
+/// [`Problem::Unavailable`].
+pub async fn classes(state: &State, node: &Node) -> Result<Vec<Offered>, Problem> {
+    let view = state.view.now(&state.store, state.now()).await?;
+    let reached = view.graph.classes(&node.id, &node.selectors, &view.classes);
+    let offer = |class: &Class| {
+        class.process_selectors(&node.selectors).map(|selectors| Offered { class: class.clone(), selectors })
+    };
+    Ok(reached.into_iter().filter_map(offer).collect())
+}
+
+/// Makes a process an instance; repeated with the same start token and key it answers the same instance.
+///
+/// # Errors
+/// [`Problem`]; nothing was released. Source: ARCHITECTURE, Identities.
+pub async fn begin(state: &State, node: &Node, process: &Process, csr_der: &[u8]) -> Result<X509, Problem> {
+    let csr = Csr::parse(csr_der)?;
+    for _ in 0..SIGN_TRIES {
+        let view = state.view.now(&state.store, state.now()).await?;
+        let known = state.store.instance_of(&node.id, &process.start_token).await?;
+        let owner = state.store.key_owner(&csr.spki_sha256()).await?;
+        let facts = BeginFacts {
+            domain: &state.trust_domain,
+            node,
+            classes: &view.graph.classes(&node.id, &node.selectors, &view.classes),
+            asked: &process.class,
+            selectors: &process.selectors,
+            same_key: owner.is_some() && owner.as_ref() == known.as_ref().map(|k| &k.id),
+            known: known.as_ref(),
+            live: state.store.live_instances(&node.id).await?.len(),
+        };
+        let decided = instance::begin(facts, &csr, chance::uuid_v7()?, issuance(state, node)?)?;
+        let (fact, svid) = sign(state, node, process, &csr, decided)?;
+        match state.store.commit(fact).await? {
+            Outcome::Done { .. } => {
+                Metrics::count(&state.metrics.svids, "kind", "instance");
+                return Ok(svid);
+            }
+            // Another call of the same process, a change of the class, or a rotation came between: look again.
+            Outcome::Refused(Refusal::StartTokenUsed | Refusal::ClassGone | Refusal::AuthorityNotActive) => {
+                state.view.changed();
+            }
+            Outcome::Refused(refusal) => return Err(refusal.into()),
+        }
+    }
+    Err(rotating())
+}
+
+/// A new SVID of a running instance, for the same key or a new one.
+///
+/// # Errors
+/// [`Problem`]; nothing was released.
+pub async fn renew(
+    state: &State,
+    node: &Node,
+    id: &SpiffeId,
+    start_token: &[u8; 32],
+    csr_der: &[u8],
+) -> Result<X509, Problem> {
+    let csr = Csr::parse(csr_der)?;
+    let known = state.store.instance(id).await?;
+    let view = state.view.now(&state.store, state.now()).await?;
+    let class = view.classes.iter().find(|c| known.as_ref().is_some_and(|k| k.class == c.name));
+    let ttl = class.map_or(0, |c| c.x509_svid_ttl);
+    for _ in 0..SIGN_TRIES {
+        let leaf = instance::renew(node, known.as_ref(), start_token, ttl, &csr, issuance(state, node)?)?;
+        let issued = state.authority.sign_x509(&leaf)?;
+        let fact = renewal(node, id, *start_token, &csr, &issued)?;
+        if committed(state, fact).await? {
+            Metrics::count(&state.metrics.svids, "kind", "instance");
+            return Ok(X509::new(id.clone(), issued));
+        }
+    }
+    Err(rotating())
+}
+
+/// A JWT-SVID of a running instance.
+///
+/// # Errors
+/// [`Problem`]; nothing was released.
+pub async fn jwt(
+    state: &State,
+    node: &Node,
+    id: &SpiffeId,
+    start_token: &[u8; 32],
+    audience: &[String],
+) -> Result<Jwt, Problem> {
+    let known = state.store.instance(id).await?;
+    for _ in 0..SIGN_TRIES {
+        let issuance = Issuance {
+            profile: lifetimes::jwt(&state.config.ttl)?,
+            limits: lifetimes::jwt_limits(state, Some(node))?,
+            serial: chance::serial()?,
+            now: state.now(),
+        };
+        let grant = instance::jwt(node, known.as_ref(), start_token, audience, issuance)?;
+        let issued = state.authority.sign_jwt(&grant)?;
+        let fact = Fact::RecordJwt(RecordJwt {
+            node_id: node.id.clone(),
+            node_serial: node_cert(node)?.serial.clone(),
+            subject: JwtSubject::Instance { id: id.clone(), start_token: *start_token },
+            audience: grant.audience().to_vec(),
+            expires_at: issued.expires_at,
+            authority: issued.authority_id.clone(),
+        });
+        if committed(state, fact).await? {
+            Metrics::count(&state.metrics.svids, "kind", "jwt");
+            return Ok(Jwt::new(id.clone(), issued, String::new()));
+        }
+    }
+    Err(rotating())
+}
+
+/// The process has ended; saying so twice is no error.
+///
+/// # Errors
+/// [`Problem::NotFound`] where it is no instance of this node and process.
+pub async fn end(state: &State, node: &Node, id: &SpiffeId, start_token: &[u8; 32]) -> Result<(), Problem> {
+    let known = state.store.instance(id).await?;
+    let ours = known.filter(|known| known.node_id == node.id && &known.start_token == start_token);
+    if ours.is_none() {
+        return Err(unknown(id));
+    }
+    let fact = EndInstance { id: id.clone(), node_id: Some(node.id.clone()), reason: "process-ended" };
+    match state.store.commit(Fact::EndInstance(fact)).await?.done() {
+        Ok(_) | Err(Refusal::InstanceNotGood) => Ok(()),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// Ends every instance of the node whose process is not named; a new boot ends them all.
+///
+/// # Errors
+/// [`Problem`].
+pub async fn reconcile(
+    state: &State,
+    node: &Node,
+    boot: Vec<u8>,
+    live_start_tokens: Vec<[u8; 32]>,
+) -> Result<Reconciled, Problem> {
+    let before = state.store.live_instances(&node.id).await?;
+    let node_serial = node_cert(node)?.serial.clone();
+    let fact = Reconcile { node_id: node.id.clone(), node_serial, boot, live_start_tokens };
+    state.store.commit(Fact::Reconcile(fact)).await?.done()?;
+    let live = state.store.live_instances(&node.id).await?;
+    let ended = before.iter().filter(|b| !live.iter().any(|l| l.id == b.id)).count();
+    Ok(Reconciled { live, ended })
+}
+
+/// Instances that the filter lets through, in the order of the ID.
+///
+/// # Errors
+/// [`Problem::Unavailable`].
+pub async fn list(state: &State, filter: &InstanceFilter) -> Result<Vec<Instance>, Problem> {
+    Ok(state.store.instances(filter).await?)
+}
+
+/// The instance `id`, running or not.
+///
+/// # Errors
+/// [`Problem::NotFound`].
+pub async fn get(state: &State, id: &SpiffeId) -> Result<Instance, Problem> {
+    state.store.instance(id).await?.ok_or_else(|| unknown(id))
+}
+
+/// An operator ends an instance; its ID is dead for ever.
+///
+/// # Errors
+/// [`Problem::NotFound`], [`Problem::Precondition`] where it has ended before.
+pub async fn end_by_operator(state: &State, id: &SpiffeId) -> Result<Instance, Problem> {
+    let known = get(state, id).await?;
+    if known.standing != Standing::Good {
+        return Err(Problem::Precondition(format!("instance {id} has {} before", known.standing)));
+    }
+    let fact = EndInstance { id: id.clone(), node_id: None, reason: "operator" };
+    state.store.commit(Fact::EndInstance(fact)).await?.done()?;
+    get(state, id).await
+}
+
+fn issuance(state: &State, node: &Node) -> Result<Issuance, Problem> {
+    Ok(Issuance {
+        profile: lifetimes::instance(&state.config.ttl)?,
+        limits: lifetimes::x509_limits(state, Some(node))?,
+        serial: chance::serial()?,
+        now: state.now(),
+    })
+}
+
+/// Signs what was decided and says what to commit.
+fn sign(state: &State, node: &Node, process: &Process, csr: &Csr, decided: Begin<'_>) -> Result<(Fact, X509), Problem> {
+    match decided {
+        Begin::Again { leaf } => {
+            let issued = state.authority.sign_x509(&leaf)?;
+            let fact = renewal(node, leaf.id(), process.start_token, csr, &issued)?;
+            Ok((fact, X509::new(leaf.id().clone(), issued)))
+        }
+        Begin::New { class, leaf } => {
+            let issued = state.authority.sign_x509(&leaf)?;
+            let instance = Instance {
+                id: leaf.id().clone(),
+                class: class.name.clone(),
+                node_id: node.id.clone(),
+                start_token: process.start_token,
+                standing: Standing::Good,
+                begun_at: state.now(),
+                ended_at: None,
+                end_reason: String::new(),
+                newest: issued.cert.clone(),
+            };
+            let fact = Fact::BeginInstance(BeginInstance {
+                instance,
+                spki_sha256: csr.spki_sha256(),
+                node_serial: node_cert(node)?.serial.clone(),
+                class_revision: class.revision,
+                max_live: i64::try_from(MAX_LIVE_PER_NODE).unwrap_or(i64::MAX),
+                pid_proof: process.pid_proof.clone(),
+                facts: process.facts.clone(),
+                authority: issued.authority_id.clone(),
+            });
+            Ok((fact, X509::new(leaf.id().clone(), issued)))
+        }
+    }
+}
+
+fn renewal(
+    node: &Node,
+    id: &SpiffeId,
+    start_token: [u8; 32],
+    csr: &Csr,
+    issued: &IssuedX509,
+) -> Result<Fact, Problem> {
+    Ok(Fact::RenewInstance(RenewInstance {
+        id: id.clone(),
+        node_id: node.id.clone(),
+        start_token,
+        spki_sha256: csr.spki_sha256(),
+        cert: issued.cert.clone(),
+        node_serial: node_cert(node)?.serial.clone(),
+        authority: issued.authority_id.clone(),
+    }))
+}
+
+fn unknown(id: &SpiffeId) -> Problem {
+    Problem::NotFound(format!("no instance {id}"))
+}

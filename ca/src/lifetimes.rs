@@ -1,0 +1,80 @@
+//! Lifetimes in force: the configuration's defaults, and caps that nothing asked for can exceed.
+
+use chancery_core::{
+    lifetime::{LifetimeError, Limits, Profile},
+    node::{CertRef, Node},
+};
+
+use crate::{config::Ttl, gate::NodeDenial, problem::Problem, state::State};
+
+/// Longest X509-SVID of an entry, in seconds; the node SVID's end usually comes first.
+const X509_CAP_SECS: i64 = 86_400;
+/// Longest X509-SVID of an instance, in seconds.
+const INSTANCE_CAP_SECS: i64 = 3600;
+/// Longest JWT-SVID, in seconds: a token cannot be called back.
+const JWT_CAP_SECS: i64 = 3600;
+
+/// A profile whose cap is at least its default.
+fn profile(default: i64, cap: i64) -> Result<Profile, LifetimeError> {
+    Profile::new(default, cap.max(default))
+}
+
+/// X509-SVIDs of entries, and minted ones.
+///
+/// # Errors
+/// [`LifetimeError::Profile`] where the configuration's default is too short.
+pub fn x509(ttl: &Ttl) -> Result<Profile, LifetimeError> {
+    profile(ttl.x509_svid.as_secs(), X509_CAP_SECS)
+}
+
+/// X509-SVIDs of instances.
+///
+/// # Errors
+/// As [`x509`].
+pub fn instance(ttl: &Ttl) -> Result<Profile, LifetimeError> {
+    profile(ttl.instance_svid.as_secs(), INSTANCE_CAP_SECS)
+}
+
+/// JWT-SVIDs.
+///
+/// # Errors
+/// As [`x509`].
+pub fn jwt(ttl: &Ttl) -> Result<Profile, LifetimeError> {
+    profile(ttl.jwt_svid.as_secs(), JWT_CAP_SECS)
+}
+
+impl From<LifetimeError> for Problem {
+    fn from(error: LifetimeError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// The certificate the calling node authenticated with; the gate let it in by its current serial.
+///
+/// # Errors
+/// [`Problem::Node`] where it has none any more.
+pub fn node_cert(node: &Node) -> Result<&CertRef, Problem> {
+    node.current.as_ref().ok_or(Problem::Node(NodeDenial::NotAttested))
+}
+
+/// Ends that an X509-SVID may not outlive.
+///
+/// # Errors
+/// [`Problem::Unavailable`] before the first authority is active, [`Problem::Node`] as [`node_cert`].
+pub fn x509_limits(state: &State, node: Option<&Node>) -> Result<Limits, Problem> {
+    let issuer = state.authority.x509_not_after().ok_or_else(no_authority)?;
+    Ok(Limits { issuer, node: node.map(node_cert).transpose()?.map(|cert| cert.expires_at) })
+}
+
+/// Ends that a token may not outlive.
+///
+/// # Errors
+/// As [`x509_limits`].
+pub fn jwt_limits(state: &State, node: Option<&Node>) -> Result<Limits, Problem> {
+    let issuer = state.authority.jwt_not_after().ok_or_else(no_authority)?;
+    Ok(Limits { issuer, node: node.map(node_cert).transpose()?.map(|cert| cert.expires_at) })
+}
+
+fn no_authority() -> Problem {
+    Problem::Unavailable("no authority is active yet".into())
+}

@@ -1,0 +1,151 @@
+//! Why a use case refuses or fails, in the classes that every front can tell apart.
+//!
+//! The core's errors are precise; here they become a class and one line. `grpc/` makes statuses of these.
+
+use chancery_core::{
+    class::ClassError,
+    csr::CsrError,
+    entry::{EntryError, issue::IssueError},
+    instance::InstanceError,
+    leaf::LeafError,
+    mint::MintError,
+};
+use thiserror::Error;
+
+use crate::{
+    authority::SignError,
+    gate::NodeDenial,
+    store::{Refusal, StoreError},
+};
+
+/// A refusal or failure, one line each.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum Problem {
+    /// What was to be made is there already.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// It changed between reading and writing; asking again helps.
+    #[error("{0}")]
+    Conflict(String),
+    /// The caller may not.
+    #[error("{0}")]
+    Denied(String),
+    /// A limit is reached.
+    #[error("{0}")]
+    Exhausted(String),
+    /// Ours to mend; the log has the cause.
+    #[error("{0}")]
+    Internal(String),
+    /// The request breaks a rule.
+    #[error("{0}")]
+    Invalid(String),
+    /// The calling node's standing.
+    #[error("the node must prove itself again")]
+    Node(NodeDenial),
+    /// There is no such thing, for this caller.
+    #[error("{0}")]
+    NotFound(String),
+    /// Not in this state of things.
+    #[error("{0}")]
+    Precondition(String),
+    /// Not now; asking later helps.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "database");
+        Self::Unavailable("the database cannot be asked".into())
+    }
+}
+
+impl From<SignError> for Problem {
+    fn from(error: SignError) -> Self {
+        tracing::error!(%error, "signing");
+        Self::Internal("nothing was signed".into())
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let text = refusal.to_string();
+        match refusal {
+            Refusal::AlreadyExists(_) | Refusal::AkTaken | Refusal::EkTaken => Self::AlreadyExists(text),
+            Refusal::ClassGone | Refusal::Stale => Self::Conflict(text),
+            Refusal::NodeNotGood => Self::Node(NodeDenial::NotAttested),
+            Refusal::SerialNotCurrent => Self::Node(NodeDenial::NotActive),
+            Refusal::EntryGone | Refusal::NotFound => Self::NotFound(text),
+            // SPIRE answers INTERNAL where a federated bundle is missing (spire-wire 1.3).
+            Refusal::FederationUnknown(_) => Self::Internal(text),
+            Refusal::AuthorityNotActive => Self::Unavailable(text),
+            Refusal::TooManyLive { .. } | Refusal::TooManyAuthorities { .. } => Self::Exhausted(text),
+            Refusal::StartTokenUsed | Refusal::KeyUsed => Self::AlreadyExists(text),
+            Refusal::EkNotEnrolled
+            | Refusal::FederationInUse
+            | Refusal::InstanceNotGood
+            | Refusal::TokenExpired
+            | Refusal::TokenUnknown => Self::Precondition(text),
+        }
+    }
+}
+
+impl From<EntryError> for Problem {
+    fn from(error: EntryError) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+impl From<ClassError> for Problem {
+    fn from(error: ClassError) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+impl From<CsrError> for Problem {
+    fn from(error: CsrError) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+impl From<LeafError> for Problem {
+    fn from(error: LeafError) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+impl From<IssueError> for Problem {
+    fn from(error: IssueError) -> Self {
+        match error {
+            IssueError::Leaf(leaf) => leaf.into(),
+            IssueError::Lifetime(lifetime) => Self::Unavailable(lifetime.to_string()),
+        }
+    }
+}
+
+impl From<MintError> for Problem {
+    fn from(error: MintError) -> Self {
+        match error {
+            MintError::Lifetime(lifetime) => Self::Unavailable(lifetime.to_string()),
+            other => Self::Invalid(other.to_string()),
+        }
+    }
+}
+
+impl From<InstanceError> for Problem {
+    fn from(error: InstanceError) -> Self {
+        let text = error.to_string();
+        match error {
+            InstanceError::AlreadyBegun(_) => Self::AlreadyExists(text),
+            InstanceError::Ambiguous(_) | InstanceError::Dead { .. } | InstanceError::Unproven(_) => Self::Precondition(text),
+            InstanceError::ClassUnknown(_) | InstanceError::NotYours => Self::NotFound(text),
+            InstanceError::Id(_) | InstanceError::Leaf(_) | InstanceError::TooManySelectors(_) => Self::Invalid(text),
+            InstanceError::Lifetime(_) => Self::Unavailable(text),
+            InstanceError::NodeNotGood(standing) => Self::Node(match standing {
+                chancery_core::node::Standing::Banned => NodeDenial::Banned,
+                chancery_core::node::Standing::Failed | chancery_core::node::Standing::Good => NodeDenial::NotAttested,
+            }),
+            InstanceError::TooManyLive => Self::Exhausted(text),
+        }
+    }
+}
