@@ -1,79 +1,224 @@
-//! TPM 2.0 emulators with a manufacturer of their own: one process per node, never shared.
-//!
-//! A [`Manufacturer`] is a local CA; the TPMs it makes hold RSA-2048 and P-384 EK certificates of that CA in NV.
-//! Needs the packages swtpm, swtpm-tools and tpm2-tools. Processes end with their guard, by their own id.
+//! Software TPMs: real swtpm processes with EK certificates of a local manufacturer.
 
 use std::{
-    collections::hash_map::RandomState,
     fs,
-    hash::{BuildHasher, Hasher},
-    io,
-    net::TcpStream,
-    os::unix::fs::DirBuilderExt,
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::{Arc, Mutex, PoisonError, Weak},
-    thread,
-    time::{Duration, Instant},
+    process::Command,
+    sync::Mutex,
+    time::Duration,
 };
 
-use tempfile::TempDir;
+use crate::process::{Process, run, until};
 
-/// Longest wait for an emulator to come up; usually 10 ms.
-const READY: Duration = Duration::from_secs(10);
-/// Port pairs tried before giving up.
-const PORT_ATTEMPTS: usize = 20;
-
-/// A local CA that signs EK certificates.
+/// A manufacturer: the CA that signs the EK certificates of the TPMs it makes.
 pub struct Manufacturer {
     dir: PathBuf,
-    /// Ends the folder with the manufacturer, where it is ours.
-    _owned: Option<TempDir>,
-    /// One at a time: the CA's serial file is shared.
+    /// swtpm_localca keeps its serial number in a file: one TPM is made at a time.
     making: Mutex<()>,
 }
 
-/// The one of this test binary, while anybody uses it.
-static SHARED: Mutex<Weak<Manufacturer>> = Mutex::new(Weak::new());
-
 impl Manufacturer {
-    /// The manufacturer of this test binary, made on first use.
-    pub fn shared() -> io::Result<Arc<Self>> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(manufacturer) = shared.upgrade() {
-            return Ok(manufacturer);
+    /// Sets a manufacturer up in `dir`; its CA is made with the first TPM.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn new(dir: &Path) -> Result<Self, String> {
+        let say = |e: std::io::Error| format!("{}: {e}", dir.display());
+        fs::create_dir_all(dir.join("ca")).map_err(say)?;
+        let at = |name: &str| dir.join(name).display().to_string();
+        let ca = at("ca");
+        let localca = format!(
+            "statedir = {ca}\nsigningkey = {ca}/signkey.pem\nissuercert = {ca}/issuercert.pem\ncertserial = {ca}/certserial\n"
+        );
+        let setup = format!(
+            "create_certs_tool=/usr/bin/swtpm_localca\ncreate_certs_tool_config={}\ncreate_certs_tool_options={}\n",
+            at("localca.conf"),
+            at("localca.options")
+        );
+        let options = "--platform-manufacturer ACME\n--platform-version 1.0\n--platform-model TestNode\n";
+        for (name, text) in [("localca.conf", localca.as_str()), ("localca.options", options), ("setup.conf", &setup)] {
+            fs::write(dir.join(name), text).map_err(say)?;
         }
-        let manufacturer = Arc::new(Self::temporary()?);
-        *shared = Arc::downgrade(&manufacturer);
-        Ok(manufacturer)
+        Ok(Self { dir: dir.into(), making: Mutex::new(()) })
     }
 
-    /// Another manufacturer in a folder of its own: its TPMs are strangers to the first one's anchors.
-    pub fn temporary() -> io::Result<Self> {
-        let owned = tempfile::Builder::new().prefix("swtpm-ca").tempdir()?;
-        Ok(Self { _owned: Some(owned.keep_path()?), ..Self::at(&owned_path()?)? })
+    /// The certificate that signs EK certificates, PEM: what an operator imports as anchor.
+    pub fn issuer_pem(&self) -> PathBuf {
+        self.dir.join("ca/issuercert.pem")
     }
 
-    /// A manufacturer that keeps its CA in `dir`.
-    pub fn at(dir: &Path) -> io::Result<Self> {
-        private_folder(dir)?;
-        let ca = dir.display();
-        fs::write(
-            dir.join("localca.conf"),
-            format!(
-                "statedir = {ca}\nsigningkey = {ca}/signkey.pem\nissuercert = {ca}/issuercert.pem\ncertserial = {ca}/certserial\n"
-            ),
-        )?;
-        fs::write(
-            dir.join("localca.options"),
-            "--platform-manufacturer ACME\n--platform-version 1.0\n--platform-model TestNode\n",
-        )?;
-        fs::write(
-            dir.join("setup.conf"),
-            format!(
-                "create_certs_tool=/usr/bin/swtpm_localca\ncreate_certs_tool_config={ca}/localca.conf\ncreate_certs_tool_options={ca}/localca.options\n"
-            ),
-        )?;
-        Ok(Self { dir: dir.into(), _owned: None, making: Mutex::new(()) })
+    /// Makes a TPM in `state`: RSA-2048 and P-384 EK certificates, SHA-256 PCR bank only.
+    ///
+    /// # Errors
+    /// What swtpm_setup printed.
+    pub fn make(&self, state: &Path) -> Result<(), String> {
+        let _one = self.making.lock().map_err(|_| "another thread failed while making a TPM")?;
+        fs::create_dir_all(state).map_err(|e| format!("{}: {e}", state.display()))?;
+        let (state_arg, conf) = (state.display().to_string(), self.dir.join("setup.conf").display().to_string());
+        #[rustfmt::skip]
+        let args = [
+            "--tpm2", "--tpmstate", &state_arg, "--config", &conf, "--create-ek-cert", "--create-platform-cert",
+            "--lock-nvram", "--pcr-banks", "sha256", "--overwrite", "--write-ek-cert-files", &state_arg,
+        ];
+        run(Path::new("swtpm_setup"), &args).map(|_| ())
     }
+}
+
+/// A running software TPM on a pair of loopback ports.
+pub struct Swtpm {
+    process: Process,
+    port: u16,
+    /// Its NV memory; copy it only while the TPM is stopped.
+    pub state: PathBuf,
+}
+
+impl Swtpm {
+    /// Starts the TPM whose memory is in `state`. Ports that turn out to be taken are replaced by others.
+    ///
+    /// # Errors
+    /// The end of swtpm's log after several ports.
+    pub fn start(state: &Path) -> Result<Self, String> {
+        let mut last = String::new();
+        for _ in 0..8 {
+            match Self::start_on(state, free_pair()?) {
+                Ok(tpm) => return Ok(tpm),
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+
+    /// Starts the TPM on `port` and `port + 1`.
+    ///
+    /// # Errors
+    /// The end of swtpm's log.
+    pub fn start_on(state: &Path, port: u16) -> Result<Self, String> {
+        let tpmstate = format!("dir={}", state.display());
+        let server = format!("type=tcp,port={port},bindaddr=127.0.0.1");
+        let control = format!("type=tcp,port={},bindaddr=127.0.0.1", port + 1);
+        #[rustfmt::skip]
+        let args = [
+            "socket", "--tpm2", "--tpmstate", &tpmstate, "--server", &server, "--ctrl", &control,
+            "--flags", "not-need-init,startup-clear",
+        ];
+        let log = state.with_extension("swtpm.log");
+        let mut process = Process::start("swtpm", Path::new("swtpm"), &args, &log).map_err(|e| e.to_string())?;
+        until(Duration::from_secs(5), || {
+            if let Err(e) = process.check_running() {
+                return Ok(Err(e));
+            }
+            TcpStream::connect(("127.0.0.1", port + 1)).map(|_| Ok(())).map_err(|e| format!("swtpm: {e}"))
+        })??;
+        Ok(Self { process, port, state: state.into() })
+    }
+
+    /// The TCTI string for attestors and tpm2-tools.
+    pub fn tcti(&self) -> String {
+        format!("swtpm:host=127.0.0.1,port={}", self.port)
+    }
+
+    /// Runs a tpm2-tools command against this TPM.
+    ///
+    /// # Errors
+    /// What the command printed.
+    pub fn tool(&self, program: &str, args: &[&str]) -> Result<String, String> {
+        let out = Command::new(program).args(args).env("TPM2TOOLS_TCTI", self.tcti()).output();
+        let out = out.map_err(|e| format!("{program}: {e}"))?;
+        if !out.status.success() {
+            return Err(format!("{program}: {}", String::from_utf8_lossy(&out.stderr).trim()));
+        }
+        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    }
+
+    /// Extends SHA-256 PCR `pcr` by `digest`.
+    ///
+    /// # Errors
+    /// What tpm2_pcrextend printed.
+    pub fn extend(&self, pcr: u32, digest: [u8; 32]) -> Result<(), String> {
+        self.tool("tpm2_pcrextend", &[&format!("{pcr}:sha256={}", hex::encode(digest))]).map(|_| ())
+    }
+
+    /// An orderly reboot: resetCount grows by one.
+    ///
+    /// # Errors
+    /// What the tools printed.
+    pub fn reboot(&self) -> Result<(), String> {
+        self.tool("tpm2_shutdown", &["-c"])?;
+        self.power_cycle()
+    }
+
+    /// Power lost and back: resetCount grows by one and the clock is not safe.
+    ///
+    /// # Errors
+    /// What the tools printed.
+    pub fn power_cycle(&self) -> Result<(), String> {
+        let control = format!("127.0.0.1:{}", self.port + 1);
+        run(Path::new("swtpm_ioctl"), &["--tcp", &control, "-i"])?;
+        self.tool("tpm2_startup", &["-c"]).map(|_| ())
+    }
+
+    /// Suspend and resume: restartCount grows by one.
+    ///
+    /// # Errors
+    /// What the tools printed.
+    pub fn suspend(&self) -> Result<(), String> {
+        self.tool("tpm2_shutdown", &[])?;
+        let control = format!("127.0.0.1:{}", self.port + 1);
+        run(Path::new("swtpm_ioctl"), &["--tcp", &control, "-i"])?;
+        self.tool("tpm2_startup", &[]).map(|_| ())
+    }
+
+    /// TPM2_Clear: both counters go back to 0.
+    ///
+    /// # Errors
+    /// What tpm2_clear printed.
+    pub fn clear(&self) -> Result<(), String> {
+        self.tool("tpm2_clear", &["-c", "p"]).map(|_| ())
+    }
+
+    /// Stops the TPM and answers its memory's folder.
+    pub fn stop(mut self) -> PathBuf {
+        self.process.stop();
+        self.state.clone()
+    }
+
+    /// An error when the TPM has ended by itself.
+    ///
+    /// # Errors
+    /// The end of its log.
+    pub fn check_running(&mut self) -> Result<(), String> {
+        self.process.check_running()
+    }
+}
+
+/// Copies a TPM's memory (stopped, or never started) to another folder.
+///
+/// # Errors
+/// The copy fails.
+pub fn copy_state(from: &Path, to: &Path) -> Result<(), String> {
+    let say = |e: std::io::Error| format!("{}: {e}", to.display());
+    fs::create_dir_all(to).map_err(say)?;
+    for entry in fs::read_dir(from).map_err(say)? {
+        let entry = entry.map_err(say)?;
+        if entry.path().is_file() && entry.file_name() != ".lock" {
+            fs::copy(entry.path(), to.join(entry.file_name())).map_err(say)?;
+        }
+    }
+    Ok(())
+}
+
+/// An even port with a free neighbour.
+fn free_pair() -> Result<u16, String> {
+    for _ in 0..200 {
+        let Ok(probe) = TcpListener::bind("127.0.0.1:0") else { continue };
+        let Ok(address) = probe.local_addr() else { continue };
+        let port = address.port() & !1;
+        drop(probe);
+        let both = (TcpListener::bind(("127.0.0.1", port)), TcpListener::bind(("127.0.0.1", port + 1)));
+        if both.0.is_ok() && both.1.is_ok() {
+            return Ok(port);
+        }
+    }
+    Err("no pair of free ports".into())
 }
