@@ -20,13 +20,16 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Must be called on a tokio runtime of either flavour.
 pub(super) fn channel(endpoint: &Endpoint) -> Channel {
     // The authority of a gRPC call over a UNIX socket is "localhost", as gRPC's other clients send.
-    let base = tonic::transport::Endpoint::from_static("http://localhost").connect_timeout(CONNECT_TIMEOUT);
+    let base = tonic::transport::Endpoint::from_static("http://localhost");
     match endpoint {
         Endpoint::Tcp(address) => {
             let address = *address;
-            base.http2_keep_alive_interval(TCP_KEEPALIVE).keep_alive_while_idle(true).connect_with_connector_lazy(
-                service_fn(move |_: Uri| async move { TcpStream::connect(address).await.map(TokioIo::new) }),
-            )
+            base.connect_timeout(CONNECT_TIMEOUT)
+                .http2_keep_alive_interval(TCP_KEEPALIVE)
+                .keep_alive_while_idle(true)
+                .connect_with_connector_lazy(service_fn(move |_: Uri| async move {
+                    TcpStream::connect(address).await.map(TokioIo::new)
+                }))
         }
         Endpoint::Unix(path) => {
             let path: Arc<PathBuf> = Arc::new(path.clone());
