@@ -5,11 +5,13 @@
 //! the attestor uses the transcripts, labels, templates and selector matching only.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+pub mod admit;
 pub mod class;
 pub mod crypto;
 pub mod csr;
 pub mod entry;
 pub mod event;
+pub mod eventlog;
 pub mod evidence;
 pub mod ids;
 pub mod instance;
@@ -17,6 +19,7 @@ pub mod leaf;
 pub mod lifetime;
 pub mod mint;
 pub mod node;
+pub mod policy;
 pub mod reason;
 pub mod selector;
 pub mod transcript;

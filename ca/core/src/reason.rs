@@ -27,6 +27,7 @@ macro_rules! reasons {
 }
 
 reasons! {
+    ActivationDue, "ACTIVATION_DUE", "the last activation is too old and no new one was made", "the attestor repeats with activation by itself";
     ActivationFailed, "ACTIVATION_FAILED", "the proof of EK activation is wrong", "check that the attestor talks to the TPM whose EK certificate it sends";
     AkChanged, "AK_CHANGED", "a known EK came with another attestation key and no activation", "the attestor repeats with activation by itself; seen often, look at who runs it";
     AkTemplate, "AK_TEMPLATE", "the attestation key is not exactly of the required template", "run our attestor; other attestation keys are never admitted";
