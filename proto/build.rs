@@ -1,8 +1,9 @@
 //! Compiles the .proto files with protox, so that nobody needs protoc.
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "chancery/admin/v1/admin.proto",
     "chancery/attest/tpm/v1/tpm.proto",
+    "chancery/attestor/v1/attestor.proto",
     "chancery/node/v1/node.proto",
     "google/rpc/status.proto",
     "spiffe/workload/workload.proto",

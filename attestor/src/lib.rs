@@ -5,13 +5,18 @@
 //! `run -> enroll -> {node, tpm, state} -> ca`. Nothing here decides who may have what: the CA does.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod api;
 pub mod ca;
+pub mod cli;
 pub mod config;
 pub mod crypto;
+pub mod doctor;
+pub mod enroll;
 pub mod identity;
 pub mod instance;
 pub mod node;
 pub mod peer;
+pub mod run;
 pub mod state;
 pub mod tpm;
 pub mod upstream;

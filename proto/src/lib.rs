@@ -19,6 +19,12 @@ pub mod chancery {
             }
         }
     }
+    /// What an operator asks of the attestor on this machine.
+    pub mod attestor {
+        pub mod v1 {
+            tonic::include_proto!("chancery.attestor.v1");
+        }
+    }
     /// Instances of agent classes.
     pub mod node {
         pub mod v1 {

@@ -160,6 +160,11 @@ impl Instances {
         }
     }
 
+    /// How many processes are, or want to be, instances.
+    pub fn count(&self) -> usize {
+        self.shared.list().len()
+    }
+
     /// A JWT-SVID of the caller's instance, whose SPIFFE ID is `id`.
     ///
     /// # Errors

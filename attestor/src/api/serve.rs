@@ -1,0 +1,193 @@
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use chancery_daemon::{
+    clock,
+    shutdown::Shutdown,
+    socket::{self, SocketError},
+};
+use chancery_proto::{
+    chancery::attestor::v1::attestor_server::AttestorServer,
+    workload::{DESCRIPTOR, spiffe_workload_api_server::SpiffeWorkloadApiServer},
+};
+use thiserror::Error;
+use tokio::net::UnixListener;
+use tonic::{service::interceptor::InterceptedService, transport::Server};
+use tonic_health::pb::health_server::HealthServer;
+
+use super::{Door, Verifiers, admin::AdminApi, header, health::HealthApi, service::WorkloadApi};
+use crate::{
+    cache::Cache,
+    config::Config,
+    crypto::random,
+    identity::IdentityWatch,
+    instance::{Instances, StateFile},
+    peer::{PidProof, accept},
+    plan::Rotation,
+    sync::{Ask, Syncer},
+    upstream::Upstream,
+    workload::{Attestors, DEADLINE, Unix},
+};
+
+/// Any local process may connect: who it is decides what it gets.
+const WORKLOAD_MODE: u32 = 0o777;
+/// The operator alone.
+const ADMIN_MODE: u32 = 0o600;
+/// Largest request: a JWT-SVID of 16 KiB with its audience fits.
+const MAX_REQUEST_BYTES: usize = 64 << 10;
+/// Calls and streams under way in one connection.
+const MAX_STREAMS: u32 = 128;
+
+/// Why the doors cannot be opened or had to close.
+#[derive(Debug, Error)]
+pub enum DoorError {
+    /// The listener broke.
+    #[error("local socket: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    /// A socket cannot be opened.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The reflection service cannot read the protocol's description.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// No randomness.
+    #[error("the system gives no randomness: {0}")]
+    Random(String),
+}
+
+/// What the doors need of the configuration.
+#[derive(Clone, Debug)]
+pub struct Doors {
+    /// Socket of the Workload API.
+    pub workload_socket: PathBuf,
+    /// Socket of the operator.
+    pub admin_socket: PathBuf,
+    /// File of live instances.
+    pub state_file: PathBuf,
+    /// How often the CA is polled.
+    pub sync_interval: Duration,
+    /// The weakest proof of a caller's process that is taken.
+    pub pid_proof: PidProof,
+    /// Who gets bundles.
+    pub verifiers: Verifiers,
+    /// Largest program that is measured.
+    pub max_digest_bytes: u64,
+}
+
+impl Doors {
+    /// As the operator configured.
+    pub fn from_config(config: &Config) -> Self {
+        Self {
+            workload_socket: config.workload_socket.clone(),
+            admin_socket: config.admin_socket.clone(),
+            state_file: config.data_dir.join("instances.json"),
+            sync_interval: config.sync_interval,
+            pid_proof: if config.require_peer_pidfd { PidProof::PeerPidfd } else { PidProof::StartTime },
+            verifiers: if config.allow_unauthenticated_verifiers { Verifiers::Anyone } else { Verifiers::Entitled },
+            max_digest_bytes: config.unix.max_digest_bytes,
+        }
+    }
+}
+
+/// Opens both sockets and serves until `shutdown`; everything of the workload side runs below this call.
+///
+/// # Errors
+/// [`DoorError`]; a socket that cannot be opened is told before anything runs.
+pub async fn serve(
+    doors: Doors,
+    upstream: Arc<dyn Upstream>,
+    identity: IdentityWatch,
+    shutdown: Shutdown,
+) -> Result<(), DoorError> {
+    let workload = socket::bind(&doors.workload_socket, WORKLOAD_MODE).await?;
+    let admin = socket::bind(&doors.admin_socket, ADMIN_MODE).await?;
+    let door = open(&doors, upstream, identity, &shutdown).await?;
+    let both = async {
+        tokio::try_join!(
+            serve_workload(Arc::clone(&door), workload, doors.pid_proof, &shutdown),
+            serve_admin(door, admin, &shutdown)
+        )
+    };
+    tokio::select! {
+        served = both => { served?; }
+        () = shutdown.hard.cancelled() => {}
+    }
+    for path in [&doors.workload_socket, &doors.admin_socket] {
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
+/// Wires the parts and starts their tasks.
+async fn open(
+    doors: &Doors,
+    upstream: Arc<dyn Upstream>,
+    identity: IdentityWatch,
+    shutdown: &Shutdown,
+) -> Result<Arc<Door>, DoorError> {
+    let key = random().map_err(|e| DoorError::Random(e.to_string()))?;
+    let rotation = Arc::new(Rotation::new(key));
+    let (cache, ask, stop) = (Arc::new(Cache::new()), Arc::new(Ask::new()), shutdown.soft.clone());
+    let syncer = Syncer {
+        upstream: Arc::clone(&upstream),
+        cache: Arc::clone(&cache),
+        identity: identity.clone(),
+        ask: Arc::clone(&ask),
+        interval: doors.sync_interval,
+        rotation: Arc::clone(&rotation),
+        clock: clock::system(),
+    };
+    let file = StateFile::new(doors.state_file.clone());
+    let instances = Instances::new(Arc::clone(&upstream), rotation, clock::system(), file, stop.clone());
+    instances.start(identity.clone()).await;
+    tokio::spawn(syncer.run(stop.clone()));
+    let attestors = Attestors::new(vec![Box::new(Unix::new(doors.max_digest_bytes))], DEADLINE);
+    let door = Door::new(
+        attestors,
+        cache,
+        instances,
+        ask,
+        identity,
+        upstream,
+        clock::system(),
+        stop,
+        doors.verifiers,
+    );
+    let door = Arc::new(door);
+    tokio::spawn(Door::forget_tokens(Arc::clone(&door)));
+    Ok(door)
+}
+
+async fn serve_workload(
+    door: Arc<Door>,
+    listener: UnixListener,
+    proof: PidProof,
+    shutdown: &Shutdown,
+) -> Result<(), DoorError> {
+    let api = SpiffeWorkloadApiServer::new(WorkloadApi(Arc::clone(&door))).max_decoding_message_size(MAX_REQUEST_BYTES);
+    // Only the Workload API asks for the header: clients of the other services do not send it (CF-08).
+    let api = InterceptedService::new(api, header::require);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTOR)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .add_service(api)
+        .add_service(HealthServer::new(HealthApi(door)))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .serve_with_incoming_shutdown(accept(listener, proof, shutdown.soft.clone()), shutdown.soft.cancelled())
+        .await?;
+    Ok(())
+}
+
+async fn serve_admin(door: Arc<Door>, listener: UnixListener, shutdown: &Shutdown) -> Result<(), DoorError> {
+    let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
+    Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .add_service(AttestorServer::new(AdminApi(door)).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .serve_with_incoming_shutdown(incoming, shutdown.soft.cancelled())
+        .await?;
+    Ok(())
+}
