@@ -37,12 +37,17 @@ impl Issued {
 
 impl Authority {
     pub fn new(domain: &str) -> Self {
+        Self::with_san(domain, &format!("spiffe://{domain}"))
+    }
+
+    /// A root whose URI SAN is whatever `san` says.
+    pub fn with_san(domain: &str, san: &str) -> Self {
         let key = new_key();
         let mut params = between(-3600, 365 * 86400);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name.push(rcgen::DnType::CommonName, domain);
-        params.subject_alt_names = vec![uri(&format!("spiffe://{domain}"))];
+        params.subject_alt_names = vec![uri(san)];
         let root = params.self_signed(&key).unwrap().der().to_vec();
         Self { domain: TrustDomain::new(domain).unwrap(), root, issuer: Issuer::new(params, key) }
     }
