@@ -181,6 +181,11 @@ impl Store {
         read!(self, |pool, db| db::instances::of_process(pool, node_id, start_token).await)
     }
 
+    /// The instance this public key belongs to, for ever.
+    pub async fn key_owner(&self, spki_sha256: &[u8; 32]) -> Result<Option<SpiffeId>, StoreError> {
+        read!(self, |pool, db| db::instances::of_key(pool, spki_sha256).await)
+    }
+
     /// The instances running on the node, in the order of the ID.
     pub async fn live_instances(&self, node_id: &SpiffeId) -> Result<Vec<Instance>, StoreError> {
         let standing = Some(chancery_core::instance::Standing::Good);

@@ -66,6 +66,15 @@ pub(in crate::store) async fn filtered(pool: &Pool, filter: &InstanceFilter) -> 
     all_of(query.fetch_all(pool).await?)
 }
 
+pub(in crate::store) async fn of_key(pool: &Pool, spki_sha256: &[u8; 32]) -> Result<Option<SpiffeId>, StoreError> {
+    // Selected through the row, so that a broken ID is told as one.
+    let query = sqlx::query_as::<_, InstanceRow>(select!(
+        "WHERE id = (SELECT instance_id FROM instance_keys WHERE spki_sha256 = $1)"
+    ));
+    let row = query.bind(spki_sha256.to_vec()).fetch_optional(pool).await?;
+    Ok(row.map(Instance::try_from).transpose()?.map(|instance| instance.id))
+}
+
 pub(super) async fn begin(tx: &mut Tx, fact: &BeginInstance) -> Result<Events, Stop> {
     let instance = &fact.instance;
     let (id, node_id) = (instance.id.as_str(), instance.node_id.as_str());

@@ -1,0 +1,16 @@
+//! Conformance of the store: every fact and every refusal, on both databases.
+
+#[path = "../../../tests/src/postgres.rs"]
+#[allow(unreachable_pub, reason = "shared with the whole-system tests")]
+mod postgres;
+
+mod bench;
+mod sample;
+
+mod entries;
+mod instances;
+mod log;
+mod nodes;
+mod opening;
+mod others;
+mod svids;
