@@ -31,6 +31,8 @@
 
 pub mod bundle;
 pub mod id;
+#[cfg(feature = "spiffe")]
+pub mod interop;
 mod json;
 pub mod jwt;
 mod key;
