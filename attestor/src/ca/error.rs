@@ -53,7 +53,7 @@ impl std::fmt::Display for Denial {
 
 impl CaError {
     /// An answer that breaks the protocol.
-    pub(super) fn malformed(what: impl Into<String>) -> Self {
+    pub(crate) fn malformed(what: impl Into<String>) -> Self {
         Self::Refused { code: Code::DataLoss, message: what.into() }
     }
 }

@@ -4,6 +4,7 @@
 //! channel, with loss of transport mapped to [`CaError::Lost`] after one retry. Every call here is safe to
 //! repeat: reads, or writes that the CA guards by start token, serial or key.
 
+mod agent;
 mod call;
 mod dial;
 mod error;

@@ -9,6 +9,7 @@ use chancery_sdk::{
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
+pub(crate) use super::IssuedX509 as Issued;
 use super::{CaError, IssuedJwt, IssuedX509};
 use crate::identity::{JwtAuthority, TrustBundle};
 

@@ -1,5 +1,6 @@
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf};
 
+use chancery_daemon::{config::Span, telemetry::LogFormat};
 use chancery_sdk::id::TrustDomain;
 use serde::{Deserialize, Deserializer, de};
 
@@ -31,17 +32,23 @@ pub struct Config {
     #[serde(default)]
     pub tpm: Tpm,
     /// How often the CA is asked for changes.
-    #[serde(default = "default_sync_interval", with = "span")]
-    pub sync_interval: Duration,
+    #[serde(default = "default_sync_interval")]
+    pub sync_interval: Span,
     /// Refuses callers whose pidfd did not come from the kernel with the connection (Linux 6.5).
     #[serde(default)]
     pub require_peer_pidfd: bool,
+    /// Gives every local process the trust domain's own bundles, with or without an identity of its own.
+    #[serde(default)]
+    pub allow_unauthenticated_verifiers: bool,
     /// Address for Prometheus, for example `"127.0.0.1:9981"`; absent = no metrics.
     #[serde(default)]
-    pub metrics_listen: Option<std::net::SocketAddr>,
+    pub metrics_listen: Option<SocketAddr>,
     /// `error`, `warn`, `info`, `debug`, `trace`, or a filter.
     #[serde(default = "default_log_level")]
     pub log_level: String,
+    /// `text` or `json`.
+    #[serde(default)]
+    pub log_format: LogFormat,
     /// Table `[unix]`.
     #[serde(default)]
     pub unix: Unix,
@@ -92,8 +99,8 @@ impl Default for Tpm {
     }
 }
 
-fn default_sync_interval() -> Duration {
-    Duration::from_secs(5)
+fn default_sync_interval() -> Span {
+    Span::secs(5)
 }
 
 fn default_log_level() -> String {
@@ -104,19 +111,82 @@ fn trust_domain<'de, D: Deserializer<'de>>(d: D) -> Result<TrustDomain, D::Error
     TrustDomain::new(&String::deserialize(d)?).map_err(de::Error::custom)
 }
 
-mod span {
-    use std::time::Duration;
+impl Addresses {
+    /// All of them, in the order given.
+    pub fn list(&self) -> Vec<String> {
+        match self {
+            Self::One(address) => vec![address.clone()],
+            Self::Several(addresses) => addresses.clone(),
+        }
+    }
+}
 
-    use serde::{Deserialize, Deserializer, de};
+impl Config {
+    /// Checks what the types do not say.
+    ///
+    /// # Errors
+    /// One line naming the key.
+    pub fn check(&self) -> Result<(), String> {
+        let addresses = self.ca_address.list();
+        if addresses.is_empty() {
+            return Err("ca_address: name at least one address, for example \"127.0.0.1:8081\"".into());
+        }
+        if let Some(bad) = addresses.iter().find(|address| !is_host_and_port(address)) {
+            return Err(format!("ca_address: '{bad}' is not of the form host:port"));
+        }
+        if self.sync_interval < Span::millis(100) {
+            return Err(format!("sync_interval: {} is below 100ms", self.sync_interval));
+        }
+        if self.node_attestor == Enrolment::JoinToken && self.join_token_file.is_none() {
+            return Err("join_token_file: node_attestor = \"join_token\" needs it".into());
+        }
+        Ok(())
+    }
+}
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(d)?;
-        let (digits, secs) = match text.as_bytes().last() {
-            Some(b's') => (text.trim_end_matches('s'), 1),
-            Some(b'm') => (text.trim_end_matches('m'), 60),
-            _ => return Err(de::Error::custom("a duration looks like \"5s\" or \"1m\"")),
-        };
-        let count: u64 = digits.parse().map_err(de::Error::custom)?;
-        Ok(Duration::from_secs(count.saturating_mul(secs)))
+fn is_host_and_port(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = r#"
+        trust_domain = "td.test"
+        ca_address = "127.0.0.1:8081"
+        trust_bundle = "/b.pem"
+        data_dir = "/d"
+        workload_socket = "/w.sock"
+        admin_socket = "/a.sock"
+        node_attestor = "tpm"
+    "#;
+
+    fn with(line: &str) -> Result<Config, String> {
+        let config: Config = chancery_daemon::config::parse(&format!("{SAMPLE}{line}\n"))?;
+        config.check().map(|()| config)
+    }
+
+    #[test]
+    fn a_short_file_has_sound_defaults() {
+        let config = with("").unwrap();
+        assert_eq!((config.sync_interval, config.tpm.tcti.as_str()), (Span::secs(5), "device:/dev/tpmrm0"));
+    }
+
+    #[test]
+    fn unknown_keys_are_named() {
+        assert!(with("tmp = 1").unwrap_err().contains("`tmp`"));
+        assert!(with("[tpm]\ntctii = \"x\"").unwrap_err().contains("`tctii`"));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_key() {
+        assert!(with("sync_interval = \"1ms\"").unwrap_err().starts_with("sync_interval"));
+        let token = SAMPLE.replace("\"tpm\"", "\"join_token\"");
+        let config: Config = chancery_daemon::config::parse(&token).unwrap();
+        assert!(config.check().unwrap_err().starts_with("join_token_file"));
+        let several = SAMPLE.replace("\"127.0.0.1:8081\"", "[\"a:1\", \"b\"]");
+        let config: Config = chancery_daemon::config::parse(&several).unwrap();
+        assert!(config.check().unwrap_err().contains("'b'"));
     }
 }

@@ -7,4 +7,5 @@ mod folder;
 mod saved;
 
 pub use folder::{Folder, StateError};
+pub(crate) use saved::validity;
 pub use saved::{Saved, SavedBundle, SavedKey, SavedSvid};

@@ -1,0 +1,56 @@
+use std::path::Path;
+
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{Output, run::load};
+use crate::{
+    doctor::{self, EndorsementKey, Finding},
+    tpm::{Bus, Options},
+};
+
+/// Prints the endorsement keys, the preferred one first.
+pub(super) fn ek(config: Option<&Path>, tcti: &str, output: Output) -> Result<(), String> {
+    let options = match config {
+        Some(path) => Options::from_config(&load(path)?).map_err(|e| e.to_string())?,
+        None => Options {
+            tcti: tcti.parse().map_err(|e: crate::tpm::TpmError| e.to_string())?,
+            trust_domain: String::new(),
+            endorsement_auth: Zeroizing::default(),
+            owner_auth: Zeroizing::default(),
+            bus: Bus::Internal,
+        },
+    };
+    let keys = doctor::endorsement_keys(options).map_err(|e| e.to_string())?;
+    match output {
+        Output::Json => println!("{}", json!({ "endorsement_keys": keys })),
+        Output::Pretty => keys.iter().for_each(print_key),
+    }
+    Ok(())
+}
+
+fn print_key(key: &EndorsementKey) {
+    println!("EK hash     : {}", key.hash);
+    println!("Algorithm   : {}", key.kind);
+    println!("Certificate : {}", if key.has_certificate { "yes" } else { "no" });
+    println!("Preferred   : {}\n", if key.preferred { "yes; enrol this one" } else { "no" });
+}
+
+/// Prints what the machine has; fails where something needed lacks.
+pub(super) fn doctor(config: &Path, output: Output) -> Result<(), String> {
+    let config = load(config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let findings = runtime.block_on(doctor::examine(&config));
+    match output {
+        Output::Json => println!("{}", json!({ "findings": findings })),
+        Output::Pretty => findings.iter().for_each(print_finding),
+    }
+    Ok(())
+}
+
+fn print_finding(finding: &Finding) {
+    println!("{:4} {:12} {}", if finding.ok { "ok" } else { "lack" }, finding.name, finding.found);
+    if !finding.cost.is_empty() {
+        println!("     {:12} {}", "", finding.cost);
+    }
+}

@@ -1,0 +1,26 @@
+use std::path::Path;
+
+use chancery_daemon::{config, shutdown::Shutdown, telemetry};
+
+use crate::config::Config;
+
+/// Runs the daemon until it is told to stop.
+pub(super) fn run(path: &Path) -> Result<(), String> {
+    let config = load(path)?;
+    telemetry::init(&config.log_level, config.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let outcome = runtime.block_on(async {
+        let shutdown = Shutdown::from_signals().map_err(|e| e.to_string())?;
+        crate::run::run(config, shutdown).await.map_err(|e| e.to_string())
+    });
+    // A handshake may still wait for the TPM on a blocking thread; it must not hold the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Loads and checks a configuration.
+pub(super) fn load(path: &Path) -> Result<Config, String> {
+    let config: Config = config::load(path).map_err(|e| e.to_string())?;
+    config.check().map_err(|problem| format!("{}: {problem}", path.display()))?;
+    Ok(config)
+}

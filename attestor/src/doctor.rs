@@ -1,0 +1,178 @@
+//! What this machine has, what it lacks, and what that costs: for `chancery-attestor doctor` and `ek`.
+//!
+//! Looks only; changes nothing, and shows no secret.
+
+use std::{os::unix::net::UnixStream, path::Path};
+
+use nix::sys::socket::{getsockopt, sockopt};
+use serde::Serialize;
+
+use crate::{
+    ca::{Dialer, x509_bundle},
+    config::{Config, Enrolment},
+    run::bootstrap,
+    state::Folder,
+    tpm::{Options, Tpm, TpmError},
+};
+
+/// CAP_SYS_PTRACE (linux/capability.h).
+const CAP_SYS_PTRACE: u32 = 19;
+
+/// One thing looked at.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Finding {
+    /// Stable name, for example `tpm`.
+    pub name: &'static str,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was found.
+    pub found: String,
+    /// What the lack of it costs, and what to do; empty where nothing lacks.
+    pub cost: String,
+}
+
+impl Finding {
+    fn good(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, ok: true, found: found.into(), cost: String::new() }
+    }
+
+    fn lack(name: &'static str, found: impl Into<String>, cost: impl Into<String>) -> Self {
+        Self { name, ok: false, found: found.into(), cost: cost.into() }
+    }
+}
+
+/// One endorsement key, as an operator enrols it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct EndorsementKey {
+    /// `p384`, `p256` or `rsa2048`.
+    pub kind: &'static str,
+    /// Lower-case hex SHA-256 of the SubjectPublicKeyInfo: what `chancery-ca node enrol --ek` takes.
+    pub hash: String,
+    /// Whether the manufacturer left a certificate in the TPM.
+    pub has_certificate: bool,
+    /// The one this node attests with.
+    pub preferred: bool,
+}
+
+/// The endorsement keys of the TPM, the preferred one first. Blocks.
+///
+/// # Errors
+/// [`TpmError`], one line.
+pub fn endorsement_keys(options: Options) -> Result<Vec<EndorsementKey>, TpmError> {
+    let all = Tpm::open(options)?.endorsements()?;
+    let listed = all.iter().enumerate().map(|(place, ek)| EndorsementKey {
+        kind: ek.kind.as_str(),
+        hash: ek.hash(),
+        has_certificate: ek.certificate.is_some(),
+        preferred: place == 0,
+    });
+    Ok(listed.collect())
+}
+
+/// Everything `doctor` looks at, in the order it prints it.
+pub async fn examine(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![peer_pidfd(config), ptrace(), data_dir(config)];
+    if config.node_attestor == Enrolment::Tpm {
+        findings.push(tpm(config).await);
+        findings.push(event_log(&config.tpm.event_log));
+    } else {
+        findings.push(Finding::lack(
+            "tpm",
+            "not used: node_attestor = \"join_token\"",
+            "nothing proves the hardware: classes begin here only with --allow-unproven-nodes",
+        ));
+    }
+    findings.push(ca(config).await);
+    findings
+}
+
+fn peer_pidfd(config: &Config) -> Finding {
+    const NAME: &str = "peer-pidfd";
+    let supported = UnixStream::pair().is_ok_and(|(one, _other)| getsockopt(&one, sockopt::PeerPidfd).is_ok());
+    if supported {
+        return Finding::good(NAME, "the kernel hands out the caller's pidfd (SO_PEERPIDFD)");
+    }
+    let cost = if config.require_peer_pidfd {
+        "every caller is refused, since require_peer_pidfd = true: use Linux 6.5 or later"
+    } else {
+        "callers are found by number and start time, which a recycled pid can beat: use Linux 6.5 or later"
+    };
+    Finding::lack(NAME, "the kernel lacks SO_PEERPIDFD", cost)
+}
+
+fn ptrace() -> Finding {
+    const NAME: &str = "ptrace";
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    if bits & (1 << CAP_SYS_PTRACE) != 0 {
+        return Finding::good(NAME, "CAP_SYS_PTRACE");
+    }
+    Finding::lack(
+        NAME,
+        "no CAP_SYS_PTRACE",
+        "the executables of other users' processes cannot be read: unix:path and unix:sha256 are known for our own user only; run as root or grant the capability",
+    )
+}
+
+fn data_dir(config: &Config) -> Finding {
+    const NAME: &str = "data_dir";
+    match Folder::open(&config.data_dir) {
+        Ok(_) => Finding::good(NAME, format!("{} is private", config.data_dir.display())),
+        Err(error) => Finding::lack(NAME, error.to_string(), "the attestor does not start"),
+    }
+}
+
+async fn tpm(config: &Config) -> Finding {
+    const NAME: &str = "tpm";
+    const COST: &str = "the attestor does not start";
+    let options = match Options::from_config(config) {
+        Ok(options) => options,
+        Err(error) => return Finding::lack(NAME, error.to_string(), COST),
+    };
+    let tcti = options.tcti.to_string();
+    match tokio::task::spawn_blocking(move || endorsement_keys(options)).await {
+        Ok(Ok(keys)) if keys.iter().any(|key| key.has_certificate) => {
+            Finding::good(NAME, format!("{tcti}, EK certificates: {}", kinds(&keys)))
+        }
+        Ok(Ok(_)) => Finding::lack(
+            NAME,
+            format!("{tcti}, no EK certificate"),
+            "no manufacturer vouches for it: enrol the hash that `chancery-attestor ek` prints, on trust",
+        ),
+        Ok(Err(error)) => Finding::lack(NAME, error.to_string(), COST),
+        Err(error) => Finding::lack(NAME, error.to_string(), COST),
+    }
+}
+
+fn kinds(keys: &[EndorsementKey]) -> String {
+    keys.iter().filter(|key| key.has_certificate).map(|key| key.kind).collect::<Vec<_>>().join(", ")
+}
+
+fn event_log(path: &Path) -> Finding {
+    const NAME: &str = "event-log";
+    match std::fs::read(path) {
+        Ok(bytes) => Finding::good(NAME, format!("{}, {} bytes", path.display(), bytes.len())),
+        Err(error) => Finding::lack(
+            NAME,
+            format!("{}: {error}", path.display()),
+            "the CA sees PCR values without what they are made of: policies that need the log deny this node; mount securityfs",
+        ),
+    }
+}
+
+async fn ca(config: &Config) -> Finding {
+    const NAME: &str = "ca";
+    const COST: &str = "the node gets no identity until this is solved";
+    let dialled = async {
+        let file = bootstrap::load(config).map_err(|e| e.to_string())?;
+        let bundle = x509_bundle(&config.trust_domain, &file.bundle.x509_authorities)?;
+        let dialer =
+            Dialer::new(&config.trust_domain, config.ca_address.list(), bundle).map_err(|e| e.to_string())?;
+        dialer.pinned().await.map(drop).map_err(|e| e.to_string())
+    };
+    match dialled.await {
+        Ok(()) => Finding::good(NAME, format!("{} answers as the trust bundle says", config.ca_address.list().join(", "))),
+        Err(problem) => Finding::lack(NAME, problem, COST),
+    }
+}

@@ -1,0 +1,136 @@
+//! Puts the daemon together: configuration, TPM, state, enrolment, then the doors.
+
+pub(crate) mod bootstrap;
+
+use std::sync::Arc;
+
+use chancery_daemon::{config::ConfigError, hardening, metrics, shutdown::Shutdown};
+use prometheus_client::registry::Registry;
+use thiserror::Error;
+
+use crate::{
+    api::{self, Doors},
+    ca::{Ca, DialError, Dialer, x509_bundle},
+    config::{Config, Enrolment},
+    enroll::{Enroller, Parts},
+    identity::{self, IdentityWatch},
+    node::{Collector, JoinToken, TpmCollector},
+    state::{Folder, StateError},
+    tpm::{Options, Tpm, TpmError},
+};
+
+/// What the doors need of the node.
+#[derive(Clone)]
+pub struct Node {
+    /// As loaded.
+    pub config: Arc<Config>,
+    /// Asks the CA.
+    pub ca: Ca,
+    /// Who we are; `None` = serve nothing.
+    pub identity: IdentityWatch,
+    /// When to stop.
+    pub shutdown: Shutdown,
+}
+
+/// Why the daemon cannot run. Each is one line that says what to do; none of them passes by waiting.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The file, or a value in it.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A fault of ours in setting up TLS.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// A socket, the metrics address, the process itself.
+    #[error("{0}")]
+    Start(String),
+    /// The data folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// No TPM.
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
+}
+
+/// Runs until `shutdown`. A CA that is away is waited for.
+///
+/// # Errors
+/// [`RunError`], before anything is served.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+    hardening::make_non_dumpable().map_err(|e| RunError::Start(format!("cannot become non-dumpable: {e}")))?;
+    let config = Arc::new(config);
+    let (enroller, node) = assemble(Arc::clone(&config), shutdown.clone()).await?;
+    let registry = Registry::default();
+    serve_metrics(&node, registry).await?;
+    let enrolment = tokio::spawn(enroller.run(shutdown.soft.clone()));
+    let served = serve(node).await;
+    shutdown.soft.cancel();
+    let _ = enrolment.await;
+    served
+}
+
+/// The doors. Ends with the shutdown, or with the reason why a door cannot open.
+async fn serve(node: Node) -> Result<(), RunError> {
+    let doors = Doors::from_config(&node.config);
+    let served = api::serve(doors, Arc::new(node.ca), node.identity, node.shutdown).await;
+    served.map_err(|e| RunError::Start(e.to_string()))
+}
+
+/// Makes the enrolment task and what the doors need, starting nothing.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn assemble(config: Arc<Config>, shutdown: Shutdown) -> Result<(Enroller, Node), RunError> {
+    let folder = Folder::open(&config.data_dir)?;
+    let file = bootstrap::load(&config)?;
+    let saved = folder.load()?;
+    // The newest bundle the CA told outdoes the file, unless an operator replaced the file since.
+    let known = saved.as_ref().filter(|saved| saved.bootstrap_sha256 == file.sha256);
+    let bundle = known.and_then(|saved| saved.bundle.open(&config.trust_domain)).unwrap_or(file.bundle);
+    let trusted = x509_bundle(&config.trust_domain, &bundle.x509_authorities).map_err(RunError::Start)?;
+    let dialer = Arc::new(Dialer::new(&config.trust_domain, config.ca_address.list(), trusted)?);
+    let tpm = open_tpm(&config).await?;
+    let collector = collector(&config, tpm.clone());
+    let (identity, watch) = identity::channel();
+    let (ca, trouble) = Ca::new(config.trust_domain.clone(), identity.clone());
+    let parts = Parts {
+        domain: config.trust_domain.clone(),
+        dialer,
+        collector,
+        tpm,
+        ca: ca.clone(),
+        trouble,
+        identity,
+        folder,
+        bootstrap_sha256: file.sha256,
+        saved,
+        bundle: Arc::new(bundle),
+    };
+    Ok((Enroller::new(parts), Node { config, ca, identity: watch, shutdown }))
+}
+
+async fn open_tpm(config: &Config) -> Result<Option<Tpm>, RunError> {
+    if config.node_attestor != Enrolment::Tpm {
+        return Ok(None);
+    }
+    let options = Options::from_config(config)?;
+    let opened = tokio::task::spawn_blocking(move || Tpm::open(options)).await;
+    Ok(Some(opened.map_err(|e| RunError::Start(e.to_string()))??))
+}
+
+fn collector(config: &Config, tpm: Option<Tpm>) -> Collector {
+    match tpm {
+        Some(tpm) => {
+            Collector::Tpm(TpmCollector::new(tpm, config.trust_domain.clone(), config.tpm.event_log.clone()))
+        }
+        None => Collector::JoinToken(JoinToken::new(config.join_token_file.clone().unwrap_or_default())),
+    }
+}
+
+async fn serve_metrics(node: &Node, registry: Registry) -> Result<(), RunError> {
+    let Some(address) = node.config.metrics_listen else { return Ok(()) };
+    let identity = node.identity.clone();
+    let ready: metrics::Ready = Arc::new(move || identity.borrow().is_some());
+    let served = metrics::serve(address, Arc::new(registry), ready, node.shutdown.soft.clone()).await;
+    served.map(drop).map_err(|e| RunError::Start(format!("metrics_listen {address}: {e}")))
+}
