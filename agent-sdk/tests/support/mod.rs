@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod pki;
+pub mod token;
 
 use std::{sync::Arc, time::SystemTime};
 
