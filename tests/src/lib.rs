@@ -3,5 +3,6 @@
 pub mod attestation;
 pub mod demo;
 pub mod playground;
+pub mod postgres;
 pub mod process;
 pub mod swtpm;
