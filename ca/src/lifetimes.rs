@@ -35,6 +35,14 @@ pub fn instance(ttl: &Ttl) -> Result<Profile, LifetimeError> {
     profile(ttl.instance_svid.as_secs(), INSTANCE_CAP_SECS)
 }
 
+/// X509-SVIDs of nodes; nobody asks for another length.
+///
+/// # Errors
+/// As [`x509`].
+pub fn node(ttl: &Ttl) -> Result<Profile, LifetimeError> {
+    profile(ttl.node_svid.as_secs(), ttl.node_svid.as_secs())
+}
+
 /// JWT-SVIDs.
 ///
 /// # Errors

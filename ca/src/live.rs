@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use chancery_sdk::id::SpiffeId;
 use tokio_util::sync::CancellationToken;
 
 use crate::peer::Peer;
@@ -53,6 +54,11 @@ impl LivePeers {
             self.lock().peers.values().filter(|(peer, _)| hit(peer)).map(|(_, token)| token.clone()).collect();
         tokens.iter().for_each(CancellationToken::cancel);
         tokens.len()
+    }
+
+    /// Whose connections are open; callers without an ID are left out.
+    pub fn ids(&self) -> Vec<SpiffeId> {
+        self.lock().peers.values().filter_map(|(peer, _)| peer.id.clone()).collect()
     }
 
     /// How many connections are open.

@@ -7,8 +7,8 @@ use chancery_daemon::{clock::Clock, shutdown::Shutdown};
 use chancery_sdk::{id::TrustDomain, time::UnixTime};
 
 use crate::{
-    authority::AuthorityManager, config::Config, enroll::Trust, failures::FailureCounter, live::LivePeers,
-    metrics::Metrics, store::Store,
+    authority::AuthorityManager, config::Config, enroll::{Loaded, Trust, TrustError}, failures::FailureCounter, limits::Slots, live::LivePeers,
+    metrics::Metrics, store::Store, view::View,
 };
 
 /// A running CA. Cheap to share; use cases take `&State`.
@@ -25,10 +25,14 @@ pub struct State {
     pub authority: Arc<AuthorityManager>,
     /// Every open connection.
     pub live: Arc<LivePeers>,
+    /// Entries and classes in memory; it may refuse, only a commit grants.
+    pub view: View,
     /// Anchors and policies; swapped whole by `reload`.
     pub trust: ArcSwap<Trust>,
     /// Strangers' failures, summarised into the record.
     pub failures: Arc<FailureCounter>,
+    /// Attestations going on, in all and by source.
+    pub attestations: Arc<Slots>,
     /// The ten series.
     pub metrics: Arc<Metrics>,
     /// Now, as an argument.
@@ -41,5 +45,22 @@ impl State {
     /// Now, in whole seconds.
     pub fn now(&self) -> UnixTime {
         (self.clock)()
+    }
+
+    /// Reads anchors and policies again; what is wrong is told, and what was in force stays.
+    ///
+    /// # Errors
+    /// [`TrustError`].
+    pub async fn reload(&self) -> Result<Loaded, TrustError> {
+        let trust = Trust::load(&self.config, &self.store).await?;
+        let loaded = trust.loaded();
+        self.trust.store(Arc::new(trust));
+        Ok(loaded)
+    }
+
+    /// Whether the CA can sign now.
+    pub fn is_ready(&self) -> bool {
+        let (x509, jwt, now) = (self.authority.x509_not_after(), self.authority.jwt_not_after(), self.now());
+        x509.is_some_and(|end| now < end) && jwt.is_some_and(|end| now < end) && !self.shutdown.soft.is_cancelled()
     }
 }

@@ -131,6 +131,8 @@ pub struct Tpm {
     pub policy_file: Option<PathBuf>,
     /// Which genuine TPMs are ours.
     pub enrol: Enrol,
+    /// EKs that never join: hex SHA-256 of their SubjectPublicKeyInfo.
+    pub deny: Vec<String>,
     /// Manufacturers and models that `enrol = "open"` lets in.
     pub allow: Vec<AllowedTpm>,
 }

@@ -8,13 +8,13 @@ mod table;
 use std::sync::Arc;
 
 use chancery_core::node::{Node, Standing};
-use chancery_sdk::{id::SpiffeId, time::UnixTime};
+use chancery_sdk::id::SpiffeId;
 
 pub use self::table::{METHODS, Who, who};
 use crate::{
     peer::{LocalPeer, Peer},
     state::State,
-    store::{ActivateNodeSerial, Fact, Outcome, Store},
+    store::{ActivateNodeSerial, Fact, Outcome},
 };
 
 /// Path prefix of node IDs.
@@ -71,16 +71,6 @@ pub async fn authorize(state: &State, peer: &Peer, method: &str) -> Result<Calle
         (Who::Nodes | Who::OperatorsAndNodes, None, Some(id)) if is_node(id) => node(state, id, peer).await,
         (Who::Operators | Who::OperatorsAndNodes, None, Some(id)) => admin(state, id, peer).await,
         (Who::LocalOperators | Who::Nodes | Who::Operators | Who::OperatorsAndNodes, _, _) => Err(Denial::NotAllowed),
-    }
-}
-
-/// Whether a fresh connection of `peer` may stay open at all: a node's must be in good standing.
-pub async fn may_stay(store: &Store, peer: &Peer, now: UnixTime) -> bool {
-    let Some(id) = peer.id.as_ref().filter(|id| is_node(id)) else { return true };
-    // A node that is refused must still learn why from its first call: only bans are cut here.
-    match store.node(id).await {
-        Ok(Some(node)) => node.standing != Standing::Banned && peer.not_after.is_none_or(|end| now <= end),
-        Ok(None) | Err(_) => true,
     }
 }
 

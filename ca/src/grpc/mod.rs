@@ -1,3 +1,71 @@
 //! The protocol front: converts, calls one use case, converts. gRPC statuses are made here only.
 
+pub mod accept;
+pub mod agent;
+pub mod bundle;
+pub mod entry;
+mod evidence;
+pub mod health;
+pub mod layer;
+mod page;
 pub mod peer;
+pub mod selftest;
+pub mod status;
+pub mod wire;
+
+use std::{sync::Arc, time::Duration};
+
+use chancery_proto::spire::api::server::{
+    agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
+};
+use tonic::{
+    service::Routes,
+    transport::{Server, server::Router},
+};
+use tower::layer::util::{Identity, Stack};
+
+use self::layer::GateLayer;
+use crate::State;
+
+/// Largest message of an attestation: a 1 MiB event log and everything around it.
+const ATTEST_BYTES: usize = (1 << 20) + (128 << 10);
+/// Calls at once on one connection.
+const STREAMS: u32 = 1024;
+/// Largest header list of a call.
+const HEADER_BYTES: u32 = 16 << 10;
+/// Between two pings on a quiet connection, and how long to wait for the answer.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(15));
+/// How long streams may go on after a connection was asked to close.
+const AGE_GRACE: Duration = Duration::from_secs(60);
+
+/// A door's services behind the gate.
+pub type Door = Router<Stack<GateLayer, Identity>>;
+
+/// What both doors serve.
+pub fn services(state: &Arc<State>) -> Routes {
+    Routes::default()
+        .add_service(AgentServer::new(agent::AgentService::new(state)).max_decoding_message_size(ATTEST_BYTES))
+        .add_service(BundleServer::new(bundle::BundleService::new(state)))
+}
+
+/// The TCP door.
+pub fn tcp(state: &Arc<State>) -> Door {
+    let server = builder()
+        .max_connection_age(state.config.limits.connection_age.0)
+        .max_connection_age_grace(AGE_GRACE);
+    server.layer(GateLayer::new(state)).add_routes(services(state))
+}
+
+/// The admin socket.
+pub fn local(state: &Arc<State>) -> Door {
+    let routes = services(state).add_service(health::service(state));
+    builder().layer(GateLayer::new(state)).add_routes(routes)
+}
+
+fn builder() -> Server {
+    Server::builder()
+        .max_concurrent_streams(STREAMS)
+        .http2_max_header_list_size(HEADER_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+}

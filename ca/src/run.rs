@@ -1,0 +1,223 @@
+//! One running CA: parts made in order, doors opened last, tasks stopped by the shutdown.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use chancery_daemon::{clock, metrics, shutdown::Shutdown, socket};
+use prometheus_client::registry::Registry;
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+use crate::{
+    authority::{AuthorityError, AuthorityManager, Settings},
+    chance,
+    config::Config,
+    enroll::{Trust, TrustError},
+    grpc::{self, accept, selftest::{self, SelfTestError}},
+    keys::{self, KeyError},
+    limits::Slots,
+    metrics::Metrics,
+    state::State,
+    store::{Fact, ServerStarted, Store, StoreError},
+    sweep,
+    tls::{IdentityError, Tls},
+    view::View,
+};
+
+/// Why the CA does not run; each prints as one line that says what to do.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The authorities.
+    #[error("authorities: {0}")]
+    Authority(#[from] AuthorityError),
+    /// An address is taken or not ours.
+    #[error("{key} = \"{addr}\": {source}; stop what listens there or choose another address")]
+    Bind {
+        /// The key of the configuration.
+        key: &'static str,
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The data folder.
+    #[error("data_dir = \"{path}\": {source}; make the folder or choose another one", path = path.display())]
+    DataDir {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Our own SVID.
+    #[error("own SVID: {0}")]
+    Identity(#[from] IdentityError),
+    /// The keys.
+    #[error("keys: {0}")]
+    Keys(#[from] KeyError),
+    /// No randomness at start.
+    #[error("the system yields no randomness")]
+    Randomness,
+    /// A protected method is open.
+    #[error(transparent)]
+    SelfTest(#[from] SelfTestError),
+    /// The admin socket.
+    #[error("admin_socket: {0}")]
+    Socket(#[from] socket::SocketError),
+    /// The database.
+    #[error("database: {}", crate::run::chain(.0))]
+    Store(#[from] StoreError),
+    /// TLS.
+    #[error("TLS: {0}")]
+    Tls(#[from] chancery_sdk::tls::TlsError),
+    /// A door failed while serving.
+    #[error("serving: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// Anchors or policies.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        text = format!("{text}: {deeper}");
+        cause = deeper.source();
+    }
+    text
+}
+
+/// Runs until the shutdown.
+///
+/// # Errors
+/// [`RunError`]; nothing is half-open then.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+    let listener = bind("listen", config.listen).await?;
+    let (state, tls, registry) = assemble(config, shutdown).await?;
+    let bound = listener.local_addr().unwrap_or(state.config.listen);
+    let admin = socket::bind(&state.config.admin_socket, 0o600).await?;
+    serve_metrics(&state, registry).await?;
+    state.store.commit(Fact::ServerStarted(ServerStarted { version: env!("CARGO_PKG_VERSION").into() })).await?;
+    sweep::start(&state, &tls);
+    let soft = state.shutdown.soft.clone();
+    let tcp = grpc::tcp(&state)
+        .serve_with_incoming_shutdown(accept::tcp(listener, tls, &state), soft.clone().cancelled_owned());
+    let local =
+        grpc::local(&state).serve_with_incoming_shutdown(accept::unix(admin, &state), soft.clone().cancelled_owned());
+    let (tcp, local) = (tokio::spawn(tcp), tokio::spawn(local));
+    if let Err(open) = selftest::run(&state, bound).await {
+        state.shutdown.begin();
+        return Err(open.into());
+    }
+    tracing::info!(listen = %bound, admin_socket = %state.config.admin_socket.display(), "ready");
+    let served = stop(&state, tcp, local).await;
+    // The socket file is ours; another server may have replaced nothing in between.
+    let _ = std::fs::remove_file(&state.config.admin_socket);
+    state.store.clone().close().await;
+    served
+}
+
+type Serving = tokio::task::JoinHandle<Result<(), tonic::transport::Error>>;
+
+/// Waits for both doors; after the hard word every connection is cut, so that they end.
+async fn stop(state: &Arc<State>, tcp: Serving, local: Serving) -> Result<(), RunError> {
+    let cutter = Arc::clone(state);
+    tokio::spawn(async move {
+        cutter.shutdown.hard.cancelled().await;
+        cutter.live.close_where(|_| true);
+    });
+    for door in [tcp, local] {
+        match door.await {
+            Ok(served) => served?,
+            Err(died) => tracing::error!(%died, "a door's task died"),
+        }
+        state.shutdown.soft.cancel();
+    }
+    Ok(())
+}
+
+/// Makes the parts; no door is open yet.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn assemble(config: Config, shutdown: Shutdown) -> Result<(Arc<State>, Tls, Registry), RunError> {
+    make_dir(&config.data_dir)?;
+    let server_id = server_id(&config)?;
+    let store = Store::open(&config.database(), &server_id).await?;
+    let (clock, mut registry) = (clock::system(), Registry::default());
+    let settings = Settings {
+        trust_domain: config.trust_domain.clone(),
+        server: server_id.clone(),
+        life_secs: config.ttl.ca.as_secs(),
+        publish_delay_secs: config.ttl.publish_delay.as_secs(),
+        refresh_hint_secs: config.bundle.refresh_hint.as_secs(),
+        jwt_issuer: config.jwt_issuer.clone(),
+    };
+    let authority = AuthorityManager::new(settings, keys::open(&config)?);
+    authority.rotate(&store, clock()).await?;
+    let tls = Tls::new(&config.trust_domain, &authority, &clock)?;
+    let trust = Trust::load(&config, &store).await?;
+    let state = State {
+        trust_domain: config.trust_domain.clone(),
+        server_id,
+        store,
+        authority: Arc::new(authority),
+        live: Arc::default(),
+        view: View::default(),
+        trust: ArcSwap::from_pointee(trust),
+        failures: Arc::default(),
+        attestations: Slots::new(config.limits.attestations, config.limits.attestations_per_source),
+        metrics: Arc::new(Metrics::register(&mut registry)),
+        clock,
+        shutdown,
+        config,
+    };
+    sweep::renew_own_svid(&state, &tls).await?;
+    Ok((Arc::new(state), tls, registry))
+}
+
+async fn bind(key: &'static str, addr: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(addr).await.map_err(|source| RunError::Bind { key, addr, source })
+}
+
+async fn serve_metrics(state: &Arc<State>, registry: Registry) -> Result<(), RunError> {
+    let Some(addr) = state.config.metrics_listen else { return Ok(()) };
+    let ready = Arc::clone(state);
+    let served = metrics::serve(
+        addr,
+        Arc::new(registry),
+        Arc::new(move || ready.is_ready()),
+        state.shutdown.hard.clone(),
+    );
+    served.await.map(drop).map_err(|source| RunError::Bind { key: "metrics_listen", addr, source })
+}
+
+fn make_dir(path: &Path) -> Result<(), RunError> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| RunError::DataDir { path: path.into(), source })
+}
+
+/// The configured name, or the one made at the first start.
+fn server_id(config: &Config) -> Result<String, RunError> {
+    if let Some(id) = &config.server_id {
+        return Ok(id.clone());
+    }
+    let path = config.data_dir.join("server_id");
+    let io = |source| RunError::DataDir { path: path.clone(), source };
+    match std::fs::read_to_string(&path) {
+        Ok(id) => Ok(id.trim().to_string()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let id = chance::uuid_v4().map_err(|_| RunError::Randomness)?.to_string();
+            chancery_daemon::file::write_atomic(&path, format!("{id}\n").as_bytes(), 0o600).map_err(io)?;
+            Ok(id)
+        }
+        Err(e) => Err(io(e)),
+    }
+}

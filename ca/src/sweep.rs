@@ -1,0 +1,119 @@
+//! What happens by itself: authorities rotate, our SVID is renewed, failures are written down, silence is noticed.
+//!
+//! Every task ends on the soft word. A pass that fails is logged and tried again at the next one.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use chancery_core::node::Standing;
+use chancery_sdk::{id::SpiffeId, time::UnixTime};
+
+use crate::{
+    gate::NODE_PREFIX,
+    state::State,
+    store::{Fact, Moment},
+    tls::{self, IdentityError, Tls},
+};
+
+/// Between two looks at authorities and our SVID.
+const AUTHORITIES: Duration = Duration::from_secs(1);
+/// Between two summaries of strangers' failures.
+const FAILURES: Duration = Duration::from_secs(1);
+/// Between two looks for connections of nodes that lost their standing on another server.
+const STANDING: Duration = Duration::from_secs(5);
+/// Between two looks for nodes gone silent and entries whose time is over.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Starts the tasks.
+pub fn start(state: &Arc<State>, tls: &Tls) {
+    let own = tls.clone();
+    every(state, AUTHORITIES, move |state| {
+        let tls = own.clone();
+        async move { authorities(&state, &tls).await }
+    });
+    every(state, FAILURES, |state| async move { state.failures.flush(&state.store, state.now()).await });
+    every(state, STANDING, |state| async move { standing(&state).await });
+    every(state, SILENCE, |state| async move { silence(&state).await });
+    let state = Arc::clone(state);
+    tokio::spawn(async move {
+        let mut reloads = state.shutdown.reloads();
+        while reloads.changed().await.is_ok() {
+            match state.reload().await {
+                Ok(loaded) => tracing::info!(anchors = loaded.anchors, policies = loaded.policies, "reloaded"),
+                Err(problem) => tracing::error!(%problem, "not reloaded; what was in force stays"),
+            }
+        }
+    });
+}
+
+fn every<F, W>(state: &Arc<State>, rest: Duration, work: F)
+where
+    F: Fn(Arc<State>) -> W + Send + 'static,
+    W: Future<Output = ()> + Send,
+{
+    let state = Arc::clone(state);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = state.shutdown.soft.cancelled() => return,
+                () = tokio::time::sleep(rest) => work(Arc::clone(&state)).await,
+            }
+        }
+    });
+}
+
+async fn authorities(state: &State, tls: &Tls) {
+    if let Err(problem) = state.authority.rotate(&state.store, state.now()).await {
+        tracing::error!(%problem, "authorities");
+    }
+    if tls.renewal_due(state.now())
+        && let Err(problem) = renew_own_svid(state, tls).await
+    {
+        tracing::error!(%problem, "own SVID not renewed");
+    }
+    let ends = [("x509", state.authority.x509_not_after()), ("jwt", state.authority.jwt_not_after())];
+    for (kind, end) in ends {
+        let end = end.unwrap_or(UnixTime(0)).0;
+        state.metrics.authority_ends.get_or_create(&vec![("kind", kind.to_string())]).set(end);
+    }
+    let sequence = state.authority.published().borrow().sequence;
+    state.metrics.bundle_sequence.set(i64::try_from(sequence).unwrap_or(i64::MAX));
+    state.metrics.connections.set(i64::try_from(state.live.len()).unwrap_or(i64::MAX));
+    state.metrics.event_number.set(*state.store.last_number().borrow());
+}
+
+/// Signs, records and presents a new SVID of our own.
+///
+/// # Errors
+/// [`IdentityError`]; what was presented stays.
+pub async fn renew_own_svid(state: &State, tls: &Tls) -> Result<(), IdentityError> {
+    let ttl = state.config.ttl.node_svid.as_secs();
+    let (authority, store) = (&state.authority, &state.store);
+    let due = tls::renew(&state.trust_domain, authority, store, &tls.current, ttl, state.now()).await?;
+    tls.renew_at(due);
+    Ok(())
+}
+
+/// Cuts what nodes hold open that have no standing any more, whichever server took it.
+async fn standing(state: &State) {
+    let open: HashSet<SpiffeId> = state.live.ids().into_iter().filter(|id| id.path().starts_with(NODE_PREFIX)).collect();
+    for id in open {
+        let good = match state.store.node(&id).await {
+            Ok(node) => node.is_some_and(|n| n.standing == Standing::Good),
+            // Each call is judged at the gate, which refuses while the database is away.
+            Err(_) => continue,
+        };
+        if !good {
+            let closed = state.live.close_where(|peer| peer.id.as_ref() == Some(&id));
+            tracing::info!(node = %id, closed, "connections of a node without standing closed");
+        }
+    }
+}
+
+async fn silence(state: &State) {
+    let moment = Moment { now: state.now() };
+    for fact in [Fact::ExpireNodes(moment), Fact::PruneEntries(moment)] {
+        if let Err(problem) = state.store.commit(fact).await {
+            tracing::warn!(%problem, "sweep");
+        }
+    }
+}
