@@ -80,7 +80,7 @@ impl Doors {
             workload_socket: config.workload_socket.clone(),
             admin_socket: config.admin_socket.clone(),
             state_file: config.data_dir.join("instances.json"),
-            sync_interval: config.sync_interval,
+            sync_interval: config.sync_interval.0,
             pid_proof: if config.require_peer_pidfd { PidProof::PeerPidfd } else { PidProof::StartTime },
             verifiers: if config.allow_unauthenticated_verifiers { Verifiers::Anyone } else { Verifiers::Entitled },
             max_digest_bytes: config.unix.max_digest_bytes,
