@@ -88,6 +88,26 @@ async fn connecting_gives_up_after_the_callers_time_and_says_why() {
 }
 
 #[tokio::test]
+async fn a_missing_socket_is_named_as_the_reason() {
+    let fake = Fake::start();
+    fake.kill();
+    match Source::builder().endpoint(fake.endpoint()).wait(Duration::from_millis(300)).connect().await {
+        Err(SourceError::Timeout { why, .. }) => assert!(why.contains("No such file"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn dumps_are_forbidden_only_when_asked_for() {
+    use rustix::process::{DumpableBehavior, dumpable_behavior};
+    let authority = Authority::new("example.org");
+    let (fake, _source) = granted(&authority).await;
+    assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::Dumpable);
+    Source::builder().endpoint(fake.endpoint()).forbid_dumps().connect().await.unwrap();
+    assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+}
+
+#[tokio::test]
 async fn connecting_does_not_wait_after_a_final_answer() {
     for code in [Code::InvalidArgument, Code::Unimplemented] {
         let fake = Fake::start();

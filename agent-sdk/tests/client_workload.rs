@@ -399,6 +399,25 @@ async fn wa_39_wa_40_bundle_watchers_retry_a_denial_and_drop_what_is_redacted() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_on_a_connection_that_died_is_made_once_more() {
+    let mut fake = Fake::start();
+    fake.jwt.send_replace(Says::Message(JwtsvidResponse { svids: vec![jwt("spiffe://example.org/w", "")] }));
+    let client = fake.client();
+    client.fetch_jwt(&["db"], None).await.unwrap();
+    fake.kill();
+    fake.restart();
+    client.fetch_jwt(&["db"], None).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_servers_own_refusal_is_not_asked_twice() {
+    let fake = Fake::start();
+    fake.jwt.send_replace(Says::Fail(Status::unavailable("busy")));
+    assert!(fake.client().fetch_jwt(&["db"], None).await.is_err());
+    assert_eq!(fake.calls.borrow().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn wa_43_an_unusable_jwt_answer_is_an_error() {
     let good = || jwt("spiffe://example.org/w", "");
     let answers = [

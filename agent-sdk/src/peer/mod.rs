@@ -9,6 +9,7 @@ mod accept;
 mod connect;
 mod guarded;
 mod identity;
+mod lost;
 mod serve;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub use accept::{Acceptor, Incoming};
 pub use connect::{Connector, PeerIo};
 pub use guarded::{GuardedStream, RECHECK};
 pub use identity::PeerIdentity;
+pub use lost::connection_lost;
 pub use serve::{SHUTDOWN_GRACE, serve};
 
 /// How long a handshake may take in either role.

@@ -1,13 +1,17 @@
 //! The task that keeps the state current. Each event replaces the state as a whole.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use tokio::sync::watch;
+use tonic::Status;
 
 use crate::{
     jwt::JwtBundleSet,
@@ -107,12 +111,13 @@ pub(super) async fn follow_x509(mut watch: Watch<X509Context>, live: Arc<Live>) 
             Event::Ended(status) => {
                 tracing::error!(code = ?status.code(), why = status.message(), "the Workload API refuses for good");
                 live.ended.store(true, Ordering::Release);
-                live.explain(format!("{:?}: {}", status.code(), status.message()));
+                live.explain(whole(&status));
                 live.bump();
             }
             Event::Lost(status) => {
-                tracing::debug!(code = ?status.code(), why = status.message(), "lost the Workload API");
-                live.explain(format!("{:?}: {}", status.code(), status.message()));
+                let why = whole(&status);
+                tracing::warn!(why, "the Workload API is away; what is known stays");
+                live.explain(why);
             }
             Event::Update(context) => {
                 if let Err(fault) = live.replace(context) {
@@ -123,9 +128,26 @@ pub(super) async fn follow_x509(mut watch: Watch<X509Context>, live: Arc<Live>) 
     }
 }
 
+/// A status with its causes: "transport error" alone tells nobody that the socket is missing.
+fn whole(status: &Status) -> String {
+    let causes = status.source().map(|cause| format!(": {}", with_causes(cause))).unwrap_or_default();
+    format!("{:?}: {}{causes}", status.code(), status.message())
+}
+
+fn with_causes(fault: &dyn Error) -> String {
+    let mut text = fault.to_string();
+    let mut cause = fault.source();
+    while let Some(fault) = cause {
+        text.push_str(&format!(": {fault}"));
+        cause = fault.source();
+    }
+    text
+}
+
 fn discard(live: &Live, fault: &UpdateError) {
-    tracing::error!(%fault, "discarded a message of the Workload API");
-    live.explain(fault.to_string());
+    let why = with_causes(fault);
+    tracing::error!(why, "discarded a message of the Workload API");
+    live.explain(why);
 }
 
 /// Follows JWT bundles until a final answer; a redacted bundle ceases to be used (WA-51).

@@ -6,9 +6,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::Instant;
 
 /// The first delay that is not zero.
-pub const FIRST_DELAY: Duration = Duration::from_secs(1);
+const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// The longest delay (conformance WE-26).
-pub const MAX_DELAY: Duration = Duration::from_secs(30);
+const MAX_DELAY: Duration = Duration::from_secs(30);
 
 /// Delays between attempts on one stream.
 ///
@@ -16,7 +16,7 @@ pub const MAX_DELAY: Duration = Duration::from_secs(30);
 /// [`FIRST_DELAY`]: a server that answers and closes again and again must not be hammered.
 /// A delay is shortened by up to a quarter at random.
 #[derive(Clone, Debug, Default)]
-pub struct Backoff {
+pub(super) struct Backoff {
     failures: u32,
     /// When the last retry without delay was granted.
     at_once: Option<Instant>,
@@ -24,7 +24,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// The delay after losing a connection or the server's `Unavailable`.
-    pub fn after_loss(&mut self) -> Duration {
+    pub(super) fn after_loss(&mut self) -> Duration {
         let now = Instant::now();
         let rested = self.at_once.is_none_or(|at| now.duration_since(at) >= FIRST_DELAY);
         if self.failures == 0 && rested {
@@ -37,13 +37,13 @@ impl Backoff {
     }
 
     /// The delay after `PermissionDenied`: never zero, since nothing changes by asking at once.
-    pub fn after_denial(&mut self) -> Duration {
+    pub(super) fn after_denial(&mut self) -> Duration {
         self.failures = self.failures.max(1);
         self.grown()
     }
 
     /// Begins anew, after a good message.
-    pub fn succeeded(&mut self) {
+    pub(super) fn succeeded(&mut self) {
         self.failures = 0;
     }
 

@@ -16,7 +16,7 @@ use super::{
     ClientError, Endpoint, Event, JwtBundles, JwtToken, ValidatedJwt, Watch, X509Bundles, X509Context, dial, jwt,
     watch::Watched,
 };
-use crate::id::SpiffeId;
+use crate::{id::SpiffeId, peer::connection_lost};
 
 /// How long a unary call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -108,8 +108,8 @@ impl WorkloadClient {
             audience: audience.iter().map(|&one| one.to_owned()).collect(),
             spiffe_id: id.map(ToString::to_string).unwrap_or_default(),
         };
-        let mut caller = self.caller.clone();
-        let answer = in_time(caller.fetch_jwtsvid(request)).await?;
+        let call = async || self.caller.clone().fetch_jwtsvid(request.clone()).await;
+        let answer = in_time(twice_if_lost(call)).await?;
         jwt::read_tokens(answer).map_err(ClientError::Answer)
     }
 
@@ -124,8 +124,8 @@ impl WorkloadClient {
             return Err(ClientError::NoAudience);
         }
         let request = ValidateJwtsvidRequest { audience: audience.to_owned(), svid: token.to_owned() };
-        let mut caller = self.caller.clone();
-        let answer = in_time(caller.validate_jwtsvid(request)).await?;
+        let call = async || self.caller.clone().validate_jwtsvid(request.clone()).await;
+        let answer = in_time(twice_if_lost(call)).await?;
         jwt::read_validated(answer).map_err(ClientError::Answer)
     }
 }
@@ -134,6 +134,14 @@ async fn in_time<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> 
     match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(answer) => Ok(answer?.into_inner()),
         Err(_) => Err(ClientError::NoAnswer { secs: CALL_TIMEOUT.as_secs() }),
+    }
+}
+
+/// Calls again when the first attempt met a connection that had died: all calls here are idempotent.
+async fn twice_if_lost<T>(call: impl AsyncFn() -> Result<T, Status>) -> Result<T, Status> {
+    match call().await {
+        Err(status) if connection_lost(&status) => call().await,
+        outcome => outcome,
     }
 }
 

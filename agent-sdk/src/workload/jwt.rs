@@ -90,6 +90,17 @@ fn read_token(sent: Jwtsvid) -> Result<JwtToken, UpdateError> {
 }
 
 /// Everything `FetchJWTBundles` says at one time.
+///
+/// These keys verify tokens and X.509 bundles verify certificates; the types do not mix
+/// (conformance WA-21, WA-49):
+/// ```compile_fail,E0308
+/// # use chancery_sdk::{jwt::JwtSvid, time::UnixTime, x509::X509BundleSet};
+/// JwtSvid::verify("token", &X509BundleSet::new(), "audience", UnixTime(0), 0);
+/// ```
+/// ```compile_fail,E0308
+/// # use chancery_sdk::{jwt::JwtBundleSet, time::UnixTime, x509};
+/// x509::verify(&[], &JwtBundleSet::new(), UnixTime(0));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct JwtBundles {
     /// The bundles, by domain.

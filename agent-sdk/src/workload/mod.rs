@@ -16,7 +16,6 @@ mod jwt;
 mod update;
 mod watch;
 
-pub use backoff::{Backoff, FIRST_DELAY, MAX_DELAY};
 pub use client::WorkloadClient;
 pub use endpoint::{ENDPOINT_VARIABLE, Endpoint, EndpointError};
 pub use error::{ClientError, UpdateError};

@@ -6,7 +6,7 @@ use chancery_proto::workload as wire;
 use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 
-use super::{Backoff, JwtBundles, UpdateError, X509Bundles, X509Context, client::Caller};
+use super::{JwtBundles, UpdateError, X509Bundles, X509Context, backoff::Backoff, client::Caller};
 
 /// What happened on a watched stream.
 #[derive(Debug)]
