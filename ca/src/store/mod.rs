@@ -177,7 +177,11 @@ impl Store {
     }
 
     /// The instance that the process became, running or not.
-    pub async fn instance_of(&self, node_id: &SpiffeId, start_token: &[u8; 32]) -> Result<Option<Instance>, StoreError> {
+    pub async fn instance_of(
+        &self,
+        node_id: &SpiffeId,
+        start_token: &[u8; 32],
+    ) -> Result<Option<Instance>, StoreError> {
         read!(self, |pool, db| db::instances::of_process(pool, node_id, start_token).await)
     }
 

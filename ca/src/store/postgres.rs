@@ -47,11 +47,8 @@ pub(super) async fn migrate(url: &str) -> Result<Migrated, StoreError> {
 
 async fn pool(url: &str, connections: u32) -> Result<PgPool, StoreError> {
     // Milliseconds. A session that hangs must not keep the counter row from all servers.
-    let limits = [
-        ("lock_timeout", "5000"),
-        ("statement_timeout", "10000"),
-        ("idle_in_transaction_session_timeout", "15000"),
-    ];
+    let limits =
+        [("lock_timeout", "5000"), ("statement_timeout", "10000"), ("idle_in_transaction_session_timeout", "15000")];
     let options = PgConnectOptions::from_str(url)?.application_name("chancery-ca").options(limits);
     let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(CONNECT);
     Ok(pool.connect_with(options).await?)

@@ -137,8 +137,7 @@ async fn a_renewal_needs_the_running_process_of_its_node(db: Bench) {
     begun(&db, &[1]).await;
     let other_process = RenewInstance { start_token: [9; 32], ..sample::renewal(1, 1) };
     assert_eq!(db.refused(Fact::RenewInstance(other_process)).await, Refusal::InstanceNotGood);
-    let other_node =
-        RenewInstance { node_id: sample::node_id(2), node_serial: "20".into(), ..sample::renewal(1, 1) };
+    let other_node = RenewInstance { node_id: sample::node_id(2), node_serial: "20".into(), ..sample::renewal(1, 1) };
     assert_eq!(db.refused(Fact::RenewInstance(other_node)).await, Refusal::InstanceNotGood);
     let stale = RenewInstance { node_serial: "9".into(), ..sample::renewal(1, 1) };
     assert_eq!(db.refused(Fact::RenewInstance(stale)).await, Refusal::SerialNotCurrent);
@@ -150,7 +149,8 @@ async fn a_renewal_needs_the_running_process_of_its_node(db: Bench) {
 async fn a_renewal_may_keep_its_key_or_take_a_new_one(db: Bench) {
     begun(&db, &[1]).await;
     for key in [1, 101, 101, 1] {
-        let number = db.done(Fact::RenewInstance(RenewInstance { spki_sha256: [key; 32], ..sample::renewal(1, 1) })).await;
+        let number =
+            db.done(Fact::RenewInstance(RenewInstance { spki_sha256: [key; 32], ..sample::renewal(1, 1) })).await;
         let event = json(&db.events().await[number as usize]);
         assert_eq!(event["fields"]["spki_sha256"], hex::encode([key; 32]));
     }

@@ -89,7 +89,13 @@ async fn the_checker_sees_a_changed_byte(db: Bench) {
 
 async fn a_refused_fact_disturbs_no_other_of_its_batch(db: Bench) {
     let gone = || Fact::RecordX509(sample::svid(1, "gone"));
-    let facts = [started(1), gone(), Fact::CreateEntry(sample::entry("e1")), Fact::CreateEntry(sample::entry("e1")), started(2)];
+    let facts = [
+        started(1),
+        gone(),
+        Fact::CreateEntry(sample::entry("e1")),
+        Fact::CreateEntry(sample::entry("e1")),
+        started(2),
+    ];
     // Polled in order within one task, so they reach the committer together and in order.
     let outcomes = futures_util::future::join_all(facts.map(|f| db.store.commit(f))).await;
     let outcomes: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
@@ -106,7 +112,8 @@ async fn an_sql_error_of_one_fact_disturbs_no_other_of_its_batch(db: Bench) {
     // Neither database takes it: PostgreSQL refuses a zero byte in a text; the trigger below does it for SQLite.
     poison.hint = "\0".into();
     if !db.url.starts_with("postgres") {
-        db.sql("CREATE TRIGGER no BEFORE INSERT ON entries WHEN NEW.id = 'bad' BEGIN SELECT RAISE(ABORT, 'no'); END").await;
+        db.sql("CREATE TRIGGER no BEFORE INSERT ON entries WHEN NEW.id = 'bad' BEGIN SELECT RAISE(ABORT, 'no'); END")
+            .await;
     }
     let mut facts: Vec<_> = (0..20).map(started).collect();
     facts.insert(10, Fact::CreateEntry(poison));

@@ -14,3 +14,4 @@ mod nodes;
 mod opening;
 mod others;
 mod svids;
+mod trouble;

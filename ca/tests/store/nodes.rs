@@ -127,7 +127,8 @@ async fn a_second_certificate_is_fresh_until_it_is_used(db: Bench) {
     let node = db.store.node(&sample::node_id(1)).await.unwrap().unwrap();
     assert_eq!((node.current.unwrap().serial, node.fresh.unwrap().serial), ("10".into(), "11".into()));
     assert_eq!(db.store.evidence(&node.id).await.unwrap(), Some(vec![9, 9]), "evidence that did not come stays");
-    let use_serial = |s: &str| Fact::ActivateNodeSerial(ActivateNodeSerial { id: sample::node_id(1), serial: s.into() });
+    let use_serial =
+        |s: &str| Fact::ActivateNodeSerial(ActivateNodeSerial { id: sample::node_id(1), serial: s.into() });
     db.done(use_serial("11")).await;
     let node = db.store.node(&sample::node_id(1)).await.unwrap().unwrap();
     assert_eq!((node.current.unwrap().serial, node.fresh), ("11".into(), None));

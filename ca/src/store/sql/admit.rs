@@ -54,7 +54,7 @@ async fn enrolled(tx: &mut Tx, fact: &AdmitNode) -> Result<(), Stop> {
         return Ok(());
     }
     let ek_hash = fact.node.tpm.as_ref().map(|tpm| tpm.ek_hash.to_vec()).ok_or(Refusal::EkNotEnrolled)?;
-    let count: i64 = sqlx::query_scalar(ENROLLED).bind(ek_hash).fetch_one(&mut **tx).await?;
+    let count: i64 = sqlx::query_scalar(ENROLLED).bind(ek_hash).fetch_one(&mut *tx).await?;
     if count == 1 { Ok(()) } else { Err(Refusal::EkNotEnrolled.into()) }
 }
 
@@ -74,11 +74,11 @@ fn expected(fact: &AdmitNode, stored: Option<&Node>) -> Result<(), Refusal> {
 async fn unbound(tx: &mut Tx, node: &Node) -> Result<(), Stop> {
     let Some(tpm) = &node.tpm else { return Ok(()) };
     let id = node.id.as_str();
-    let others: i64 = sqlx::query_scalar(EK_TAKEN).bind(tpm.ek_hash.to_vec()).bind(id).fetch_one(&mut **tx).await?;
+    let others: i64 = sqlx::query_scalar(EK_TAKEN).bind(tpm.ek_hash.to_vec()).bind(id).fetch_one(&mut *tx).await?;
     if others > 0 {
         return Err(Refusal::EkTaken.into());
     }
-    let others: i64 = sqlx::query_scalar(AK_TAKEN).bind(&tpm.ak_name).bind(id).fetch_one(&mut **tx).await?;
+    let others: i64 = sqlx::query_scalar(AK_TAKEN).bind(&tpm.ak_name).bind(id).fetch_one(&mut *tx).await?;
     if others > 0 { Err(Refusal::AkTaken.into()) } else { Ok(()) }
 }
 
@@ -112,7 +112,7 @@ async fn write(tx: &mut Tx, node: &Node, evidence: Option<&[u8]>) -> Result<(), 
         .bind(tpm.map(|t| t.activated_at.0))
         .bind(tpm.map(|t| boot_text(&t.boot)))
         .bind(evidence.map(<[u8]>::to_vec));
-    Ok(guard::one_row(upsert.execute(&mut **tx).await?.rows_affected(), "nodes", node.id.as_str())?)
+    Ok(guard::one_row(upsert.execute(&mut *tx).await?.rows_affected(), "nodes", node.id.as_str())?)
 }
 
 fn event(fact: &AdmitNode, node: &Node) -> Event {

@@ -34,7 +34,7 @@ pub(super) async fn import(tx: &mut Tx, anchor: &Anchor) -> Result<Events, Stop>
         .bind(anchor.not_after.0)
         .bind(&anchor.note)
         .bind(anchor.imported_at.0);
-    if insert.execute(&mut **tx).await?.rows_affected() == 0 {
+    if insert.execute(&mut *tx).await?.rows_affected() == 0 {
         return Err(Refusal::AlreadyExists(Some(anchor.fingerprint.clone())).into());
     }
     let event = Event::new("anchor.imported", &anchor.fingerprint)
@@ -47,7 +47,7 @@ pub(super) async fn import(tx: &mut Tx, anchor: &Anchor) -> Result<Events, Stop>
 
 pub(super) async fn enrol(tx: &mut Tx, at: UnixTime, fact: &EnrolEk) -> Result<Events, Stop> {
     let insert = sqlx::query(ENROL).bind(fact.ek_hash.to_vec()).bind(&fact.note).bind(at.0);
-    if insert.execute(&mut **tx).await?.rows_affected() == 0 {
+    if insert.execute(&mut *tx).await?.rows_affected() == 0 {
         return Err(Refusal::AlreadyExists(None).into());
     }
     Ok(vec![Event::new("ek.enrolled", hex::encode(fact.ek_hash)).with("note", fact.note.as_str())])

@@ -1,5 +1,6 @@
 use super::{
-    Context, Events, Stop, Tx, admit, anchors, authorities, classes, entries, federation, instances, nodes, svids, tokens,
+    Context, Events, Stop, Tx, admit, anchors, authorities, classes, entries, federation, instances, nodes, svids,
+    tokens,
 };
 use crate::store::Fact;
 use chancery_core::event::Event;

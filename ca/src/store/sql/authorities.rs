@@ -25,7 +25,7 @@ pub(super) async fn prepare(tx: &mut Tx, context: &mut Context, authority: &Auth
         return Err(Refusal::AlreadyExists(None).into());
     }
     let (kind, server) = (authority.kind.as_str(), authority.server.as_str());
-    let published: i64 = sqlx::query_scalar(PUBLISHED).bind(kind).bind(server).fetch_one(&mut **tx).await?;
+    let published: i64 = sqlx::query_scalar(PUBLISHED).bind(kind).bind(server).fetch_one(&mut *tx).await?;
     if published >= MAX_PUBLISHED {
         return Err(Refusal::TooManyAuthorities { max: MAX_PUBLISHED }.into());
     }
@@ -37,7 +37,7 @@ pub(super) async fn prepare(tx: &mut Tx, context: &mut Context, authority: &Auth
         .bind(&authority.public)
         .bind(authority.not_before.0)
         .bind(authority.not_after.0);
-    insert.execute(&mut **tx).await?;
+    insert.execute(&mut *tx).await?;
     context.bundle_changes += 1;
     let event = Event::new("authority.prepared", &authority.id)
         .with("kind", kind)
@@ -61,7 +61,7 @@ pub(super) async fn remove(tx: &mut Tx, context: &mut Context, fact: &AuthorityI
     if state(tx, &fact.id).await?.ok_or(Refusal::NotFound)? == AuthorityState::Active.as_str() {
         return Err(Refusal::Stale.into());
     }
-    let deleted = sqlx::query(DELETE).bind(&fact.id).execute(&mut **tx).await?;
+    let deleted = sqlx::query(DELETE).bind(&fact.id).execute(&mut *tx).await?;
     guard::one_row(deleted.rows_affected(), "authorities", &fact.id)?;
     context.bundle_changes += 1;
     Ok(vec![Event::new("authority.removed", &fact.id)])
@@ -71,10 +71,10 @@ async fn step(tx: &mut Tx, fact: &AuthorityId, from: AuthorityState, to: Authori
     if state(tx, &fact.id).await?.ok_or(Refusal::NotFound)? != from.as_str() {
         return Err(Refusal::Stale.into());
     }
-    let moved = sqlx::query(MOVE).bind(&fact.id).bind(from.as_str()).bind(to.as_str()).execute(&mut **tx).await?;
+    let moved = sqlx::query(MOVE).bind(&fact.id).bind(from.as_str()).bind(to.as_str()).execute(&mut *tx).await?;
     Ok(guard::one_row(moved.rows_affected(), "authorities", &fact.id)?)
 }
 
 async fn state(tx: &mut Tx, id: &str) -> Result<Option<String>, Stop> {
-    Ok(sqlx::query_scalar(STATE).bind(id).fetch_optional(&mut **tx).await?)
+    Ok(sqlx::query_scalar(STATE).bind(id).fetch_optional(&mut *tx).await?)
 }

@@ -12,10 +12,7 @@ use crate::store::{
 
 macro_rules! select {
     ($rest:literal) => {
-        concat!(
-            "SELECT name, parent_id, selectors, x509_svid_ttl, any_node, revision, created_at FROM classes ",
-            $rest
-        )
+        concat!("SELECT name, parent_id, selectors, x509_svid_ttl, any_node, revision, created_at FROM classes ", $rest)
     };
 }
 
@@ -44,7 +41,7 @@ pub(super) async fn create(tx: &mut Tx, class: &Class) -> Result<Events, Stop> {
         .bind(class.node_proof == NodeProof::AnyNode)
         .bind(class.revision)
         .bind(class.created_at.0);
-    if insert.execute(&mut **tx).await?.rows_affected() == 0 {
+    if insert.execute(&mut *tx).await?.rows_affected() == 0 {
         return Err(Refusal::AlreadyExists(None).into());
     }
     Ok(vec![event("class.created", class)])
@@ -52,7 +49,7 @@ pub(super) async fn create(tx: &mut Tx, class: &Class) -> Result<Events, Stop> {
 
 pub(super) async fn update(tx: &mut Tx, class: &Class) -> Result<Events, Stop> {
     let name = class.name.as_str();
-    let stored: Option<i64> = sqlx::query_scalar(REVISION).bind(name).fetch_optional(&mut **tx).await?;
+    let stored: Option<i64> = sqlx::query_scalar(REVISION).bind(name).fetch_optional(&mut *tx).await?;
     if class.revision != stored.ok_or(Refusal::NotFound)? + 1 {
         return Err(Refusal::Stale.into());
     }
@@ -63,13 +60,13 @@ pub(super) async fn update(tx: &mut Tx, class: &Class) -> Result<Events, Stop> {
         .bind(class.x509_svid_ttl)
         .bind(class.node_proof == NodeProof::AnyNode)
         .bind(class.revision);
-    guard::one_row(update.execute(&mut **tx).await?.rows_affected(), "classes", name)?;
+    guard::one_row(update.execute(&mut *tx).await?.rows_affected(), "classes", name)?;
     Ok(vec![event("class.updated", class)])
 }
 
 /// A class made anew under the same name must not find the old one's instances running.
 pub(super) async fn delete(tx: &mut Tx, at: UnixTime, fact: &ClassRef) -> Result<Events, Stop> {
-    if sqlx::query(DELETE).bind(&fact.name).execute(&mut **tx).await?.rows_affected() == 0 {
+    if sqlx::query(DELETE).bind(&fact.name).execute(&mut *tx).await?.rows_affected() == 0 {
         return Err(Refusal::NotFound.into());
     }
     let mut events = vec![Event::new("class.deleted", &fact.name)];

@@ -5,7 +5,7 @@
 use chancery_core::event::{Event, Place};
 use chancery_sdk::time::UnixTime;
 use ring::rand::{SecureRandom, SystemRandom};
-use sqlx::QueryBuilder;
+use sqlx::{Connection, QueryBuilder};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{BEGIN, Context, Db, Pool, Stop, Tx, apply::apply, events, schema};
@@ -93,9 +93,23 @@ impl Committer {
         }
     }
 
-    /// One transaction: counter row, facts, log, counter, commit. Answers one outcome per fact, in order.
+    /// One transaction. Answers one outcome per fact, in order.
+    ///
+    /// A connection that saw an error is thrown away: SQLite rolls back by itself on some (disk full), which the
+    /// driver does not notice, and a broken one is no use.
     async fn commit(&self, facts: &[Fact]) -> Result<Vec<Outcome>, StoreError> {
-        let mut tx = self.write.begin_with(BEGIN).await?;
+        let mut connection = self.write.acquire().await?;
+        let done = self.transact(&mut connection, facts).await;
+        if done.is_err() {
+            // Closing ends the transaction; that it was broken is known already.
+            let _ = connection.close().await;
+        }
+        done
+    }
+
+    /// Counter row, facts, log, counter, commit.
+    async fn transact(&self, connection: &mut Tx, facts: &[Fact]) -> Result<Vec<Outcome>, StoreError> {
+        let mut tx = connection.begin_with(BEGIN).await?;
         let (epoch, next): (i64, i64) = sqlx::query_as(TAKE).fetch_one(&mut *tx).await?;
         let mut context = Context { at: chancery_daemon::clock::now(), bundle_changes: 0 };
         let mut log = Log { epoch, next, events: Vec::new() };
@@ -143,7 +157,7 @@ impl Committer {
                 row.push_bind(epoch).push_bind(*number).push_bind(at.0).push_bind(self.server.clone());
                 row.push_bind(*kind).push_bind(subject.clone()).push_bind(bytes.clone()).push_bind(hash.to_vec());
             });
-            insert.build().execute(&mut **tx).await?;
+            insert.build().execute(&mut *tx).await?;
         }
         for chunk in clear.chunks(ROWS) {
             let mut insert = QueryBuilder::<Db>::new("INSERT INTO event_clear (epoch, number, field, salt, value) ");
@@ -151,7 +165,7 @@ impl Committer {
                 row.push_bind(epoch).push_bind(*number).push_bind(*field).push_bind(salt.to_vec());
                 row.push_bind(value.clone());
             });
-            insert.build().execute(&mut **tx).await?;
+            insert.build().execute(&mut *tx).await?;
         }
         Ok(number)
     }

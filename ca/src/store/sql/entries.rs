@@ -25,7 +25,8 @@ const INSERT: &str = "INSERT INTO entries (id, spiffe_id, parent_id, selectors, 
 const UPDATE: &str = "UPDATE entries SET spiffe_id = $2, parent_id = $3, selectors = $4, x509_svid_ttl = $5, \
     jwt_svid_ttl = $6, admin = $7, downstream = $8, expires_at = $9, dns_names = $10, hint = $11, store_svid = $12, \
     disable_x509_svid_prefetch = $13, jwt_svid_include_jti = $14, revision = $15 WHERE id = $1 AND revision = $15 - 1";
-const EQUAL: &str = "SELECT id FROM entries WHERE spiffe_id = $1 AND parent_id = $2 AND selectors = $3 ORDER BY id LIMIT 1";
+const EQUAL: &str =
+    "SELECT id FROM entries WHERE spiffe_id = $1 AND parent_id = $2 AND selectors = $3 ORDER BY id LIMIT 1";
 const REVISION: &str = "SELECT revision FROM entries WHERE id = $1";
 const EXPIRED: &str = "SELECT id, spiffe_id FROM entries WHERE expires_at <= $1 ORDER BY id";
 const DELETE: &str = "DELETE FROM entries WHERE id = $1 RETURNING spiffe_id";
@@ -75,7 +76,7 @@ pub(super) async fn may_create(tx: &mut Tx, entry: &Entry) -> Result<(), Stop> {
         .bind(entry.spiffe_id.as_str())
         .bind(entry.parent_id.as_str())
         .bind(selectors_text(&entry.selectors));
-    let equal: Option<String> = equal.fetch_optional(&mut **tx).await?;
+    let equal: Option<String> = equal.fetch_optional(&mut *tx).await?;
     if equal.is_some() {
         return Err(Refusal::AlreadyExists(equal).into());
     }
@@ -87,7 +88,7 @@ pub(super) async fn may_create(tx: &mut Tx, entry: &Entry) -> Result<(), Stop> {
 
 /// The writes of [`create`].
 pub(super) async fn insert(tx: &mut Tx, entry: &Entry) -> Result<Events, Stop> {
-    let written = bound!(INSERT, entry).bind(entry.created_at.0).execute(&mut **tx).await?;
+    let written = bound!(INSERT, entry).bind(entry.created_at.0).execute(&mut *tx).await?;
     guard::one_row(written.rows_affected(), "entries", &entry.id)?;
     federate(tx, entry).await?;
     Ok(vec![event("entry.created", entry)])
@@ -99,9 +100,9 @@ pub(super) async fn update(tx: &mut Tx, entry: &Entry) -> Result<Events, Stop> {
         return Err(Refusal::Stale.into());
     }
     guard::federated(tx, &entry.federates_with).await?;
-    let written = bound!(UPDATE, entry).execute(&mut **tx).await?;
+    let written = bound!(UPDATE, entry).execute(&mut *tx).await?;
     guard::one_row(written.rows_affected(), "entries", &entry.id)?;
-    sqlx::query(UNFEDERATE).bind(&entry.id).execute(&mut **tx).await?;
+    sqlx::query(UNFEDERATE).bind(&entry.id).execute(&mut *tx).await?;
     federate(tx, entry).await?;
     Ok(vec![event("entry.updated", entry)])
 }
@@ -112,7 +113,7 @@ pub(super) async fn delete(tx: &mut Tx, fact: &EntryRef) -> Result<Events, Stop>
 }
 
 pub(super) async fn prune(tx: &mut Tx, fact: &Moment) -> Result<Events, Stop> {
-    let expired: Vec<(String, String)> = sqlx::query_as(EXPIRED).bind(fact.now.0).fetch_all(&mut **tx).await?;
+    let expired: Vec<(String, String)> = sqlx::query_as(EXPIRED).bind(fact.now.0).fetch_all(&mut *tx).await?;
     let mut events = Vec::with_capacity(expired.len());
     for (id, spiffe_id) in expired {
         remove(tx, &id).await?;
@@ -123,18 +124,18 @@ pub(super) async fn prune(tx: &mut Tx, fact: &Moment) -> Result<Events, Stop> {
 
 /// Deletes the entry and its associations; answers its SPIFFE ID where there was one.
 pub(super) async fn remove(tx: &mut Tx, id: &str) -> Result<Option<String>, Stop> {
-    let spiffe_id = sqlx::query_scalar(DELETE).bind(id).fetch_optional(&mut **tx).await?;
-    sqlx::query(UNFEDERATE).bind(id).execute(&mut **tx).await?;
+    let spiffe_id = sqlx::query_scalar(DELETE).bind(id).fetch_optional(&mut *tx).await?;
+    sqlx::query(UNFEDERATE).bind(id).execute(&mut *tx).await?;
     Ok(spiffe_id)
 }
 
 async fn revision(tx: &mut Tx, id: &str) -> Result<Option<i64>, Stop> {
-    Ok(sqlx::query_scalar(REVISION).bind(id).fetch_optional(&mut **tx).await?)
+    Ok(sqlx::query_scalar(REVISION).bind(id).fetch_optional(&mut *tx).await?)
 }
 
 async fn federate(tx: &mut Tx, entry: &Entry) -> Result<(), Stop> {
     for (place, domain) in (0i64..).zip(&entry.federates_with) {
-        sqlx::query(FEDERATE).bind(&entry.id).bind(place).bind(domain.name()).execute(&mut **tx).await?;
+        sqlx::query(FEDERATE).bind(&entry.id).bind(place).bind(domain.name()).execute(&mut *tx).await?;
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ pub(super) async fn set(tx: &mut Tx, at: UnixTime, fact: &SetFederatedBundle) ->
         (SetMode::Update, false) => return Err(Refusal::NotFound.into()),
         (SetMode::Create, false) | (SetMode::Update, true) | (SetMode::Set, _) => {}
     }
-    sqlx::query(UPSERT).bind(name).bind(&fact.json).bind(at.0).execute(&mut **tx).await?;
+    sqlx::query(UPSERT).bind(name).bind(&fact.json).bind(at.0).execute(&mut *tx).await?;
     let sha256 = hex::encode(digest(&SHA256, &fact.json));
     Ok(vec![Event::new("bundle.set", name).with("sha256", sha256)])
 }
@@ -48,11 +48,11 @@ pub(super) async fn delete(tx: &mut Tx, fact: &DeleteFederatedBundle) -> Result<
     if !exists(tx, name).await? {
         return Err(Refusal::NotFound.into());
     }
-    let users: Vec<String> = sqlx::query_scalar(ENTRIES).bind(name).fetch_all(&mut **tx).await?;
+    let users: Vec<String> = sqlx::query_scalar(ENTRIES).bind(name).fetch_all(&mut *tx).await?;
     if fact.mode == DeleteMode::Restrict && !users.is_empty() {
         return Err(Refusal::FederationInUse.into());
     }
-    sqlx::query(DELETE).bind(name).execute(&mut **tx).await?;
+    sqlx::query(DELETE).bind(name).execute(&mut *tx).await?;
     let mut events = vec![Event::new("bundle.deleted", name)];
     for id in &users {
         events.push(match fact.mode {
@@ -61,16 +61,16 @@ pub(super) async fn delete(tx: &mut Tx, fact: &DeleteFederatedBundle) -> Result<
                 Event::new("entry.deleted", id).with("spiffe_id", spiffe_id)
             }
             DeleteMode::Dissociate | DeleteMode::Restrict => {
-                let revision: i64 = sqlx::query_scalar(BUMP).bind(id).fetch_one(&mut **tx).await?;
+                let revision: i64 = sqlx::query_scalar(BUMP).bind(id).fetch_one(&mut *tx).await?;
                 Event::new("entry.updated", id).with("no_longer_federates_with", name).with("revision", revision)
             }
         });
     }
-    sqlx::query(DISSOCIATE).bind(name).execute(&mut **tx).await?;
+    sqlx::query(DISSOCIATE).bind(name).execute(&mut *tx).await?;
     Ok(events)
 }
 
 async fn exists(tx: &mut Tx, name: &str) -> Result<bool, Stop> {
-    let stored: i64 = sqlx::query_scalar(EXISTS).bind(name).fetch_one(&mut **tx).await?;
+    let stored: i64 = sqlx::query_scalar(EXISTS).bind(name).fetch_one(&mut *tx).await?;
     Ok(stored > 0)
 }

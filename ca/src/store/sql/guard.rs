@@ -10,7 +10,7 @@ use crate::store::{AuthorityKind, AuthorityState, Refusal, StoreError};
 pub(super) async fn node(tx: &mut Tx, id: &SpiffeId, serial: &str) -> Result<(), Stop> {
     const ONE: &str = "SELECT standing, current_serial, fresh_serial FROM nodes WHERE id = $1";
     type Row = (String, Option<String>, Option<String>);
-    let row: Option<Row> = sqlx::query_as(ONE).bind(id.as_str()).fetch_optional(&mut **tx).await?;
+    let row: Option<Row> = sqlx::query_as(ONE).bind(id.as_str()).fetch_optional(&mut *tx).await?;
     let (standing, current, fresh) = row.ok_or(Refusal::NodeNotGood)?;
     if standing != node::Standing::Good.as_str() {
         return Err(Refusal::NodeNotGood.into());
@@ -26,30 +26,31 @@ pub(super) async fn authority(tx: &mut Tx, id: &str, kind: AuthorityKind) -> Res
     const ONE: &str = "SELECT COUNT(*) FROM authorities WHERE id = $1 AND kind = $2 AND state = $3";
     let state = AuthorityState::Active.as_str();
     let query = sqlx::query_scalar(ONE).bind(id).bind(kind.as_str()).bind(state);
-    let active: i64 = query.fetch_one(&mut **tx).await?;
+    let active: i64 = query.fetch_one(&mut *tx).await?;
     if active == 1 { Ok(()) } else { Err(Refusal::AuthorityNotActive.into()) }
 }
 
 /// The instance runs, on this node, as this process; answers its class.
 pub(super) async fn instance(tx: &mut Tx, id: &SpiffeId, node: &SpiffeId, token: &[u8; 32]) -> Result<String, Stop> {
-    const ONE: &str = "SELECT class FROM instances WHERE id = $1 AND node_id = $2 AND start_token = $3 AND standing = $4";
+    const ONE: &str =
+        "SELECT class FROM instances WHERE id = $1 AND node_id = $2 AND start_token = $3 AND standing = $4";
     let good = instance::Standing::Good.as_str();
     let query = sqlx::query_scalar(ONE).bind(id.as_str()).bind(node.as_str()).bind(token.to_vec()).bind(good);
-    let class: Option<String> = query.fetch_optional(&mut **tx).await?;
+    let class: Option<String> = query.fetch_optional(&mut *tx).await?;
     Ok(class.ok_or(Refusal::InstanceNotGood)?)
 }
 
 /// The class is there; answers its revision and whether unproven nodes may run it.
 pub(super) async fn class(tx: &mut Tx, name: &str) -> Result<(i64, bool), Stop> {
     const ONE: &str = "SELECT revision, any_node FROM classes WHERE name = $1";
-    let row: Option<(i64, bool)> = sqlx::query_as(ONE).bind(name).fetch_optional(&mut **tx).await?;
+    let row: Option<(i64, bool)> = sqlx::query_as(ONE).bind(name).fetch_optional(&mut *tx).await?;
     Ok(row.ok_or(Refusal::ClassGone)?)
 }
 
 /// The entry is unchanged; answers its SPIFFE ID.
 pub(super) async fn entry(tx: &mut Tx, id: &str, revision: i64) -> Result<String, Stop> {
     const ONE: &str = "SELECT spiffe_id, revision FROM entries WHERE id = $1";
-    let row: Option<(String, i64)> = sqlx::query_as(ONE).bind(id).fetch_optional(&mut **tx).await?;
+    let row: Option<(String, i64)> = sqlx::query_as(ONE).bind(id).fetch_optional(&mut *tx).await?;
     let (spiffe_id, stored) = row.ok_or(Refusal::EntryGone)?;
     if stored == revision { Ok(spiffe_id) } else { Err(Refusal::Stale.into()) }
 }
@@ -58,7 +59,7 @@ pub(super) async fn entry(tx: &mut Tx, id: &str, revision: i64) -> Result<String
 pub(super) async fn federated(tx: &mut Tx, domains: &[TrustDomain]) -> Result<(), Stop> {
     const ONE: &str = "SELECT COUNT(*) FROM federated_bundles WHERE trust_domain = $1";
     for domain in domains {
-        let stored: i64 = sqlx::query_scalar(ONE).bind(domain.name()).fetch_one(&mut **tx).await?;
+        let stored: i64 = sqlx::query_scalar(ONE).bind(domain.name()).fetch_one(&mut *tx).await?;
         if stored == 0 {
             return Err(Refusal::FederationUnknown(domain.clone()).into());
         }

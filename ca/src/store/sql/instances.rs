@@ -85,18 +85,18 @@ pub(super) async fn begin(tx: &mut Tx, fact: &BeginInstance) -> Result<Events, S
     if revision != fact.class_revision {
         return Err(Refusal::ClassGone.into());
     }
-    let same: i64 = sqlx::query_scalar(EXISTS).bind(id).fetch_one(&mut **tx).await?;
+    let same: i64 = sqlx::query_scalar(EXISTS).bind(id).fetch_one(&mut *tx).await?;
     if same > 0 {
         return Err(Refusal::AlreadyExists(None).into());
     }
-    let used: i64 = sqlx::query_scalar(TOKEN_USED).bind(node_id).bind(&token).fetch_one(&mut **tx).await?;
+    let used: i64 = sqlx::query_scalar(TOKEN_USED).bind(node_id).bind(&token).fetch_one(&mut *tx).await?;
     if used > 0 {
         return Err(Refusal::StartTokenUsed.into());
     }
     if key_owner(tx, &fact.spki_sha256).await?.is_some() {
         return Err(Refusal::KeyUsed.into());
     }
-    let live: i64 = sqlx::query_scalar(LIVE).bind(node_id).fetch_one(&mut **tx).await?;
+    let live: i64 = sqlx::query_scalar(LIVE).bind(node_id).fetch_one(&mut *tx).await?;
     if live >= fact.max_live {
         return Err(Refusal::TooManyLive { max: fact.max_live }.into());
     }
@@ -108,7 +108,7 @@ pub(super) async fn begin(tx: &mut Tx, fact: &BeginInstance) -> Result<Events, S
         .bind(instance.begun_at.0)
         .bind(&instance.newest.serial)
         .bind(instance.newest.expires_at.0);
-    insert.execute(&mut **tx).await?;
+    insert.execute(&mut *tx).await?;
     own_key(tx, &fact.spki_sha256, id).await?;
     Ok(vec![begun(fact, any_node)])
 }
@@ -141,7 +141,7 @@ pub(super) async fn renew(tx: &mut Tx, fact: &RenewInstance) -> Result<Events, S
         None => own_key(tx, &fact.spki_sha256, id).await?,
     }
     let newest = sqlx::query(NEWEST).bind(id).bind(&fact.cert.serial).bind(fact.cert.expires_at.0);
-    guard::one_row(newest.execute(&mut **tx).await?.rows_affected(), "instances", id)?;
+    guard::one_row(newest.execute(&mut *tx).await?.rows_affected(), "instances", id)?;
     let event = Event::new("instance.renewed", id)
         .with("authority", fact.authority.as_str())
         .with("class", class)
@@ -153,7 +153,8 @@ pub(super) async fn renew(tx: &mut Tx, fact: &RenewInstance) -> Result<Events, S
 }
 
 pub(super) async fn end(tx: &mut Tx, at: UnixTime, fact: &EndInstance) -> Result<Events, Stop> {
-    let row: Option<(String, String)> = sqlx::query_as(STANDING).bind(fact.id.as_str()).fetch_optional(&mut **tx).await?;
+    let row: Option<(String, String)> =
+        sqlx::query_as(STANDING).bind(fact.id.as_str()).fetch_optional(&mut *tx).await?;
     let (standing, node) = row.ok_or(Refusal::NotFound)?;
     if fact.node_id.as_ref().is_some_and(|said| said.as_str() != node) {
         return Err(Refusal::NotFound.into()); // Another node's instance is nobody's business.
@@ -167,12 +168,12 @@ pub(super) async fn end(tx: &mut Tx, at: UnixTime, fact: &EndInstance) -> Result
 pub(super) async fn reconcile(tx: &mut Tx, at: UnixTime, fact: &Reconcile) -> Result<Events, Stop> {
     guard::node(tx, &fact.node_id, &fact.node_serial).await?;
     let node_id = fact.node_id.as_str();
-    let boot: Vec<u8> = sqlx::query_scalar(BOOT).bind(node_id).fetch_one(&mut **tx).await?;
+    let boot: Vec<u8> = sqlx::query_scalar(BOOT).bind(node_id).fetch_one(&mut *tx).await?;
     if boot == fact.boot {
         let gone = on_node(tx, node_id).await?.into_iter().filter(|(_, token)| !is_alive(fact, token));
         return end_each(tx, at, gone.map(|(id, _)| id).collect(), "reconciled").await;
     }
-    sqlx::query(SET_BOOT).bind(node_id).bind(&fact.boot).execute(&mut **tx).await?;
+    sqlx::query(SET_BOOT).bind(node_id).bind(&fact.boot).execute(&mut *tx).await?;
     let mut events = vec![Event::new("node.booted", node_id).with("boot", hex::encode(&fact.boot))];
     let running = on_node(tx, node_id).await?;
     if boot.is_empty() {
@@ -197,12 +198,12 @@ pub(super) async fn end_all_of_node(tx: &mut Tx, at: UnixTime, node: &str, reaso
 
 /// Ends what runs of the class.
 pub(super) async fn end_all_of_class(tx: &mut Tx, at: UnixTime, class: &str) -> Result<Events, Stop> {
-    let ids: Vec<String> = sqlx::query_scalar(OF_CLASS).bind(class).fetch_all(&mut **tx).await?;
+    let ids: Vec<String> = sqlx::query_scalar(OF_CLASS).bind(class).fetch_all(&mut *tx).await?;
     end_each(tx, at, ids, "class-deleted").await
 }
 
 async fn on_node(tx: &mut Tx, node: &str) -> Result<Vec<(String, Vec<u8>)>, Stop> {
-    Ok(sqlx::query_as(ON_NODE).bind(node).fetch_all(&mut **tx).await?)
+    Ok(sqlx::query_as(ON_NODE).bind(node).fetch_all(&mut *tx).await?)
 }
 
 /// One event for each.
@@ -210,17 +211,17 @@ async fn end_each(tx: &mut Tx, at: UnixTime, ids: Vec<String>, reason: &str) -> 
     let mut events = Vec::with_capacity(ids.len());
     for id in ids {
         let ended = sqlx::query_as(END).bind(&id).bind(at.0).bind(reason);
-        let (class, node): (String, String) = ended.fetch_one(&mut **tx).await?;
+        let (class, node): (String, String) = ended.fetch_one(&mut *tx).await?;
         events.push(Event::new("instance.ended", id).with("class", class).with("node", node).with("reason", reason));
     }
     Ok(events)
 }
 
 async fn key_owner(tx: &mut Tx, spki_sha256: &[u8; 32]) -> Result<Option<String>, Stop> {
-    Ok(sqlx::query_scalar(KEY_OWNER).bind(spki_sha256.to_vec()).fetch_optional(&mut **tx).await?)
+    Ok(sqlx::query_scalar(KEY_OWNER).bind(spki_sha256.to_vec()).fetch_optional(&mut *tx).await?)
 }
 
 async fn own_key(tx: &mut Tx, spki_sha256: &[u8; 32], id: &str) -> Result<(), Stop> {
-    sqlx::query(OWN_KEY).bind(spki_sha256.to_vec()).bind(id).execute(&mut **tx).await?;
+    sqlx::query(OWN_KEY).bind(spki_sha256.to_vec()).bind(id).execute(&mut *tx).await?;
     Ok(())
 }

@@ -23,8 +23,8 @@ use chancery_sdk::time::UnixTime;
 use super::{BEGIN, Db, MIGRATIONS};
 use crate::store::{Refusal, StoreError};
 
-/// The committing transaction; it holds the counter row.
-type Tx = sqlx::Transaction<'static, Db>;
+/// The connection of the committing transaction; it holds the counter row.
+type Tx = <Db as sqlx::Database>::Connection;
 type Pool = sqlx::Pool<Db>;
 /// A fact's events, in order; empty where it changed nothing.
 type Events = Vec<Event>;

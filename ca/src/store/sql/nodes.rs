@@ -54,7 +54,7 @@ pub(in crate::store) async fn evidence(pool: &Pool, id: &SpiffeId) -> Result<Opt
 
 /// The node as it stands in this transaction.
 pub(super) async fn stored(tx: &mut Tx, id: &SpiffeId) -> Result<Option<Node>, Stop> {
-    let row = sqlx::query_as::<_, NodeRow>(ONE).bind(id.as_str()).fetch_optional(&mut **tx).await?;
+    let row = sqlx::query_as::<_, NodeRow>(ONE).bind(id.as_str()).fetch_optional(&mut *tx).await?;
     Ok(row.map(Node::try_from).transpose()?)
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn stored(tx: &mut Tx, id: &SpiffeId) -> Result<Option<Node>, S
 pub(super) async fn activate_serial(tx: &mut Tx, fact: &ActivateNodeSerial) -> Result<Events, Stop> {
     guard::node(tx, &fact.id, &fact.serial).await?;
     let activate = sqlx::query(ACTIVATE).bind(fact.id.as_str()).bind(&fact.serial);
-    if activate.execute(&mut **tx).await?.rows_affected() == 0 {
+    if activate.execute(&mut *tx).await?.rows_affected() == 0 {
         return Ok(Vec::new());
     }
     Ok(vec![Event::new("node.activated", fact.id.as_str()).with("serial", fact.serial.as_str())])
@@ -76,7 +76,7 @@ pub(super) async fn renew(tx: &mut Tx, fact: &RenewNode) -> Result<Events, Stop>
         .bind(&fact.current_serial)
         .bind(&fact.fresh.serial)
         .bind(fact.fresh.expires_at.0);
-    if renew.execute(&mut **tx).await?.rows_affected() == 0 {
+    if renew.execute(&mut *tx).await?.rows_affected() == 0 {
         return Err(Refusal::SerialNotCurrent.into());
     }
     let event = Event::new("node.renewed", fact.id.as_str())
@@ -115,14 +115,14 @@ pub(super) async fn ban(tx: &mut Tx, at: UnixTime, fact: &NodeRef) -> Result<Eve
 
 pub(super) async fn evict(tx: &mut Tx, at: UnixTime, fact: &NodeRef) -> Result<Events, Stop> {
     let node = stored(tx, &fact.id).await?.ok_or(Refusal::NotFound)?;
-    sqlx::query(DELETE).bind(fact.id.as_str()).execute(&mut **tx).await?;
+    sqlx::query(DELETE).bind(fact.id.as_str()).execute(&mut *tx).await?;
     let mut events = vec![Event::new("node.evicted", fact.id.as_str())];
     events.extend(instances::end_all_of_node(tx, at, fact.id.as_str(), "node-evicted").await?);
     if node.attestation_type == "join_token" {
         // The alias that CreateJoinToken made names this node alone. As SPIRE's DeleteAgent does.
         let selectors = list_text([format!("spiffe_id:{}", fact.id)]);
         let aliases = sqlx::query_scalar(ALIASES).bind(fact.id.as_str()).bind(selectors);
-        let aliases: Vec<String> = aliases.fetch_all(&mut **tx).await?;
+        let aliases: Vec<String> = aliases.fetch_all(&mut *tx).await?;
         for id in aliases {
             let spiffe_id = entries::remove(tx, &id).await?.unwrap_or_default();
             events.push(Event::new("entry.deleted", id).with("spiffe_id", spiffe_id));
@@ -136,14 +136,14 @@ pub(super) async fn set_agent_version(tx: &mut Tx, fact: &SetAgentVersion) -> Re
         return Err(Refusal::NotFound.into());
     }
     let update = sqlx::query(VERSION).bind(fact.id.as_str()).bind(&fact.version);
-    if update.execute(&mut **tx).await?.rows_affected() == 0 {
+    if update.execute(&mut *tx).await?.rows_affected() == 0 {
         return Ok(Vec::new());
     }
     Ok(vec![Event::new("node.version", fact.id.as_str()).with("agent_version", fact.version.as_str())])
 }
 
 pub(super) async fn expire(tx: &mut Tx, at: UnixTime, fact: &Moment) -> Result<Events, Stop> {
-    let silent: Vec<String> = sqlx::query_scalar(SILENT).bind(fact.now.0).fetch_all(&mut **tx).await?;
+    let silent: Vec<String> = sqlx::query_scalar(SILENT).bind(fact.now.0).fetch_all(&mut *tx).await?;
     let mut events = Vec::new();
     for id in silent {
         events.push(Event::new("node.silent", id.as_str()));
@@ -155,7 +155,7 @@ pub(super) async fn expire(tx: &mut Tx, at: UnixTime, fact: &Moment) -> Result<E
 /// Clears both certificates at once.
 async fn stand(tx: &mut Tx, id: &SpiffeId, standing: Standing, reason: &str) -> Result<(), Stop> {
     let update = sqlx::query(STAND).bind(id.as_str()).bind(standing.as_str()).bind(reason);
-    Ok(guard::one_row(update.execute(&mut **tx).await?.rows_affected(), "nodes", id.as_str())?)
+    Ok(guard::one_row(update.execute(&mut *tx).await?.rows_affected(), "nodes", id.as_str())?)
 }
 
 /// The verdicts as they stand in the record.

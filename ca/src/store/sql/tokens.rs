@@ -12,14 +12,14 @@ const UNSPENT: &str = "SELECT expires_at FROM join_tokens WHERE hash = $1 AND sp
 const SPEND: &str = "UPDATE join_tokens SET spent_at = $2 WHERE hash = $1 AND spent_at IS NULL";
 
 pub(super) async fn create(tx: &mut Tx, at: UnixTime, fact: &CreateToken) -> Result<Events, Stop> {
-    let known: i64 = sqlx::query_scalar(EXISTS).bind(&fact.hash_hex).fetch_one(&mut **tx).await?;
+    let known: i64 = sqlx::query_scalar(EXISTS).bind(&fact.hash_hex).fetch_one(&mut *tx).await?;
     if known > 0 {
         return Err(Refusal::AlreadyExists(None).into());
     }
     if let Some(alias) = &fact.alias {
         entries::may_create(tx, alias).await?;
     }
-    sqlx::query(INSERT).bind(&fact.hash_hex).bind(fact.expires_at.0).bind(at.0).execute(&mut **tx).await?;
+    sqlx::query(INSERT).bind(&fact.hash_hex).bind(fact.expires_at.0).bind(at.0).execute(&mut *tx).await?;
     let mut events = vec![Event::new("token.created", &fact.hash_hex).with("expires_at", fact.expires_at.0)];
     if let Some(alias) = &fact.alias {
         events.extend(entries::insert(tx, alias).await?);
@@ -29,7 +29,7 @@ pub(super) async fn create(tx: &mut Tx, at: UnixTime, fact: &CreateToken) -> Res
 
 /// The guard of [`spend`]. An expired token is spent by asking, as in SPIRE.
 pub(super) async fn may_spend(tx: &mut Tx, at: UnixTime, hash: &str) -> Result<(), Stop> {
-    let expires_at: Option<i64> = sqlx::query_scalar(UNSPENT).bind(hash).fetch_optional(&mut **tx).await?;
+    let expires_at: Option<i64> = sqlx::query_scalar(UNSPENT).bind(hash).fetch_optional(&mut *tx).await?;
     if expires_at.ok_or(Refusal::TokenUnknown)? > at.0 {
         return Ok(());
     }
@@ -38,6 +38,6 @@ pub(super) async fn may_spend(tx: &mut Tx, at: UnixTime, hash: &str) -> Result<(
 }
 
 pub(super) async fn spend(tx: &mut Tx, at: UnixTime, hash: &str) -> Result<(), Stop> {
-    let spent = sqlx::query(SPEND).bind(hash).bind(at.0).execute(&mut **tx).await?;
+    let spent = sqlx::query(SPEND).bind(hash).bind(at.0).execute(&mut *tx).await?;
     Ok(guard::one_row(spent.rows_affected(), "join_tokens", hash)?)
 }
