@@ -82,7 +82,7 @@ impl Tpm {
     /// [`TpmError`].
     pub fn check_node_key(&self, key: &NodeKeyBlob) -> Result<(), TpmError> {
         let key = key.clone();
-        self.ask(LATE, move |device| device.load_node_key(&key).map(drop))
+        self.ask(LATE, move |device| device.check_node_key(&key))
     }
 
     /// ECDSA by a node key over a SHA-256 digest; DER.

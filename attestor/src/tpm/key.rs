@@ -93,6 +93,16 @@ impl Device {
         Ok(handle)
     }
 
+    /// Loads the key and looks at it in the TPM: a handle we hold may have gone with a reset or a clear.
+    pub(super) fn check_node_key(&mut self, key: &NodeKeyBlob) -> Result<(), TpmError> {
+        let handle = self.load_node_key(key)?;
+        let (public, _, _) = self.context.execute_without_session(|context| context.read_public(handle))?;
+        match public.marshall()? == key.public {
+            true => Ok(()),
+            false => Err(TpmError::Nonsense("another key is at this handle".into())),
+        }
+    }
+
     pub(super) fn sign(&mut self, key: &NodeKeyBlob, digest: [u8; 32]) -> Result<Vec<u8>, TpmError> {
         let handle = self.load_node_key(key)?;
         let digest = Digest::try_from(digest.to_vec())?;

@@ -16,6 +16,7 @@ use chancery_daemon::{clock, shutdown::Shutdown};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+#[allow(unused_imports, reason = "each test file uses a part of it")]
 pub use ca::{FakeCa, class, entry};
 pub use client::{Client, code};
 
