@@ -1,15 +1,24 @@
 //! The command line: `run`, and what an operator on this machine asks.
 
 mod ek;
+mod fetch;
+mod local;
 mod run;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+const EXAMPLES: &str = "Examples:
+  chancery-attestor run --config /etc/chancery/attestor.toml
+  chancery-attestor fetch x509 --write /run/agent/tls
+  chancery-attestor fetch jwt --audience spiffe://prod.example.org/ledger --output json
+  chancery-attestor explain --pid 4711
+  chancery-attestor ek                                   (what `chancery-ca node enrol --ek` takes)";
+
 /// The Chancery node daemon and its tools.
 #[derive(Debug, Parser)]
-#[command(name = "chancery-attestor", version)]
+#[command(name = "chancery-attestor", version, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -38,11 +47,41 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
+    /// What a process is to the attestor: its selectors, the nearest entries and classes, and what each lacks
+    Explain {
+        /// The process
+        #[arg(long)]
+        pid: i32,
+        /// The attestor's admin socket
+        #[arg(long, default_value = local::ADMIN_SOCKET)]
+        socket: PathBuf,
+        /// How to print
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Fetches SVIDs or bundles from the Workload API, as any process may
+    #[command(subcommand)]
+    Fetch(fetch::What),
+    /// Exit code 0 when the Workload API can answer
+    Healthcheck {
+        /// Workload API socket; else SPIFFE_ENDPOINT_SOCKET, else /run/chancery/workload.sock
+        #[arg(long)]
+        socket: Option<PathBuf>,
+    },
     /// Runs the daemon
     Run {
         /// The attestor's configuration
         #[arg(long)]
         config: PathBuf,
+    },
+    /// Prints every update of this process's X509-SVIDs
+    Watch {
+        /// Workload API socket; else SPIFFE_ENDPOINT_SOCKET, else /run/chancery/workload.sock
+        #[arg(long)]
+        socket: Option<PathBuf>,
+        /// How to print
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
     },
 }
 
@@ -67,7 +106,11 @@ impl Cli {
         let done = match self.command {
             Command::Doctor { config, output } => ek::doctor(&config, output),
             Command::Ek { config, tcti, output } => ek::ek(config.as_deref(), &tcti, output),
+            Command::Explain { pid, socket, output } => ask(local::explain(&socket, pid, output)),
+            Command::Fetch(what) => ask(fetch::fetch(what)),
+            Command::Healthcheck { socket } => ask(local::healthcheck(socket.as_deref())),
             Command::Run { config } => run::run(&config),
+            Command::Watch { socket, output } => ask(fetch::watch(socket.as_deref(), output)),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,
@@ -77,4 +120,10 @@ impl Cli {
             }
         }
     }
+}
+
+/// Runs a question to its answer.
+fn ask(question: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    runtime.block_on(question)
 }
