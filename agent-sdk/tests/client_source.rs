@@ -306,10 +306,7 @@ async fn wa_59_js_30_js_31_wa_51_local_validation_uses_the_bundle_of_the_subject
     let say = |bundles| drop(fake.jwt_bundles.send_replace(Says::Message(JwtBundlesResponse { bundles })));
     say(HashMap::from([ours.entry(), theirs.entry()]));
     let source = Source::builder().endpoint(fake.endpoint()).with_jwt_bundles().connect().await.unwrap();
-    let mut changed = source.changed();
-    while source.jwt_bundles().unwrap().len() < 2 {
-        changed.changed().await.unwrap();
-    }
+    assert_eq!(source.jwt_bundles().unwrap().len(), 2, "connecting waits for them");
     let (our_token, their_token) = (ours.token("/w", "db"), theirs.token("/x", "db"));
     assert_eq!(source.validate_jwt_locally("db", &our_token).unwrap().id.path(), "/w");
     assert_eq!(source.validate_jwt_locally("db", &their_token).unwrap().id.trust_domain_name(), "other.test");
@@ -340,6 +337,21 @@ async fn a_source_serves_on_a_multi_thread_runtime_too() {
     let authority = Authority::new("example.org");
     let (_fake, source) = granted(&authority).await;
     meet(&source, &authority).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_silent_peer_holds_up_nobody() {
+    let authority = Authority::new("example.org");
+    let (_fake, source) = granted(&authority).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let allow = || Allow::trust_domain(&authority.domain);
+    let mut incoming = source.acceptor(allow(), &[H2]).unwrap().incoming(listener);
+    let _silent = tokio::net::TcpStream::connect(address).await.unwrap();
+    let connector = source.connector(allow(), &[H2]).unwrap();
+    let uri: http::Uri = format!("https://{address}").parse().unwrap();
+    let (accepted, dialled) = tokio::join!(incoming.accept(), connector.dial(&uri));
+    assert_eq!(accepted.unwrap().peer().id(), dialled.unwrap().peer().id());
 }
 
 /// The path of the peer, as an axum handler sees it.

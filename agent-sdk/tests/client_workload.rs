@@ -14,7 +14,7 @@ use chancery_proto::workload::{
 };
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
-    workload::{ClientError, Event, UpdateError, WorkloadClient, X509Context},
+    workload::{ClientError, Endpoint, Event, UpdateError, WorkloadClient, X509Context},
 };
 use prost_types::{Struct, Value, value::Kind};
 use support::{
@@ -75,14 +75,17 @@ async fn call_everything(client: &WorkloadClient) {
 
 #[tokio::test(start_paused = true)]
 async fn we_06_every_request_carries_the_security_header_once() {
-    let fake = Fake::start();
+    let mut fake = Fake::start();
     let client = fake.client();
     call_everything(&client).await;
     let mut watch = client.watch_x509();
     for _ in 0..3 {
         watch.next().await; // a denial each, so each is a new request
     }
-    let calls = fake.called(8).await;
+    fake.kill();
+    fake.restart();
+    call_everything(&client).await; // on a new connection
+    let calls = fake.called(12).await;
     assert!(calls.iter().all(|call| call.header == ["true"]), "{calls:?}");
 }
 
@@ -117,6 +120,22 @@ async fn we_03_we_11_wa_01_the_x509_profile_works_in_plaintext_over_a_unix_socke
     assert_eq!(context.default_svid().id().as_str(), "spiffe://example.org/w");
     let bundles = fake.client().fetch_x509_bundles().await.unwrap().bundles;
     assert_eq!(bundles.get(&authority.domain), Some(&authority.bundle()));
+}
+
+#[tokio::test]
+async fn we_17_a_tcp_endpoint_is_dialled() {
+    let authority = Authority::new("example.org");
+    let fake = Fake::start();
+    says(&fake, message(vec![authority.message("/w", "")]));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint::parse(&format!("tcp://{}", listener.local_addr().unwrap())).unwrap();
+    let socket = fake.socket();
+    tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let mut unix = tokio::net::UnixStream::connect(socket).await.unwrap();
+        tokio::io::copy_bidirectional(&mut tcp, &mut unix).await
+    });
+    WorkloadClient::connect(&endpoint).fetch_x509().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

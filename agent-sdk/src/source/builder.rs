@@ -73,6 +73,8 @@ impl SourceBuilder {
     }
 
     /// Also follows JWT bundles, for programs that validate tokens themselves.
+    ///
+    /// [`connect`](Self::connect) then waits for the first answer about them too, whatever it is.
     #[must_use]
     pub fn with_jwt_bundles(mut self) -> Self {
         self.jwt = JwtBundlesWanted::Yes;
@@ -128,10 +130,12 @@ impl SourceBuilder {
 
 async fn first_identity(mut revision: watch::Receiver<u64>, live: &Live) -> Result<(), SourceError> {
     loop {
+        if live.is_complete() {
+            return Ok(());
+        }
         match &**live.known.load() {
-            Known::Held(_) => return Ok(()),
             Known::Nothing { why } if live.has_ended() => return Err(SourceError::NoIdentity { why: why.clone() }),
-            Known::Nothing { .. } => {}
+            Known::Held(_) | Known::Nothing { .. } => {}
         }
         revision.changed().await.expect("`live` holds the sender");
     }

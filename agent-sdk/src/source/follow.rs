@@ -28,6 +28,8 @@ pub(super) struct Live {
     pub(super) jwt_bundles: Option<ArcSwap<JwtBundleSet>>,
     /// Counts changes.
     pub(super) revision: watch::Sender<u64>,
+    /// Whether JWT bundles, when they are followed, have had their first answer.
+    jwt_answered: AtomicBool,
     /// Whether the Workload API gave a final answer, so that nothing will change any more.
     ended: AtomicBool,
 }
@@ -49,6 +51,7 @@ impl Live {
             bundles: Arc::default(),
             jwt_bundles,
             revision: watch::Sender::new(0),
+            jwt_answered: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         }
     }
@@ -57,9 +60,15 @@ impl Live {
         self.ended.load(Ordering::Acquire)
     }
 
+    /// Whether nothing is missing that was asked for.
+    pub(super) fn is_complete(&self) -> bool {
+        let jwt = self.jwt_bundles.is_none() || self.jwt_answered.load(Ordering::Acquire);
+        jwt && matches!(**self.known.load(), Known::Held(_))
+    }
+
     pub(super) fn why_nothing(&self) -> String {
         match &**self.known.load() {
-            Known::Held(_) => String::new(),
+            Known::Held(_) => "JWT bundles have not come yet".into(),
             Known::Nothing { why } => why.clone(),
         }
     }
@@ -156,17 +165,12 @@ pub(super) async fn follow_jwt_bundles(mut watch: Watch<JwtBundles>, live: Arc<L
     while let Some(event) = watch.next().await {
         match event {
             Event::Denied(_) => held.store(Arc::default()),
-            Event::Discarded(fault) => {
-                tracing::error!(%fault, "discarded a message of the Workload API");
-                continue;
-            }
-            Event::Ended(status) => {
-                tracing::warn!(code = ?status.code(), "the Workload API serves no JWT bundles");
-                continue;
-            }
+            Event::Discarded(fault) => tracing::error!(%fault, "discarded a message of the Workload API"),
+            Event::Ended(status) => tracing::warn!(code = ?status.code(), "the Workload API serves no JWT bundles"),
             Event::Lost(_) => continue,
             Event::Update(update) => held.store(Arc::new(update.bundles)),
         }
+        live.jwt_answered.store(true, Ordering::Release);
         live.bump();
     }
 }

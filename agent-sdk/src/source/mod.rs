@@ -3,7 +3,8 @@
 //! [`Source::builder`] waits once for the first identity; afterwards nothing here blocks: a task in
 //! the background follows the Workload API, and everything made from the source (SVIDs read,
 //! configurations, acceptors, channels) sees the newest state. The state is kept while the endpoint
-//! is away, until the SVID ends, and dropped at once when the caller is no longer entitled to it.
+//! is away, until the SVID ends, and dropped at once when the caller is no longer entitled to it:
+//! new handshakes then fail, and guarded connections end within [`RECHECK`](crate::peer::RECHECK).
 
 mod builder;
 mod error;

@@ -15,7 +15,7 @@ use super::{PeerVerifier, TlsError};
 ///
 /// `alpn` lists the protocols in order of preference. A client that offers none of them is refused,
 /// but one that offers no ALPN at all is not (RFC 7301): look at `alpn_protocol()` afterwards, as
-/// `peer::Acceptor` does.
+/// [`peer::Acceptor`](crate::peer::Acceptor) does.
 ///
 /// # Errors
 /// [`TlsError::Provider`] when the verifier's provider lacks TLS 1.3.

@@ -3,7 +3,7 @@
 //! Everything here follows its inputs hot: a configuration is made once, and later handshakes see
 //! new bundles and new certificates at once. Nothing here resumes sessions (a resumed session would
 //! skip the peer check), speaks TLS 1.2 or looks at host names. Called by the SDK's
-//! `Source`, by the CA's acceptor and by the attestor's dialer.
+//! [`Source`](crate::Source), by the CA's acceptor and by the attestor's dialer.
 
 mod allow;
 mod config;
@@ -36,10 +36,11 @@ pub fn system_clock() -> Clock {
 }
 
 /// The provider Chancery uses when the application gives none: aws-lc-rs, with the key exchanges
-/// X25519MLKEM768 and then X25519. Nothing is installed process-wide.
+/// X25519MLKEM768 and then X25519, and TLS 1.3 alone. Nothing is installed process-wide.
 pub fn provider() -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
     provider.kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768, aws_lc_rs::kx_group::X25519];
+    provider.cipher_suites.retain(|suite| suite.tls13().is_some());
     Arc::new(provider)
 }
 

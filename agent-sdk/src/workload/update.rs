@@ -138,7 +138,7 @@ pub(super) fn read_id(text: &str) -> Result<SpiffeId, UpdateError> {
 fn check_crls(crls: &[Vec<u8>]) -> Result<(), UpdateError> {
     for (index, der) in crls.iter().enumerate() {
         match CertificateRevocationList::from_der(der) {
-            Ok((rest, _)) if rest.is_empty() => {}
+            Ok(([], _)) => {}
             Ok(_) | Err(_) => return Err(UpdateError::Crl { index }),
         }
     }
