@@ -1,6 +1,6 @@
 //! The threat model's cases 1 to 32, 39 to 44 and 53, each one fault in otherwise valid evidence.
 
-use rcgen::{CertificateParams, CustomExtension, KeyPair, KeyUsagePurpose};
+use rcgen::{CertificateParams, CustomExtension, KeyPair, KeyUsagePurpose, PublicKeyData};
 use zeroize::Zeroizing;
 
 use super::{sample::*, *};
