@@ -1,5 +1,6 @@
 //! Anchors: manufacturer CAs that an operator believes make genuine devices.
 
+use chancery_core::evidence::tpm::Manufacturer;
 use chancery_sdk::time::UnixTime;
 use ring::digest::{SHA256, digest};
 use x509_parser::{pem::Pem, prelude::FromDer, prelude::X509Certificate};
@@ -15,8 +16,6 @@ use crate::{
 const MAX_CERTIFICATES: usize = 256;
 /// Largest import in bytes.
 const MAX_PEM_BYTES: usize = 1 << 20;
-/// Longest manufacturer ID in bytes, for example `id:00001014`.
-const MAX_MANUFACTURER_BYTES: usize = 64;
 
 /// Imports every certificate of a PEM text; those imported before stay as they are. Answers the ones named.
 ///
@@ -24,8 +23,9 @@ const MAX_MANUFACTURER_BYTES: usize = 64;
 /// [`Problem::Invalid`] where one is no CA certificate; then none is imported.
 pub async fn import(state: &State, pem: &str, manufacturer: &str, note: &str) -> Result<Vec<Anchor>, Problem> {
     check_note(note)?;
-    if manufacturer.len() > MAX_MANUFACTURER_BYTES {
-        return Err(Problem::Invalid(format!("manufacturer exceeds {MAX_MANUFACTURER_BYTES} bytes")));
+    // An anchor vouches for one manufacturer's devices: another's name in an EK certificate is a forgery.
+    if let Err(error) = manufacturer.parse::<Manufacturer>() {
+        return Err(Problem::Invalid(format!("manufacturer: {error}; name it like id:49465800, as in the EK certificates")));
     }
     let ders = certificates(pem)?;
     let read = |der: &Vec<u8>| anchor(der, manufacturer, note, state.now());

@@ -3,6 +3,7 @@
 use chancery_core::{
     class::{Class, Draft, NodeProof},
     instance::{Instance, Standing},
+    policy::{Outcome, RuleVerdict},
 };
 use chancery_proto::chancery::admin::v1 as admin;
 use chancery_sdk::id::SpiffeId;
@@ -14,6 +15,7 @@ use crate::{
         wire,
     },
     nodes::Seen,
+    policies::Explained,
     store::{Anchor, InstanceFilter, StoredEvent},
 };
 
@@ -135,4 +137,21 @@ pub fn hash(text: &str) -> Result<[u8; 32], Status> {
 /// INVALID_ARGUMENT naming `field`.
 pub fn id(text: &str, field: &str) -> Result<SpiffeId, Status> {
     SpiffeId::parse(text).map_err(|e| Status::invalid_argument(format!("{field} '{text}': {e}")))
+}
+
+/// Writes a policy's verdict.
+pub fn explained(told: Explained) -> admin::ExplainPolicyResponse {
+    let rule = |verdict: RuleVerdict| {
+        let (passed, detail) = match verdict.outcome {
+            Outcome::Alert => (true, format!("alert: {}", verdict.detail)),
+            Outcome::Failed(reason) => (false, format!("{reason}: {}", verdict.detail)),
+            Outcome::Passed => (true, verdict.detail),
+        };
+        admin::explain_policy_response::Rule { rule: verdict.rule.into(), passed, detail }
+    };
+    admin::ExplainPolicyResponse {
+        policy: told.policy,
+        admitted: told.admitted,
+        rules: told.rules.into_iter().map(rule).collect(),
+    }
 }

@@ -1,0 +1,150 @@
+//! Answers for people: SPIRE's blocks where SPIRE has them (spire-wire 5.3), blocks of the same form elsewhere.
+
+use std::fmt::{Display, Write};
+
+use chancery_proto::{chancery::admin::v1 as admin, spire::api::types};
+
+use super::value::{expiry, joined, rfc3339};
+
+/// Columns of a label in an entry's block.
+const ENTRY_COLUMN: usize = 24;
+/// Columns of a label in other blocks.
+const COLUMN: usize = 18;
+
+/// Lines of aligned labels and values.
+struct Block {
+    text: String,
+    column: usize,
+}
+
+impl Block {
+    fn new(column: usize) -> Self {
+        Self { text: String::new(), column }
+    }
+
+    fn line(&mut self, label: &str, value: impl Display) -> &mut Self {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.text, "{label:<width$}: {value}", width = self.column);
+        self
+    }
+
+    fn line_if(&mut self, shown: bool, label: &str, value: impl Display) -> &mut Self {
+        if shown { self.line(label, value) } else { self }
+    }
+
+    fn each(&mut self, label: &str, values: impl IntoIterator<Item = impl Display>) -> &mut Self {
+        values.into_iter().for_each(|value| {
+            self.line(label, value);
+        });
+        self
+    }
+
+    fn end(&mut self) -> String {
+        self.text.push('\n');
+        std::mem::take(&mut self.text)
+    }
+}
+
+/// Blocks below a line that says how many there are.
+pub fn listed<T>(list: &[T], what: &str, block: impl Fn(&T) -> String) -> String {
+    let mut text = format!("Found {} {what}\n", list.len());
+    list.iter().for_each(|one| text.push_str(&block(one)));
+    text
+}
+
+fn selectors(list: &[types::Selector]) -> impl Iterator<Item = String> {
+    list.iter().map(|s| format!("{}:{}", s.r#type, s.value))
+}
+
+fn ttl(secs: i32) -> String {
+    if secs == 0 { "default".into() } else { secs.to_string() }
+}
+
+pub fn entry(entry: &types::Entry) -> String {
+    let attributes = entry.additional_attributes.unwrap_or_default();
+    let mut block = Block::new(ENTRY_COLUMN);
+    block
+        .line("Entry ID", if entry.id.is_empty() { "(none)" } else { &entry.id })
+        .line("SPIFFE ID", joined(entry.spiffe_id.as_ref()))
+        .line("Parent ID", joined(entry.parent_id.as_ref()))
+        .line("Revision", entry.revision_number)
+        .line_if(entry.downstream, "Downstream", true)
+        .line("X509-SVID TTL", ttl(entry.x509_svid_ttl))
+        .line("JWT-SVID TTL", ttl(entry.jwt_svid_ttl));
+    if let Some(at) = expiry(entry.expires_at) {
+        block.line("Expiration time", rfc3339(at.0));
+    }
+    block
+        .each("Selector", selectors(&entry.selectors))
+        .each("FederatesWith", &entry.federates_with)
+        .each("DNS name", &entry.dns_names)
+        .line_if(entry.admin, "Admin", true)
+        .line_if(entry.store_svid, "StoreSvid", true)
+        .line_if(!entry.hint.is_empty(), "Hint", &entry.hint)
+        .line_if(attributes.disable_x509_svid_prefetch, "DisableX509SvidPrefetch", true)
+        .line_if(attributes.jwt_svid_include_jti, "JwtSvidIncludeJti", true)
+        .end()
+}
+
+pub fn class(class: &admin::Class) -> String {
+    Block::new(COLUMN)
+        .line("Class", &class.name)
+        .line("Parent ID", &class.parent_id)
+        .line("Revision", class.revision)
+        .line("X509-SVID TTL", ttl(class.x509_svid_ttl))
+        .each("Selector", selectors(&class.selectors))
+        .line_if(class.allow_unproven_nodes, "Unproven nodes", "ALLOWED")
+        .end()
+}
+
+pub fn instance(instance: &admin::Instance) -> String {
+    let ended = instance.ended_at != 0;
+    Block::new(COLUMN)
+        .line("Instance", &instance.id)
+        .line("Class", &instance.class_name)
+        .line("Node", &instance.node_id)
+        .line("Standing", &instance.standing)
+        .line("Begun", rfc3339(instance.begun_at))
+        .line_if(ended, "Ended", rfc3339(instance.ended_at))
+        .line_if(ended, "Reason", &instance.end_reason)
+        .line("Serial number", &instance.serial_number)
+        .line("Expiration time", rfc3339(instance.expires_at))
+        .end()
+}
+
+pub fn node(node: &admin::Node) -> String {
+    Block::new(COLUMN)
+        .line("SPIFFE ID", &node.id)
+        .line("Attestation type", &node.attestation_type)
+        .line("Standing", &node.standing)
+        .line_if(!node.reason.is_empty(), "Reason", &node.reason)
+        .line_if(node.expires_at != 0, "Expiration time", rfc3339(node.expires_at))
+        .line_if(!node.serial_number.is_empty(), "Serial number", &node.serial_number)
+        .line("Can re-attest", node.can_reattest)
+        .line("Attested", rfc3339(node.attested_at))
+        .line("Live instances", node.live_instances)
+        .line_if(!node.agent_version.is_empty(), "Agent version", &node.agent_version)
+        .each("Selector", selectors(&node.selectors))
+        .end()
+}
+
+pub fn anchor(anchor: &admin::Anchor) -> String {
+    Block::new(COLUMN)
+        .line("Fingerprint", &anchor.fingerprint)
+        .line("Subject", &anchor.subject)
+        .line("Manufacturer", if anchor.manufacturer.is_empty() { "any" } else { &anchor.manufacturer })
+        .line("Expiration time", rfc3339(anchor.not_after))
+        .line_if(!anchor.note.is_empty(), "Note", &anchor.note)
+        .end()
+}
+
+pub fn explained(told: &admin::ExplainPolicyResponse) -> String {
+    let verdict = if told.admitted { "admitted" } else { "refused" };
+    let mut text = format!("Policy '{}': {verdict}\n", told.policy);
+    for rule in &told.rules {
+        let mark = if rule.passed { "ok  " } else { "FAIL" };
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "  {mark} {}: {}", rule.rule, rule.detail);
+    }
+    text
+}

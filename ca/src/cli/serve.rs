@@ -1,0 +1,61 @@
+//! `run` and `migrate`: the commands that need no running CA.
+
+use chancery_daemon::{hardening, shutdown::Shutdown, telemetry};
+
+use super::{Common, Failure, Output, write};
+use crate::{
+    config::{Config, LogFormat},
+    store::Store,
+};
+
+/// Runs the CA until it is told to stop.
+///
+/// # Errors
+/// [`Failure`], one line that says what to do.
+pub fn run(common: &Common) -> Result<(), Failure> {
+    let config = config(common)?;
+    hardening::make_non_dumpable().map_err(|e| Failure::refused(format!("cannot forbid core dumps: {e}")))?;
+    logging(&config)?;
+    runtime()?.block_on(async {
+        let shutdown = Shutdown::from_signals().map_err(|e| Failure::refused(format!("signals: {e}")))?;
+        crate::run(config, shutdown).await.map_err(|e| Failure::refused(e.to_string()))
+    })
+}
+
+/// Brings the database to this program's schema.
+///
+/// # Errors
+/// [`Failure`]; the schema is as before then.
+pub fn migrate(common: &Common) -> Result<(), Failure> {
+    let config = config(common)?;
+    let done = runtime()?.block_on(Store::migrate(&config.database()));
+    let done = done.map_err(|e| Failure::refused(format!("database: {}", crate::run::chain(&e))))?;
+    let text = match common.output {
+        Output::Json => format!("{{\"from\":\"{}\",\"to\":\"{}\"}}\n", done.from, done.to),
+        Output::Pretty if done.from == done.to => format!("Schema is at version {}\n", done.to),
+        Output::Pretty => format!("Schema brought from version {} to {}\n", done.from, done.to),
+    };
+    write(text.as_bytes())
+}
+
+/// The configuration, which these commands need.
+///
+/// # Errors
+/// [`Failure::Usage`] without `--config`, [`Failure::Refused`] with the key that is wrong.
+pub fn config(common: &Common) -> Result<Config, Failure> {
+    let path = common.config.as_ref().ok_or_else(|| Failure::usage("--config FILE is missing"))?;
+    Config::load(path).map_err(|e| Failure::refused(e.to_string()))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|e| Failure::refused(format!("cannot start: {e}")))
+}
+
+fn logging(config: &Config) -> Result<(), Failure> {
+    let format = match config.log_format {
+        LogFormat::Json => telemetry::LogFormat::Json,
+        LogFormat::Text => telemetry::LogFormat::Text,
+    };
+    telemetry::init(&config.log_level, format).map_err(Failure::refused)
+}

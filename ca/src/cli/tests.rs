@@ -1,0 +1,145 @@
+use chancery_proto::{chancery::admin::v1 as admin, spire::api::types};
+use clap::CommandFactory;
+
+use super::*;
+
+fn entry() -> types::Entry {
+    types::Entry {
+        id: "e1".into(),
+        spiffe_id: Some(types::Spiffeid { trust_domain: "td".into(), path: "/db".into() }),
+        parent_id: Some(types::Spiffeid { trust_domain: "td".into(), path: "/spire/server".into() }),
+        selectors: vec![types::Selector { r#type: "unix".into(), value: "uid:1000".into() }],
+        created_at: 1_700_000_000,
+        ..types::Entry::default()
+    }
+}
+
+#[test]
+fn command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn entry_is_written_as_protojson_writes_it() {
+    let want = concat!(
+        r#"{"admin":false,"created_at":"1700000000","dns_names":[],"downstream":false,"expires_at":"0","#,
+        r#""federates_with":[],"hint":"","id":"e1","jwt_svid_ttl":0,"parent_id":{"path":"/spire/server","trust_domain":"td"},"#,
+        r#""revision_number":"0","selectors":[{"type":"unix","value":"uid:1000"}],"#,
+        r#""spiffe_id":{"path":"/db","trust_domain":"td"},"store_svid":false,"x509_svid_ttl":0}"#
+    );
+    assert_eq!(json::entry(&entry()).to_string(), want);
+}
+
+#[test]
+fn entry_lists_are_one_merged_message() {
+    let text = json::entries(&[entry(), entry()]).to_string();
+    assert!(text.starts_with(r#"{"entries":[{"admin""#) && text.ends_with(r#"],"next_page_token":""}"#), "{text}");
+}
+
+#[test]
+fn instances_have_the_contracts_form() {
+    let mut instance = admin::Instance {
+        id: "spiffe://td/agent/a/0190".into(),
+        class_name: "a".into(),
+        node_id: "spiffe://td/spire/agent/tpm/aa".into(),
+        standing: "good".into(),
+        begun_at: 1_700_000_000,
+        ..admin::Instance::default()
+    };
+    let running = json::instances(std::slice::from_ref(&instance)).to_string();
+    let want = concat!(
+        r#"{"instances":[{"begun_at":"2023-11-14T22:13:20Z","class":"a","ended_at":null,"id":"spiffe://td/agent/a/0190","#,
+        r#""node_id":"spiffe://td/spire/agent/tpm/aa","standing":"good"}]}"#
+    );
+    assert_eq!(running, want);
+    (instance.standing, instance.ended_at) = ("ended".into(), 1_700_000_060);
+    let ended = json::instances(&[instance]);
+    assert_eq!(ended["instances"][0]["ended_at"], "2023-11-14T22:14:20Z");
+}
+
+#[test]
+fn entry_block_has_spires_labels() {
+    let want = "\
+Entry ID                : e1
+SPIFFE ID               : spiffe://td/db
+Parent ID               : spiffe://td/spire/server
+Revision                : 0
+X509-SVID TTL           : default
+JWT-SVID TTL            : default
+Selector                : unix:uid:1000
+
+";
+    assert_eq!(pretty::entry(&entry()), want);
+}
+
+#[test]
+fn lifetimes_are_read_with_units_or_as_seconds() {
+    for (text, want) in [("600", 600), ("10m", 600), ("1h30m", 5400), ("1500ms", 2), ("0", 0)] {
+        assert_eq!(value::ttl(text), Ok(want), "{text}");
+    }
+    for bad in ["", "-5", "1 hour", "99999999999d"] {
+        assert!(value::ttl(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn usage_and_refusal_have_exit_codes_of_their_own() {
+    assert_eq!(Failure::usage("x").exit_code(), 2);
+    assert_eq!(Failure::refused("x".into()).exit_code(), 1);
+    let usage = Cli::try_parse_from(["chancery-ca", "entry", "create", "--colour", "red"]).unwrap_err();
+    assert_eq!(usage.exit_code(), 2);
+    let without_socket = Cli::try_parse_from(["chancery-ca", "entry", "list"]).unwrap();
+    assert_eq!(socket(&without_socket.common).unwrap(), PathBuf::from(DEFAULT_SOCKET));
+}
+
+#[test]
+fn contracts_command_lines_parse() {
+    for line in [
+        "entry create --parent-id spiffe://td/x --spiffe-id spiffe://td/y --selector unix:uid:1 --selector unix:gid:2 \
+         --x509-svid-ttl 1h --jwt-svid-ttl 5m --dns-name a --federates-with other --admin --downstream --hint h",
+        "class create --parent-id spiffe://td/x --name finance/refund-agent --selector unix:uid:1 --x509-svid-ttl 15m \
+         --allow-unproven-nodes",
+        "class update a --allow-unproven-nodes=false",
+        "instance list --output JSON",
+        "instance show spiffe://td/agent/a/b",
+        "instance end spiffe://td/agent/a/b",
+        "node enrol --ek file.pem",
+        "node ban spiffe://td/spire/agent/tpm/a",
+        "anchor import anchor.pem --manufacturer id:00001014",
+        "policy explain spiffe://td/spire/agent/tpm/a",
+        "policy learn spiffe://td/spire/agent/tpm/a --name prod",
+        "policy reload",
+        "bundle show --format spiffe",
+        "bundle set --trust-domain other --path file",
+        "bundle delete --trust-domain spiffe://other --mode dissociate",
+        "token generate --spiffe-id spiffe://td/x --ttl 10m",
+        "x509 mint --spiffe-id spiffe://td/x --write dir",
+        "jwt mint --spiffe-id spiffe://td/x --audience a",
+        "audit list --after 5 --follow",
+        "healthcheck --socket /run/x.sock",
+        "run --config f",
+        "migrate --config f",
+    ] {
+        let words = std::iter::once("chancery-ca").chain(line.split_whitespace());
+        Cli::try_parse_from(words).unwrap_or_else(|e| panic!("{line}: {e}"));
+    }
+}
+
+#[test]
+fn ek_hash_is_taken_as_digits_or_from_a_certificate() {
+    let hash = "AB".repeat(32);
+    assert_eq!(files::ek_hash(&hash).unwrap(), hash.to_lowercase());
+    assert_eq!(files::ek_hash("/nonexistent").unwrap_err().exit_code(), 2);
+    let dir = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+    let want = hex::encode(ring::digest::digest(&ring::digest::SHA256, &rcgen::PublicKeyData::subject_public_key_info(&key)));
+    for (name, content) in [("ek.pem", certificate.pem().into_bytes()), ("ek.der", certificate.der().to_vec())] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        assert_eq!(files::ek_hash(path.to_str().unwrap()).unwrap(), want, "{name}");
+    }
+    let text = dir.path().join("notes.txt");
+    std::fs::write(&text, "no certificate").unwrap();
+    assert_eq!(files::ek_hash(text.to_str().unwrap()).unwrap_err().exit_code(), 1);
+}
