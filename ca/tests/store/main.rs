@@ -8,6 +8,7 @@ mod bench;
 mod sample;
 
 mod entries;
+mod figures;
 mod instances;
 mod log;
 mod nodes;

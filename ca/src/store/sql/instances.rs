@@ -27,9 +27,10 @@ const FILTERED: &str = select!(
 );
 const INSERT: &str = "INSERT INTO instances (id, class, node_id, start_token, standing, begun_at, end_reason, serial, \
     expires_at) VALUES ($1, $2, $3, $4, 'good', $5, '', $6, $7)";
-const EXISTS: &str = "SELECT COUNT(*) FROM instances WHERE id = $1";
-const TOKEN_USED: &str = "SELECT COUNT(*) FROM instances WHERE node_id = $1 AND start_token = $2";
-const LIVE: &str = "SELECT COUNT(*) FROM instances WHERE node_id = $1 AND standing = 'good'";
+const USED: &str = "SELECT (SELECT COUNT(*) FROM instances WHERE id = $1), \
+    (SELECT COUNT(*) FROM instances WHERE node_id = $2 AND start_token = $3), \
+    (SELECT COUNT(*) FROM instance_keys WHERE spki_sha256 = $4), \
+    (SELECT COUNT(*) FROM instances WHERE node_id = $2 AND standing = 'good')";
 const KEY_OWNER: &str = "SELECT instance_id FROM instance_keys WHERE spki_sha256 = $1";
 const OWN_KEY: &str = "INSERT INTO instance_keys (spki_sha256, instance_id) VALUES ($1, $2)";
 const NEWEST: &str = "UPDATE instances SET serial = $2, expires_at = $3 WHERE id = $1 AND standing = 'good'";
@@ -79,27 +80,12 @@ pub(super) async fn begin(tx: &mut Tx, fact: &BeginInstance) -> Result<Events, S
     let instance = &fact.instance;
     let (id, node_id) = (instance.id.as_str(), instance.node_id.as_str());
     let token = instance.start_token.to_vec();
-    guard::node(tx, &instance.node_id, &fact.node_serial).await?;
-    guard::authority(tx, &fact.authority, AuthorityKind::X509).await?;
+    guard::issuing(tx, &instance.node_id, &fact.node_serial, &fact.authority, AuthorityKind::X509).await?;
     let (revision, any_node) = guard::class(tx, instance.class.as_str()).await?;
     if revision != fact.class_revision {
         return Err(Refusal::ClassGone.into());
     }
-    let same: i64 = sqlx::query_scalar(EXISTS).bind(id).fetch_one(&mut *tx).await?;
-    if same > 0 {
-        return Err(Refusal::AlreadyExists(None).into());
-    }
-    let used: i64 = sqlx::query_scalar(TOKEN_USED).bind(node_id).bind(&token).fetch_one(&mut *tx).await?;
-    if used > 0 {
-        return Err(Refusal::StartTokenUsed.into());
-    }
-    if key_owner(tx, &fact.spki_sha256).await?.is_some() {
-        return Err(Refusal::KeyUsed.into());
-    }
-    let live: i64 = sqlx::query_scalar(LIVE).bind(node_id).fetch_one(&mut *tx).await?;
-    if live >= fact.max_live {
-        return Err(Refusal::TooManyLive { max: fact.max_live }.into());
-    }
+    free(tx, fact).await?;
     let insert = sqlx::query(INSERT)
         .bind(id)
         .bind(instance.class.as_str())
@@ -111,6 +97,23 @@ pub(super) async fn begin(tx: &mut Tx, fact: &BeginInstance) -> Result<Events, S
     insert.execute(&mut *tx).await?;
     own_key(tx, &fact.spki_sha256, id).await?;
     Ok(vec![begun(fact, any_node)])
+}
+
+/// ID, process and key were never used, and the node has room: one round trip.
+async fn free(tx: &mut Tx, fact: &BeginInstance) -> Result<(), Stop> {
+    let query = sqlx::query_as(USED)
+        .bind(fact.instance.id.as_str())
+        .bind(fact.instance.node_id.as_str())
+        .bind(fact.instance.start_token.to_vec())
+        .bind(fact.spki_sha256.to_vec());
+    let (ids, processes, keys, live): (i64, i64, i64, i64) = query.fetch_one(&mut *tx).await?;
+    match (ids, processes, keys) {
+        (0, 0, 0) if live < fact.max_live => Ok(()),
+        (0, 0, 0) => Err(Refusal::TooManyLive { max: fact.max_live }.into()),
+        (0, 0, _) => Err(Refusal::KeyUsed.into()),
+        (0, _, _) => Err(Refusal::StartTokenUsed.into()),
+        (_, _, _) => Err(Refusal::AlreadyExists(None).into()),
+    }
 }
 
 fn begun(fact: &BeginInstance, any_node: bool) -> Event {
@@ -131,8 +134,7 @@ fn begun(fact: &BeginInstance, any_node: bool) -> Event {
 
 pub(super) async fn renew(tx: &mut Tx, fact: &RenewInstance) -> Result<Events, Stop> {
     let id = fact.id.as_str();
-    guard::node(tx, &fact.node_id, &fact.node_serial).await?;
-    guard::authority(tx, &fact.authority, AuthorityKind::X509).await?;
+    guard::issuing(tx, &fact.node_id, &fact.node_serial, &fact.authority, AuthorityKind::X509).await?;
     let class = guard::instance(tx, &fact.id, &fact.node_id, &fact.start_token).await?;
     guard::class(tx, &class).await?;
     match key_owner(tx, &fact.spki_sha256).await? {

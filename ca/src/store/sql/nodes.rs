@@ -69,8 +69,7 @@ pub(super) async fn activate_serial(tx: &mut Tx, fact: &ActivateNodeSerial) -> R
 }
 
 pub(super) async fn renew(tx: &mut Tx, fact: &RenewNode) -> Result<Events, Stop> {
-    guard::node(tx, &fact.id, &fact.current_serial).await?;
-    guard::authority(tx, &fact.authority, AuthorityKind::X509).await?;
+    guard::issuing(tx, &fact.id, &fact.current_serial, &fact.authority, AuthorityKind::X509).await?;
     let renew = sqlx::query(RENEW)
         .bind(fact.id.as_str())
         .bind(&fact.current_serial)

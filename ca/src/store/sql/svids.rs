@@ -6,8 +6,7 @@ use super::{Events, Stop, Tx, guard};
 use crate::store::{AuthorityKind, JwtSubject, RecordJwt, RecordMint, RecordX509};
 
 pub(super) async fn record_x509(tx: &mut Tx, fact: &RecordX509) -> Result<Events, Stop> {
-    guard::node(tx, &fact.node_id, &fact.node_serial).await?;
-    guard::authority(tx, &fact.authority, AuthorityKind::X509).await?;
+    guard::issuing(tx, &fact.node_id, &fact.node_serial, &fact.authority, AuthorityKind::X509).await?;
     let spiffe_id = guard::entry(tx, &fact.entry_id, fact.entry_revision).await?;
     let event = Event::new("svid.issued", spiffe_id)
         .with("authority", fact.authority.as_str())
@@ -20,8 +19,7 @@ pub(super) async fn record_x509(tx: &mut Tx, fact: &RecordX509) -> Result<Events
 }
 
 pub(super) async fn record_jwt(tx: &mut Tx, fact: &RecordJwt) -> Result<Events, Stop> {
-    guard::node(tx, &fact.node_id, &fact.node_serial).await?;
-    guard::authority(tx, &fact.authority, AuthorityKind::Jwt).await?;
+    guard::issuing(tx, &fact.node_id, &fact.node_serial, &fact.authority, AuthorityKind::Jwt).await?;
     let event = match &fact.subject {
         JwtSubject::Entry { id, revision } => {
             let spiffe_id = guard::entry(tx, id, *revision).await?;
