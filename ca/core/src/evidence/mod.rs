@@ -41,6 +41,9 @@ impl fmt::Display for Denied {
 
 impl std::error::Error for Denied {}
 
+/// Longest detail of a failed step: some tell what hostile bytes said.
+const MAX_DETAIL_CHARS: usize = 512;
+
 /// Writes down the checks of one appraisal as they are made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Checks {
@@ -65,7 +68,7 @@ impl Checks {
 
     /// Ends the appraisal with a failed step.
     pub(crate) fn fail(&mut self, name: &'static str, reason: Reason, detail: impl Into<String>) -> Denied {
-        let detail = detail.into();
+        let detail: String = detail.into().chars().take(MAX_DETAIL_CHARS).collect();
         self.steps.push(Step { name, passed: false, detail: detail.clone() });
         Denied { reason, attributable: self.attributable, steps: std::mem::take(&mut self.steps), detail }
     }

@@ -87,6 +87,10 @@ fn log(policy: &Policy, facts: &Facts<'_>) -> Vec<RuleVerdict> {
         let missing = rules.required.then(|| RuleVerdict::new("policy.log", Some(Reason::LogMissing), "no event log came"));
         return missing.into_iter().collect();
     };
+    // What the log says of a PCR is worth as much as the quote over that PCR.
+    if let Some(pcr) = [4, 7].into_iter().find(|pcr| rules.covers(*pcr) && !facts.boot.pcrs.contains_key(pcr)) {
+        return vec![RuleVerdict::new("policy.log", Some(Reason::PcrPolicy), format!("PCR {pcr} was not quoted"))];
+    }
     let mut verdicts = Vec::new();
     if rules.secure_boot {
         verdicts.push(match &log.secure_boot {

@@ -130,6 +130,14 @@ fn case_34_36_secure_boot_off_or_out_of_order_is_log_secureboot() {
 }
 
 #[test]
+fn log_rules_believe_nothing_of_a_pcr_that_was_not_quoted() {
+    let mut other = boot();
+    other.pcrs.remove(&7);
+    let twice = failures(&policy(&full()), &other, Some(&log()), Some(&other));
+    assert_eq!(twice, [Reason::PcrPolicy]);
+}
+
+#[test]
 fn missing_dma_protection_is_refused_unless_the_policy_allows_it() {
     let mut facts = log();
     facts.secure_boot.as_mut().unwrap().dma_protection_off = true;

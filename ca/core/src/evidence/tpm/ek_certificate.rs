@@ -80,7 +80,7 @@ pub fn parse_public(der: &[u8]) -> Result<Ek, EkError> {
         return refuse(Reason::EvidenceTooLarge, format!("EK of {} bytes exceeds {MAX_CERTIFICATE_BYTES} bytes", der.len()));
     }
     match SubjectPublicKeyInfo::from_der(der) {
-        Ok((rest, spki)) if rest.is_empty() => ek_of(&spki),
+        Ok(([], spki)) => ek_of(&spki),
         _ => refuse(Reason::EvidenceMalformed, "the EK is not one DER SubjectPublicKeyInfo"),
     }
 }
@@ -111,7 +111,7 @@ pub fn parse(der: &[u8]) -> Result<EkCertificate<'_>, EkError> {
         return refuse(Reason::EvidenceTooLarge, detail);
     }
     let certificate = match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => certificate,
+        Ok(([], certificate)) => certificate,
         _ => return refuse(Reason::EvidenceMalformed, "the EK certificate is not one DER certificate"),
     };
     critical_extensions(&certificate)?;

@@ -54,7 +54,7 @@ pub(crate) fn matches_pattern(pattern: &str, value: &str) -> bool {
     }
 }
 
-/// A TPM manufacturer: the four bytes of TPM_PT_MANUFACTURER.
+/// A TPM manufacturer: the four bytes of TPM_PT_MANUFACTURER, padded with zeros.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Manufacturer([u8; 4]);
 
@@ -71,6 +71,8 @@ impl FromStr for Manufacturer {
         let mut id = [0; 4];
         let hex_part = text.strip_prefix("id:").unwrap_or(text);
         if hex_part.len() == 8 && hex::decode_to_slice(hex_part, &mut id).is_ok() {
+            // "STM " in certificates is "STM" to people
+            id.iter_mut().rev().take_while(|b| **b == b' ').for_each(|b| *b = 0);
             return Ok(Self(id));
         }
         if text.is_empty() || text.len() > id.len() || !text.bytes().all(|b| b.is_ascii_alphanumeric()) {
@@ -84,9 +86,8 @@ impl FromStr for Manufacturer {
 impl fmt::Display for Manufacturer {
     /// `IFX` where the bytes are letters, else 8 hex digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.trim_ascii_end();
-        let text = text.split(|b| *b == 0).next().unwrap_or_default();
-        let padded = self.0.iter().skip(text.len()).all(|b| matches!(b, 0 | b' '));
+        let text = self.0.split(|b| *b == 0).next().unwrap_or_default();
+        let padded = self.0.iter().skip(text.len()).all(|b| *b == 0);
         match std::str::from_utf8(text) {
             Ok(text) if padded && !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric()) => f.write_str(text),
             _ => f.write_str(&hex::encode(self.0)),
@@ -148,6 +149,7 @@ mod tests {
         assert_eq!(by_number, "IFX".parse().unwrap());
         assert_eq!(by_number.to_string(), "IFX");
         assert_eq!("id:00001014".parse::<Manufacturer>().unwrap().to_string(), "00001014");
+        assert_eq!("id:53544D20".parse::<Manufacturer>(), "STM".parse());
         for bad in ["", "TOOLONG", "a:b", "id:123", "ü"] {
             assert!(bad.parse::<Manufacturer>().is_err(), "{bad}");
         }
