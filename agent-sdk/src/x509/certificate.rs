@@ -108,9 +108,9 @@ impl<'a> Certificate<'a> {
             Some(ParsedExtension::SubjectAlternativeName(san)) => &san.general_names,
             Some(_) => return Err(CertificateError::BadExtension(NAME)),
         };
-        let uri = |name| match name {
-            &GeneralName::URI(text) => Some(text.as_bytes()),
-            &GeneralName::Invalid(tag, bytes) if tag.0 == URI_TAG => Some(bytes),
+        let uri = |name: &GeneralName<'a>| match *name {
+            GeneralName::URI(text) => Some(text.as_bytes()),
+            GeneralName::Invalid(tag, bytes) if tag.0 == URI_TAG => Some(bytes),
             _ => None,
         };
         Ok(names.iter().filter_map(uri).collect())

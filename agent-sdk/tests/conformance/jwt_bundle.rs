@@ -1,3 +1,4 @@
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chancery_sdk::jwt::{JwtBundle, JwtBundleError, JwtBundleSet};
 use serde_json::{Value, json};
 
@@ -78,6 +79,20 @@ fn odd_key_members_do_not_sink_the_set() {
         let bad = changed(&odd, |jwk| jwk[member] = value);
         assert_eq!(read(json!([bad, jwk(&good)])), good.bundle(td()), "{bad}");
     }
+}
+
+/// RFC 7518, 6.2.1.2: a coordinate has the length of the field, also when the two together have the right one.
+#[test]
+fn coordinates_of_uneven_length_are_passed_over() {
+    let signer = Signer::es256();
+    let bytes = |jwk: &Value, member: &str| URL_SAFE_NO_PAD.decode(jwk[member].as_str().unwrap()).unwrap();
+    let uneven = changed(&signer, |jwk| {
+        let (mut x, y) = (bytes(jwk, "x"), bytes(jwk, "y"));
+        x.push(y[0]);
+        jwk["x"] = json!(URL_SAFE_NO_PAD.encode(x));
+        jwk["y"] = json!(URL_SAFE_NO_PAD.encode(&y[1..]));
+    });
+    assert!(read(json!([uneven])).is_empty());
 }
 
 #[test]

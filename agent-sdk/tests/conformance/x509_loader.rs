@@ -3,7 +3,7 @@ use rcgen::{CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 
 use crate::support::{
     NOW, td, w,
-    x509::{Issued, root, uri},
+    x509::{Issued, keys_of_every_kind, root, uri},
 };
 
 /// Loads a chain with the key of its first certificate.
@@ -91,6 +91,28 @@ fn private_keys_are_not_printed() {
     assert!(printed.contains("[private key]"), "{printed}");
     let key_bytes = format!("{:?}", leaf.key.serialized_der());
     assert!(!printed.contains(key_bytes.trim_matches(['[', ']'])), "{printed}");
+}
+
+#[test]
+fn keys_of_every_kind_load() {
+    let root = root();
+    for key in keys_of_every_kind() {
+        let leaf = root.leaf_for_key(key);
+        assert_eq!(load(&[&leaf]).unwrap().id(), &w(), "{:?}", leaf.key.algorithm());
+    }
+}
+
+#[test]
+fn chain_longer_than_a_verifier_takes_is_refused() {
+    let mut chain = vec![root()];
+    for name in ["1", "2", "3", "4", "5"] {
+        let next = chain.last().unwrap().ca(name);
+        chain.push(next);
+    }
+    let leaf = chain.last().unwrap().leaf();
+    let links: Vec<_> = std::iter::once(&leaf).chain(chain.iter().rev()).collect();
+    assert!(load(&links[..5]).is_ok());
+    assert_eq!(load(&links[..6]).unwrap_err(), X509SvidError::TooLong { len: 6, max: 5 });
 }
 
 #[test]

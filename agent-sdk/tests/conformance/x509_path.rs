@@ -3,7 +3,9 @@ use rcgen::{BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsa
 
 use crate::support::{
     NOW, W, td, td2, w,
-    x509::{Issued, at, check, permitted_uri_host, root, root_with, root2, trusting, uri},
+    x509::{
+        Issued, at, check, keys_of_every_kind, permitted_uri_host, root, root_for_key, root_with, root2, trusting, uri,
+    },
 };
 
 /// Puts an intermediate with one fault between a trusted root and a good leaf, and says what path validation says.
@@ -238,6 +240,23 @@ fn cf_04_foreign_authoritys_own_san_is_not_parsed() {
 fn cf_05_digital_signature_on_an_authority_is_accepted() {
     let root = root_with("root", |params| params.key_usages.push(KeyUsagePurpose::DigitalSignature));
     assert!(check(&[&root.leaf()], &trusting(&[&root])).is_ok());
+}
+
+#[test]
+fn authorities_with_keys_of_every_kind_are_verified() {
+    for key in keys_of_every_kind() {
+        let root = root_for_key(key);
+        assert!(check(&[&root.leaf()], &trusting(&[&root])).is_ok(), "{:?}", root.key.algorithm());
+    }
+}
+
+/// A rotation leaves two authorities of one name; each signs, and neither hides the other.
+#[test]
+fn authorities_of_one_name_stand_side_by_side() {
+    let (old, new) = (root(), root());
+    let bundles = trusting(&[&old, &new]);
+    assert!(check(&[&old.leaf()], &bundles).is_ok());
+    assert!(check(&[&new.leaf()], &bundles).is_ok());
 }
 
 #[test]

@@ -5,7 +5,8 @@ use chancery_sdk::{
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
+    PKCS_RSA_SHA384, PKCS_RSA_SHA512, RsaKeySize, SanType,
 };
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -91,8 +92,24 @@ pub fn root_with(name: &str, fault: impl FnOnce(&mut CertificateParams)) -> Issu
     self_signed(params)
 }
 
+/// A self-signed authority of `example.org` with a key of another kind.
+pub fn root_for_key(key: KeyPair) -> Issued {
+    self_signed_by(ca_params("root", "example.org"), key)
+}
+
+/// A key of each kind that SPIFFE implementations issue certificates for.
+pub fn keys_of_every_kind() -> Vec<KeyPair> {
+    let made = [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519].map(KeyPair::generate_for);
+    let rsa = [&PKCS_RSA_SHA256, &PKCS_RSA_SHA384, &PKCS_RSA_SHA512];
+    let rsa = rsa.map(|algorithm| KeyPair::generate_rsa_for(algorithm, RsaKeySize::_2048));
+    made.into_iter().chain(rsa).map(Result::unwrap).collect()
+}
+
 fn self_signed(params: CertificateParams) -> Issued {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    self_signed_by(params, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap())
+}
+
+fn self_signed_by(params: CertificateParams, key: KeyPair) -> Issued {
     Issued { der: params.self_signed(&key).unwrap().der().clone(), key, params }
 }
 
@@ -123,8 +140,16 @@ impl Issued {
         self.sign(params)
     }
 
+    /// A leaf for [`W`] with a key of another kind.
+    pub fn leaf_for_key(&self, key: KeyPair) -> Issued {
+        self.sign_key(leaf_params(W), key)
+    }
+
     fn sign(&self, params: CertificateParams) -> Issued {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        self.sign_key(params, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap())
+    }
+
+    fn sign_key(&self, params: CertificateParams, key: KeyPair) -> Issued {
         let issuer = Issuer::from_params(&self.params, &self.key);
         Issued { der: params.signed_by(&key, &issuer).unwrap().der().clone(), key, params }
     }
