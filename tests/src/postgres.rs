@@ -1,11 +1,13 @@
-//! A private PostgreSQL for tests: one cluster per test process, one database per test.
+//! A private PostgreSQL for tests: one cluster per test run, one database per test.
 //!
 //! `TEST_POSTGRES_URL` names a running server instead. The cluster listens on a UNIX socket only and ends with
-//! its parent. PostgreSQL refuses to run as root, so root runs it as `postgres`.
+//! the run: nextest's where it runs us (a process per test), else ours. PostgreSQL refuses to run as root, so root
+//! runs it as `postgres`.
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
@@ -22,7 +24,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 /// From nothing to the first connection takes half a second; a loaded machine may need much longer.
 const READY: Duration = Duration::from_secs(60);
 
-/// `$1` = folder of the binaries, `$2` = our folder. The shell outlives the server only to remove the folder.
+/// `$1` = folder of the binaries, `$2` = our folder, `$3` = process to end with, where that is not our parent.
+/// The shell outlives the server only to remove the folder.
 /// fsync is off: what is tested is what the store asks of the database, not the database.
 const SCRIPT: &str = r#"
 "$1/initdb" -D "$2/data" -U chancery -A trust --no-sync --no-instructions -E UTF8 --no-locale >&2 || exit 1
@@ -30,9 +33,13 @@ setpriv --pdeathsig INT "$1/postgres" -D "$2/data" -c listen_addresses= -c unix_
     -c max_connections=200 -c fsync=off &
 server=$!
 trap 'kill -INT $server' TERM INT
+if [ -n "$3" ]; then
+    tail --pid="$3" -f /dev/null
+    kill -INT $server
+fi
 wait $server
 wait $server
-rm -rf "$2"
+rm -rf "$2" "$2.lock"
 "#;
 
 /// Makes an empty database and answers its URL.
@@ -44,16 +51,56 @@ pub async fn database() -> String {
     let server = server_url();
     let name = format!("chancery_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let mut admin = PgConnection::connect(server).await.expect("the server answers");
-    let create = format!("DROP DATABASE IF EXISTS {name}; ");
-    raw_sql(AssertSqlSafe(create)).execute(&mut admin).await.expect("may drop databases");
+    drop_finished(&mut admin).await;
     raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.expect("may create databases");
     with_database(server, &name)
+}
+
+/// Drops what tests of ended processes left, at 8 MB each; a database that another test just dropped is no matter.
+async fn drop_finished(admin: &mut PgConnection) {
+    let names = "SELECT datname FROM pg_database WHERE datname LIKE 'chancery\\_%\\_%'";
+    let names: Vec<String> = sqlx::query_scalar(names).fetch_all(&mut *admin).await.expect("may list databases");
+    for name in names {
+        let owner = name.split('_').nth(1).unwrap_or_default();
+        if !Path::new("/proc").join(owner).exists() {
+            let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+            let _ = raw_sql(AssertSqlSafe(drop)).execute(&mut *admin).await;
+        }
+    }
 }
 
 /// URL of the server's `postgres` database; starts the cluster on the first call.
 fn server_url() -> &'static str {
     static URL: OnceLock<String> = OnceLock::new();
-    URL.get_or_init(|| std::env::var("TEST_POSTGRES_URL").unwrap_or_else(|_| start()))
+    URL.get_or_init(|| match (std::env::var("TEST_POSTGRES_URL"), std::env::var("NEXTEST_RUN_ID")) {
+        (Ok(url), _) => url,
+        (Err(_), Ok(run)) => shared(&run),
+        (Err(_), Err(_)) => {
+            // A socket's path is limited to about 107 bytes: the folder is directly under the temporary one.
+            let folder = tempfile::Builder::new().prefix("chancery-pg").tempdir().expect("a temporary folder").keep();
+            start(&folder, None);
+            url(&folder)
+        }
+    })
+}
+
+/// The cluster of a nextest run: whoever comes first starts it, the others wait for the lock.
+fn shared(run: &str) -> String {
+    let folder = std::env::temp_dir().join(format!("chancery-pg-{run}"));
+    let lock = File::options().create(true).append(true).mode(0o600).open(folder.with_extension("lock"));
+    let lock = lock.expect("the temporary folder takes a lock file");
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("a file may be locked");
+    if std::fs::create_dir(&folder).is_ok() {
+        // The shell that removes the lock with the folder runs as `postgres`.
+        let _ = Command::new("chown").arg("postgres:postgres").arg(folder.with_extension("lock")).status();
+        let nextest = std::os::unix::process::parent_id();
+        start(&folder, Some(nextest));
+    }
+    url(&folder)
+}
+
+fn url(folder: &Path) -> String {
+    format!("postgresql://chancery@localhost/postgres?host={}", folder.display())
 }
 
 /// The same server, another database.
@@ -64,25 +111,23 @@ fn with_database(url: &str, name: &str) -> String {
     query.map_or_else(|| format!("{base}/{name}"), |query| format!("{base}/{name}?{query}"))
 }
 
-fn start() -> String {
+/// Starts a cluster in `folder` that ends with our process, or with `lifeline`.
+fn start(folder: &Path, lifeline: Option<u32>) {
     let binaries = binaries();
-    let root = rustix::process::geteuid().is_root();
-    // A socket's path is limited to about 107 bytes: the folder is directly under the temporary one.
-    let folder = tempfile::Builder::new().prefix("chancery-pg").tempdir().expect("a temporary folder").keep();
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).expect("the folder is ours");
-    let mut command = if root {
-        let given = Command::new("chown").arg("postgres:postgres").arg(&folder).status();
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).expect("the folder is ours");
+    let mut command = Command::new("setsid");
+    if rustix::process::geteuid().is_root() {
+        let given = Command::new("chown").arg("postgres:postgres").arg(folder).status();
         assert!(given.is_ok_and(|s| s.success()), "user postgres is missing: install postgresql");
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "setpriv"]);
-        command
-    } else {
-        Command::new("setpriv")
-    };
-    command.args(["--pdeathsig", "TERM", "sh", "-c", SCRIPT, "sh"]).arg(binaries).arg(&folder);
+        command.args(["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    }
+    if lifeline.is_none() {
+        command.args(["setpriv", "--pdeathsig", "TERM"]);
+    }
+    command.args(["sh", "-c", SCRIPT, "sh"]).arg(binaries).arg(folder);
+    command.arg(lifeline.map(|pid| pid.to_string()).unwrap_or_default());
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     run(command);
-    format!("postgresql://chancery@localhost/postgres?host={}", folder.display())
 }
 
 /// The newest installed version's folder.
