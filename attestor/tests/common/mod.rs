@@ -5,6 +5,7 @@
 pub mod process;
 #[path = "../../../tests/src/swtpm.rs"]
 pub mod swtpm;
+pub mod ca;
 
 use std::{
     fs::{self, File},
