@@ -181,6 +181,14 @@ async fn we_21_user_decides_whose_identity_it_is() {
 }
 
 #[tokio::test]
+async fn we_22_caller_that_only_opens_the_socket_is_known() {
+    // The helper did nothing but connect: the test speaks in its place.
+    let node = Node::start(FakeCa::new(vec![entry("w", &[&this_program()])], vec![])).await;
+    let (_helper, connection) = Helper::connect(&node.socket(), None);
+    assert!(over(connection).await.x509().await.is_ok());
+}
+
+#[tokio::test]
 async fn deleted_program_keeps_its_digest_and_loses_its_path() {
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("cat");

@@ -59,7 +59,8 @@ impl Process {
     /// # Errors
     /// [`PeerError::Ended`] without such a process; [`PeerError::Kernel`].
     pub fn by_number(pid: i32) -> Result<Self, PeerError> {
-        let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(PeerError::Namespace)?;
+        // Checked first: `from_raw` takes no negative number.
+        let number = (pid > 0).then(|| Pid::from_raw(pid)).flatten().ok_or(PeerError::Namespace)?;
         let pidfd = pidfd_open(number, PidfdFlags::empty()).map_err(|e| match e {
             rustix::io::Errno::SRCH => PeerError::Ended { pid },
             other => PeerError::Kernel { what: "pidfd_open", source: other.into() },
