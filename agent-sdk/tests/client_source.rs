@@ -18,7 +18,7 @@ use chancery_proto::workload::{
 };
 use chancery_sdk::{
     Source,
-    peer::{GuardedStream, PeerIdentity},
+    peer::{GuardedStream, PeerIdentity, connection_lost},
     source::SourceError,
     tls::{Allow, Clock, H2},
     workload::{ClientError, Event},
@@ -31,6 +31,7 @@ use support::{
 };
 use tokio::io::{DuplexStream, duplex};
 use tonic::{Code, Status};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 fn grant(fake: &Fake, svids: Vec<X509svid>) {
     let message = X509svidResponse { svids, crl: Vec::new(), federated_bundles: HashMap::new() };
@@ -352,6 +353,54 @@ async fn a_silent_peer_holds_up_nobody() {
     let uri: http::Uri = format!("https://{address}").parse().unwrap();
     let (accepted, dialled) = tokio::join!(incoming.accept(), connector.dial(&uri));
     assert_eq!(accepted.unwrap().peer().id(), dialled.unwrap().peer().id());
+}
+
+/// Serves gRPC health to the trust domain; returns where.
+async fn serve_health(source: &Source, allow: Allow) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = format!("https://{}", listener.local_addr().unwrap());
+    let incoming = source.acceptor(allow, &[H2]).unwrap().incoming(listener);
+    let (_, health) = tonic_health::server::health_reporter();
+    tokio::spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(incoming));
+    target
+}
+
+#[tokio::test]
+async fn a_live_call_ends_with_the_callers_certificate_and_the_next_one_uses_the_new() {
+    let authority = Authority::new("example.org");
+    let allow = || Allow::trust_domain(&authority.domain);
+    let (_server_fake, server) = granted(&authority).await;
+    let client_fake = Fake::start();
+    grant(&client_fake, vec![authority.wrap(authority.issue_between("/client", -10, 2), "")]);
+    let client = client_fake.source().await;
+    let target = serve_health(&server, allow()).await;
+    let mut health = HealthClient::new(client.channel(&target, allow()).unwrap());
+    let mut watched = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    watched.message().await.unwrap().unwrap();
+    after_change(&client, || grant(&client_fake, vec![authority.message("/client", "")])).await;
+    // Nothing is said on this stream until the server cuts it, 2 to 4 s from now.
+    let end = watched.message().await.unwrap_err();
+    assert!(connection_lost(&end), "{end:?}");
+    let mut answer = health.check(HealthCheckRequest::default()).await;
+    if answer.as_ref().is_err_and(connection_lost) {
+        answer = health.check(HealthCheckRequest::default()).await;
+    }
+    answer.unwrap();
+}
+
+#[tokio::test]
+async fn a_refusal_by_the_server_shows_as_a_lost_connection_at_the_first_call() {
+    let (ours, theirs) = (Authority::new("example.org"), Authority::new("other.test"));
+    let (_server_fake, server) = granted(&ours).await;
+    let client_fake = Fake::start();
+    let svids = vec![theirs.message("/client", "")];
+    let federated_bundles = HashMap::from([(ours.domain.id().to_string(), ours.root.clone())]);
+    client_fake.x509.send_replace(Says::Message(X509svidResponse { svids, crl: Vec::new(), federated_bundles }));
+    let client = client_fake.source().await;
+    let target = serve_health(&server, Allow::trust_domain(&ours.domain)).await;
+    let mut health = HealthClient::new(client.channel(&target, Allow::trust_domain(&ours.domain)).unwrap());
+    let fault = health.check(HealthCheckRequest::default()).await.unwrap_err();
+    assert!(connection_lost(&fault), "{fault:?}");
 }
 
 /// The path of the peer, as an axum handler sees it.
