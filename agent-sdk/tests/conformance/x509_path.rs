@@ -69,6 +69,14 @@ fn xs_13_path_length_of_the_anchor_is_honoured() {
 }
 
 #[test]
+fn xs_13_path_length_of_one_anchor_is_not_lent_by_another() {
+    let limited = root_with("limited", |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
+    let below = limited.ca("below");
+    let refused = check(&[&below.leaf(), &below], &trusting(&[&limited, &root()]));
+    assert_eq!(refused, Err(path(webpki::Error::PathLenConstraintViolated)));
+}
+
+#[test]
 fn xs_14_upstream_authority_needs_no_spiffe_id() {
     let root = root_with("upstream", |params| params.subject_alt_names.clear());
     assert!(check(&[&root.leaf()], &trusting(&[&root])).is_ok());
