@@ -39,9 +39,6 @@ const OID_P256: &str = "1.2.840.10045.3.1.7";
 const OID_P384: &str = "1.3.132.0.34";
 const OID_RSA: &str = "1.2.840.113549.1.1.1";
 const OID_RSA_OAEP: &str = "1.2.840.113549.1.1.7"; // older vendors mark the key by its use
-/// Critical extensions we check or that grant nothing: subjectDirectoryAttributes, keyUsage,
-/// subjectAltName, basicConstraints, certificatePolicies, extKeyUsage.
-const KNOWN_EXTENSIONS: [&str; 6] = ["2.5.29.9", "2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.32", "2.5.29.37"];
 
 /// Why an endorsement key is refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -97,8 +94,6 @@ pub struct EkCertificate<'a> {
     /// From the certificate's subjectAltName.
     pub version: String,
     der: &'a [u8],
-    not_before: UnixTime,
-    not_after: UnixTime,
 }
 
 /// Reads an EK certificate (DER, nothing after it) and checks all that does not need an issuer or a clock.
@@ -114,27 +109,21 @@ pub fn parse(der: &[u8]) -> Result<EkCertificate<'_>, EkError> {
         Ok(([], certificate)) => certificate,
         _ => return refuse(Reason::EvidenceMalformed, "the EK certificate is not one DER certificate"),
     };
-    critical_extensions(&certificate)?;
     profile(&certificate)?;
     let ek = ek_of(certificate.public_key())?;
     key_usage(&certificate, &ek.key)?;
     let (manufacturer, model, version) = device(&certificate)?;
-    let validity = certificate.validity();
-    let (not_before, not_after) = (UnixTime(validity.not_before.timestamp()), UnixTime(validity.not_after.timestamp()));
-    Ok(EkCertificate { ek, manufacturer, model, version, der, not_before, not_after })
+    Ok(EkCertificate { ek, manufacturer, model, version, der })
 }
 
 impl EkCertificate<'_> {
-    /// Checks validity and the chain; the anchor that vouches for it.
+    /// Checks validity, critical extensions (unknown ones are refused) and chain; the anchor that vouches for it.
     ///
     /// `intermediates` are DER, hints only, at most [`MAX_INTERMEDIATES`].
     ///
     /// # Errors
     /// [`EkError`] with EK_VALIDITY, EK_UNTRUSTED, EK_EKU, EK_CRITICAL_EXT or EK_SAN.
     pub fn verify<'t>(&self, intermediates: &[Vec<u8>], anchors: &'t [Anchor], now: UnixTime) -> Result<&'t Anchor, EkError> {
-        if now < self.not_before || now > self.not_after {
-            return refuse(Reason::EkValidity, format!("valid from {} to {}, now is {now}", self.not_before, self.not_after));
-        }
         let usable: Vec<_> = anchors.iter().filter(|a| now <= a.not_after).map(|a| a.anchor.clone()).collect();
         let input = CertificateDer::from(self.der);
         let leaf = EndEntityCert::try_from(&input).map_err(chain_error)?;
@@ -177,17 +166,7 @@ fn chain_error(error: webpki::Error) -> EkError {
         E::BadDer | E::BadDerTime | E::TrailingData(_) | E::UnsupportedCertVersion => Reason::EvidenceMalformed,
         _ => Reason::EkUntrusted,
     };
-    EkError { reason, detail: format!("the EK certificate chains to no usable anchor: {error}") }
-}
-
-fn critical_extensions(certificate: &X509Certificate<'_>) -> Result<(), EkError> {
-    for extension in certificate.extensions().iter().filter(|e| e.critical) {
-        let oid = extension.oid.to_id_string();
-        if !KNOWN_EXTENSIONS.contains(&oid.as_str()) {
-            return refuse(Reason::EkCriticalExt, format!("unknown critical extension {oid}"));
-        }
-    }
-    Ok(())
+    EkError { reason, detail: format!("the EK certificate is not vouched for: {error}") }
 }
 
 fn profile(certificate: &X509Certificate<'_>) -> Result<(), EkError> {

@@ -91,7 +91,7 @@ pub fn verify_response(
     let activated = activation(&challenge, response, &base, &mut checks)?;
 
     let judge = Judge { applicant, base: &base };
-    let quote = judge.quote(&response.quote, &challenge, activated, &mut checks)?;
+    let quote = judge.quote(&response.quote, &challenge, &mut checks)?;
     let pcrs = pcr_values(&quote, &challenge.pcrs, &response.pcr_values, &mut checks)?;
     judge.certify(&response.certify, &mut checks)?;
     let log = event_log(&response.event_log, &pcrs, &mut checks)?;
@@ -156,7 +156,7 @@ const CERTIFY: Labels = Labels {
 
 impl Judge<'_> {
     /// Who failed is known from the signature on, so the signature comes before signer and selection.
-    fn quote<'r>(&self, signed: &'r Signed, challenge: &OpenChallenge, activated: bool, checks: &mut Checks) -> Result<Attest<'r>, Denied> {
+    fn quote<'r>(&self, signed: &'r Signed, challenge: &OpenChallenge, checks: &mut Checks) -> Result<Attest<'r>, Denied> {
         let attest = parse(signed, &QUOTE, checks)?;
         let Attested::Quote { selection, .. } = &attest.attested else {
             return Err(checks.fail(QUOTE.kind, Reason::AttestType, "a certification stands where the quote belongs"));
@@ -165,9 +165,7 @@ impl Judge<'_> {
         let fresh = attest.extra_data == transcript::quote_qualifier(self.base);
         checks.require(QUOTE.nonce, fresh, Reason::QuoteNonce, "the qualifying data is not of this challenge and connection")?;
         self.signature(signed, &QUOTE, checks)?;
-        if activated || challenge.ak_known {
-            checks.attribute();
-        }
+        checks.attribute(); // [`activation`] let only an activated or a known AK come here
         self.signer(&attest, &QUOTE, checks)?;
         let asked = [Selection { bank: ALG_SHA256, pcrs: challenge.pcrs.clone() }];
         let equal = *selection == asked && !challenge.pcrs.is_empty();
