@@ -31,7 +31,7 @@ struct Running {
 impl Running {
     async fn start(config: Config) -> Self {
         let shutdown = Shutdown::manual();
-        let (enroller, node) = assemble(Arc::new(config), shutdown.clone()).await.unwrap();
+        let (enroller, node) = assemble(Arc::new(config), shutdown.clone(), &mut Default::default()).await.unwrap();
         let task = tokio::spawn(enroller.run(shutdown.soft.clone()));
         Self { identity: node.identity, ca: node.ca, shutdown, task }
     }
@@ -208,6 +208,40 @@ async fn the_old_svid_serves_while_attestation_is_refused_and_ends_at_its_end() 
     rig.ca.known.send_modify(|known| known.refuse = true);
     node.without_identity().await;
     assert!(chancery_daemon::clock::now() >= identity.expires_at);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standing_that_is_gone_and_refused_anew_ends_the_identity_at_once() {
+    let machine = Machine::new();
+    let rig = Rig::new(60).await;
+    let mut node = Running::start(rig.config(&by_tpm(&machine))).await;
+    let identity = node.identity().await;
+    rig.ca.known.send_modify(|known| known.refuse = true);
+    // Evicted, and refused when it attests again: the standing is gone long before the SVID ends.
+    rig.ca.known.send_modify(|known| known.current = None);
+    assert!(node.ca.bundle().await.is_err());
+    node.without_identity().await;
+    assert!(chancery_daemon::clock::now() < identity.expires_at.plus(-30));
+    // Let in again as soon as the CA is willing.
+    rig.ca.known.send_modify(|known| known.refuse = false);
+    node.identity().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_bundle_is_published_and_saved_and_an_older_one_is_not_taken() {
+    let rig = Rig::new(3600).await;
+    let mut node = Running::start(rig.config(TOKEN)).await;
+    node.identity().await;
+    for (sequence, published) in [(7, 7), (6, 7), (9, 9)] {
+        rig.ca.known.send_modify(|known| known.sequence = sequence);
+        assert_eq!(node.ca.bundle().await.unwrap().sequence_number, published);
+        assert_eq!(node.identity().await.bundle.sequence_number, published);
+    }
+    node.stop().await;
+    let mut node = Running::start(rig.config(TOKEN)).await;
+    assert_eq!(node.identity().await.bundle.sequence_number, 9, "from the state file");
     node.stop().await;
 }
 

@@ -9,6 +9,7 @@ use chancery_proto::{
     chancery::attestor::v1::attestor_server::AttestorServer,
     workload::{DESCRIPTOR, spiffe_workload_api_server::SpiffeWorkloadApiServer},
 };
+use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::UnixListener;
 use tonic::{service::interceptor::InterceptedService, transport::Server};
@@ -34,6 +35,8 @@ const WORKLOAD_MODE: u32 = 0o777;
 const ADMIN_MODE: u32 = 0o600;
 /// Largest request: a JWT-SVID of 16 KiB with its audience fits.
 const MAX_REQUEST_BYTES: usize = 64 << 10;
+/// Descriptors asked for; 20,000 callers.
+const MOST_DESCRIPTORS: u64 = 65_536;
 /// Calls and streams under way in one connection.
 const MAX_STREAMS: u32 = 128;
 
@@ -98,6 +101,7 @@ pub async fn serve(
     identity: IdentityWatch,
     shutdown: Shutdown,
 ) -> Result<(), DoorError> {
+    raise_descriptor_limit();
     let workload = socket::bind(&doors.workload_socket, WORKLOAD_MODE).await?;
     let admin = socket::bind(&doors.admin_socket, ADMIN_MODE).await?;
     let door = open(&doors, upstream, identity, &shutdown).await?;
@@ -115,6 +119,15 @@ pub async fn serve(
         let _ = std::fs::remove_file(path);
     }
     Ok(())
+}
+
+/// Takes as many descriptors as we may have: the usual soft limit, 1024, is 340 callers.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum.map_or(Some(MOST_DESCRIPTORS), |hard| Some(hard.min(MOST_DESCRIPTORS)));
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays low");
+    }
 }
 
 /// Wires the parts and starts their tasks.

@@ -1,7 +1,8 @@
 use std::{
+    collections::HashMap,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -22,15 +23,57 @@ const BACKLOG: usize = 64;
 /// Wait after `accept` fails (descriptors used up): neither spin nor give up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections of one user at a time: each costs us three descriptors, and one user may not use up all.
+const MAX_PER_USER: usize = 1000;
+
 /// A connection whose caller is known.
 pub struct DoorStream {
     io: UnixStream,
     caller: Arc<Caller>,
+    _seat: Seat,
+}
+
+/// How many connections each user has.
+#[derive(Clone, Default)]
+struct Seats {
+    /// Guards the counts by uid; held for one change.
+    taken: Arc<Mutex<HashMap<u32, usize>>>,
+}
+
+/// One connection of a user, counted until it is dropped.
+struct Seat {
+    seats: Seats,
+    uid: u32,
+}
+
+impl Seats {
+    fn take(&self, uid: u32) -> Option<Seat> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(uid).or_default();
+        if *count >= MAX_PER_USER {
+            return None;
+        }
+        *count += 1;
+        Some(Seat { seats: self.clone(), uid })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.uid);
+            }
+        }
+    }
 }
 
 /// Accepts callers until `stop`. One whose process is not known is cut at once: there is nobody to answer.
 pub fn accept(listener: UnixListener, require: PidProof, stop: CancellationToken) -> ReceiverStream<io::Result<DoorStream>> {
     let (tx, rx) = mpsc::channel(BACKLOG);
+    let seats = Seats::default();
     tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
@@ -47,7 +90,11 @@ pub fn accept(listener: UnixListener, require: PidProof, stop: CancellationToken
             };
             match Caller::of(&io, require) {
                 Ok(caller) => {
-                    if tx.send(Ok(DoorStream { io, caller: Arc::new(caller) })).await.is_err() {
+                    let Some(seat) = seats.take(caller.uid) else {
+                        tracing::warn!(uid = caller.uid, max = MAX_PER_USER, "user has too many connections");
+                        continue;
+                    };
+                    if tx.send(Ok(DoorStream { io, caller: Arc::new(caller), _seat: seat })).await.is_err() {
                         return;
                     }
                 }
@@ -95,5 +142,21 @@ impl AsyncWrite for DoorStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_cannot_take_every_seat_and_gets_them_back() {
+        let seats = Seats::default();
+        let mut all: Vec<_> = (0..MAX_PER_USER).map(|_| seats.take(1).unwrap()).collect();
+        assert!(seats.take(1).is_none() && seats.take(2).is_some());
+        all.pop();
+        assert!(seats.take(1).is_some());
+        all.clear();
+        assert!(seats.taken.lock().unwrap().is_empty());
     }
 }

@@ -72,6 +72,8 @@ pub struct Known {
     pub refuse: bool,
     pub renewed: usize,
     pub statuses: usize,
+    /// Of the bundle; 0 is sent as 1.
+    pub sequence: u64,
     serial: u64,
 }
 
@@ -474,7 +476,7 @@ impl Bundle for Service {
             self.authorize(&request)?;
         }
         let mine = types::X509Certificate { asn1: self.authority.der.clone(), tainted: false };
-        Ok(Response::new(types::Bundle { trust_domain: DOMAIN.into(), x509_authorities: vec![mine], sequence_number: 1, ..types::Bundle::default() }))
+        Ok(Response::new(types::Bundle { trust_domain: DOMAIN.into(), x509_authorities: vec![mine], sequence_number: self.known.borrow().sequence.max(1), ..types::Bundle::default() }))
     }
 
     async fn count_bundles(&self, _: Request<CountBundlesRequest>) -> Result<Response<CountBundlesResponse>, Status> {
