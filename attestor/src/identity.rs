@@ -43,6 +43,13 @@ pub struct TrustBundle {
     pub refresh_hint: i64,
 }
 
+impl TrustBundle {
+    /// Whether `other` is a later state of the same bundle. A sequence number of 0 tells nothing (SPIRE's default).
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        self.sequence_number != 0 && self.sequence_number < other.sequence_number
+    }
+}
+
 /// One key that signs JWT-SVIDs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct JwtAuthority {

@@ -8,7 +8,7 @@ use tonic::{Response, Status, transport::Channel};
 use super::{CaError, Denial};
 use crate::identity::IdentitySender;
 
-/// Longest time for one call, its retry not counted (SPIRE's own limit; spire-wire 3.1).
+/// Longest time for one call, its retry included (SPIRE's own limit; spire-wire 3.1).
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Something the enrolment task must know, learnt from an ordinary call.
@@ -53,11 +53,14 @@ impl Ca {
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        let first = self.once(&ask).await;
-        let answer = match first {
-            Err(CaError::Lost(_)) => self.once(&ask).await,
-            other => other,
+        let twice = async {
+            match self.once(&ask).await {
+                Err(CaError::Lost(_)) => self.once(&ask).await,
+                other => other,
+            }
         };
+        let late = |_| CaError::Lost(format!("no answer within {} s", CALL_DEADLINE.as_secs()));
+        let answer = timeout(CALL_DEADLINE, twice).await.map_err(late).and_then(|answer| answer);
         match &answer {
             Err(CaError::Denied(Some(denial))) => self.report(Trouble::Denied(*denial)),
             Err(CaError::Lost(_)) => self.report(Trouble::LostTwice),
@@ -74,10 +77,7 @@ impl Ca {
         let Some(channel) = self.channel.load_full() else {
             return Err(CaError::Lost("the node is not attested yet".into()));
         };
-        match timeout(CALL_DEADLINE, ask(Channel::clone(&channel))).await {
-            Ok(answer) => Ok(answer?.into_inner()),
-            Err(_) => Err(CaError::Lost(format!("no answer within {} s", CALL_DEADLINE.as_secs()))),
-        }
+        Ok(ask(Channel::clone(&channel)).await?.into_inner())
     }
 
     /// A full slot means the enrolment task has not looked yet; it will learn the same then.

@@ -89,15 +89,15 @@ impl Ca {
 
     /// The trust domain's own bundle; also published in the node's identity, so that dials trust it from now on.
     ///
+    /// Of several servers one may lag: a bundle older than the published one is not taken, the newer one is the answer.
+    ///
     /// # Errors
     /// [`CaError`]; a bundle without X.509 authorities is refused and nothing changes.
     pub async fn bundle(&self) -> Result<Arc<TrustBundle>, CaError> {
         let answer = self
             .call(|channel| async { BundleClient::new(channel).get_bundle(GetBundleRequest { output_mask: None }).await })
             .await?;
-        let bundle = Arc::new(own_bundle(answer, &self.domain)?);
-        self.publish_bundle(&bundle);
-        Ok(bundle)
+        Ok(self.publish_bundle(Arc::new(own_bundle(answer, &self.domain)?)))
     }
 
     /// The bundle of a federated domain; `None` where the CA has none.
@@ -118,15 +118,22 @@ impl Ca {
         }
     }
 
-    fn publish_bundle(&self, bundle: &Arc<TrustBundle>) {
+    /// Publishes a bundle unless a newer one is there; the newest of both.
+    fn publish_bundle(&self, bundle: Arc<TrustBundle>) -> Arc<TrustBundle> {
+        let mut newest = Arc::clone(&bundle);
         self.identity.send_if_modified(|identity| {
             let Some(current) = identity.as_mut() else { return false };
-            if current.bundle == *bundle {
+            if bundle.is_older_than(&current.bundle) {
+                newest = Arc::clone(&current.bundle);
                 return false;
             }
-            Arc::make_mut(current).bundle = Arc::clone(bundle);
+            if current.bundle == bundle {
+                return false;
+            }
+            Arc::make_mut(current).bundle = Arc::clone(&bundle);
             true
         });
+        newest
     }
 }
 

@@ -8,7 +8,9 @@ mod attest;
 mod backoff;
 mod error;
 mod held;
+mod metrics;
 mod task;
 
 pub use error::EnrolError;
+pub use metrics::EnrolMetrics;
 pub use task::{Enroller, Parts};

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    EnrolError,
+    EnrolError, EnrolMetrics,
     attest::{attest, checked},
     backoff::Backoff,
     held::Held,
@@ -53,6 +53,8 @@ pub struct Parts {
     pub saved: Option<Saved>,
     /// The bundle to begin with.
     pub bundle: Arc<TrustBundle>,
+    /// Counts.
+    pub metrics: Arc<EnrolMetrics>,
 }
 
 /// The enrolment task.
@@ -142,6 +144,7 @@ impl Enroller {
             Err(denial) => return self.denied_quietly(denial),
         }
         tracing::info!(id = %held.id, until = %held.not_after, "the node is attested");
+        self.parts.metrics.admitted(held.not_after.0);
         self.backoff.reset();
         self.hold_until = Instant::now();
         let identity = NodeIdentity {
@@ -198,6 +201,7 @@ impl Enroller {
     }
 
     fn failed(&mut self, error: &EnrolError) {
+        self.parts.metrics.failed();
         let wait = if error.is_ban() { self.backoff.banned() } else { self.backoff.next() };
         if error.is_ban() {
             self.lose("an operator banned it");
@@ -209,6 +213,7 @@ impl Enroller {
 
     /// Takes the identity away; what is saved forgets the SVID too.
     fn lose(&mut self, why: &str) {
+        self.parts.metrics.lost();
         self.parts.ca.use_channel(None);
         if let Some(held) = self.held.take() {
             tracing::error!(id = %held.id, why, "the node has lost its standing; nothing is served until it attests again");
@@ -220,11 +225,14 @@ impl Enroller {
     /// An ordinary call failed in a way that may be about the node itself: asks once more, then acts.
     async fn look_into(&mut self, trouble: Trouble) {
         let Some(held) = &self.held else { return };
-        if Instant::now() < self.hold_until {
+        let reattestable = held.reattestable;
+        let is_held_back = Instant::now() < self.hold_until;
+        if is_held_back && trouble == Trouble::LostTwice {
             return;
         }
-        let reattestable = held.reattestable;
         match (self.parts.ca.confirm().await, trouble) {
+            // A denial is obeyed at once; only what might undo it waits its turn.
+            (Err(CaError::Denied(Some(_))), _) if is_held_back => self.lose("the CA denied it"),
             (Err(CaError::Denied(Some(denial))), _) => self.denied(denial).await,
             // Perhaps our certificate is refused, which TLS 1.3 tells late or never: where strangers are heard, ask as one.
             (Err(CaError::Lost(_)), Trouble::LostTwice) if reattestable => self.ask_as_stranger().await,

@@ -12,7 +12,7 @@ use crate::{
     api::{self, Doors},
     ca::{Ca, DialError, Dialer, x509_bundle},
     config::{Config, Enrolment},
-    enroll::{Enroller, Parts},
+    enroll::{EnrolMetrics, Enroller, Parts},
     identity::{self, IdentityWatch},
     node::{Collector, JoinToken, TpmCollector},
     state::{Folder, StateError},
@@ -59,8 +59,8 @@ pub enum RunError {
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     hardening::make_non_dumpable().map_err(|e| RunError::Start(format!("cannot become non-dumpable: {e}")))?;
     let config = Arc::new(config);
-    let (enroller, node) = assemble(Arc::clone(&config), shutdown.clone()).await?;
-    let registry = Registry::default();
+    let mut registry = Registry::default();
+    let (enroller, node) = assemble(Arc::clone(&config), shutdown.clone(), &mut registry).await?;
     serve_metrics(&node, registry).await?;
     let enrolment = tokio::spawn(enroller.run(shutdown.soft.clone()));
     let served = serve(node).await;
@@ -80,7 +80,11 @@ async fn serve(node: Node) -> Result<(), RunError> {
 ///
 /// # Errors
 /// [`RunError`].
-pub async fn assemble(config: Arc<Config>, shutdown: Shutdown) -> Result<(Enroller, Node), RunError> {
+pub async fn assemble(
+    config: Arc<Config>,
+    shutdown: Shutdown,
+    registry: &mut Registry,
+) -> Result<(Enroller, Node), RunError> {
     let folder = Folder::open(&config.data_dir)?;
     let file = bootstrap::load(&config)?;
     let saved = folder.load()?;
@@ -105,6 +109,7 @@ pub async fn assemble(config: Arc<Config>, shutdown: Shutdown) -> Result<(Enroll
         bootstrap_sha256: file.sha256,
         saved,
         bundle: Arc::new(bundle),
+        metrics: EnrolMetrics::register(registry),
     };
     Ok((Enroller::new(parts), Node { config, ca, identity: watch, shutdown }))
 }
