@@ -166,6 +166,15 @@ impl Maker {
         profile_params(profile).signed_by(ek, &self.issuer).unwrap().der().to_vec()
     }
 
+    /// A CA below this one: its issuer and its certificate.
+    pub(crate) fn intermediate(&self, key: KeyPair) -> (Issuer<'static, KeyPair>, Vec<u8>) {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "Test TPM Intermediate CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let der = params.signed_by(&key, &self.issuer).unwrap().der().to_vec();
+        (Issuer::new(params, key), der)
+    }
+
     pub(crate) fn anchor(&self) -> Anchor {
         Anchor::parse(&self.der, "IFX".parse().unwrap(), None).unwrap()
     }

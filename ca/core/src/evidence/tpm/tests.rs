@@ -155,6 +155,30 @@ fn case_08_trailing_bytes_indefinite_lengths_and_huge_certificates_are_refused()
 }
 
 #[test]
+fn case_08_every_flipped_bit_of_an_ek_certificate_is_refused() {
+    let sample = Sample::new();
+    let der = &sample.payload.ek_certificate;
+    for bit in 0..der.len() * 8 {
+        let mut flipped = der.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let verdict = ek_certificate::parse(&flipped).and_then(|c| c.verify(&[], &sample.trust.anchors, NOW).map(drop));
+        assert!(verdict.is_err(), "bit {bit}");
+    }
+}
+
+#[test]
+fn an_intermediate_sent_along_leads_to_the_anchor_above_it() {
+    let mut sample = Sample::new();
+    let (root, below) = (Maker::new(), KeyPair::generate().unwrap());
+    let (issuer, intermediate) = root.intermediate(below);
+    sample.trust.anchors = vec![root.anchor()];
+    sample.payload.ek_certificate = profile_params(&EkProfile::default()).signed_by(&sample.ek, &issuer).unwrap().der().to_vec();
+    refuses(&sample, Reason::EkUntrusted);
+    sample.payload.ek_intermediates = vec![intermediate];
+    sample.examine().unwrap();
+}
+
+#[test]
 fn case_09_weak_eks_are_ek_weak() {
     let spki = |algorithm: &[u8], bits: &[u8]| {
         let long = |tag: u8, body: &[u8]| [&[tag, 0x82], &(body.len() as u16).to_be_bytes()[..], body].concat();
