@@ -32,7 +32,12 @@ pub enum Boot {
 /// | smaller | any | an activation: the TPM was cleared |
 ///
 /// A changed firmware wants an activation in every row.
-pub(crate) fn judge(last: Option<&BootState>, now: &BootState, activated: bool, checks: &mut Checks) -> Result<Boot, Denied> {
+pub(crate) fn judge(
+    last: Option<&BootState>,
+    now: &BootState,
+    activated: bool,
+    checks: &mut Checks,
+) -> Result<Boot, Denied> {
     let Some(last) = last else {
         checks.pass("boot.first", format!("reset {}, restart {}", now.reset_count, now.restart_count));
         return Ok(Boot::New);
@@ -40,7 +45,10 @@ pub(crate) fn judge(last: Option<&BootState>, now: &BootState, activated: bool, 
     let firmware = now.firmware_version == last.firmware_version || activated;
     let detail = format!("firmware {:016x} became {:016x}", last.firmware_version, now.firmware_version);
     checks.require("boot.firmware", firmware, Reason::FirmwareChanged, detail)?;
-    let detail = format!("reset {} restart {} became {} {}", last.reset_count, last.restart_count, now.reset_count, now.restart_count);
+    let detail = format!(
+        "reset {} restart {} became {} {}",
+        last.reset_count, last.restart_count, now.reset_count, now.restart_count
+    );
     if now.reset_count > last.reset_count {
         checks.pass("boot.counters", detail);
         return Ok(Boot::New);
@@ -55,7 +63,12 @@ pub(crate) fn judge(last: Option<&BootState>, now: &BootState, activated: bool, 
     let clock = now.clock > last.clock;
     checks.require("boot.clock", clock, Reason::ClockRollback, format!("clock {} became {}", last.clock, now.clock))?;
     let changed: Vec<u32> = BOOT_PCRS.filter(|pcr| differ(last.pcrs.get(pcr), now.pcrs.get(pcr))).collect();
-    checks.require("boot.pcrs", changed.is_empty(), Reason::PcrRuntimeChange, format!("PCRs {changed:?} changed without a reboot"))?;
+    checks.require(
+        "boot.pcrs",
+        changed.is_empty(),
+        Reason::PcrRuntimeChange,
+        format!("PCRs {changed:?} changed without a reboot"),
+    )?;
     Ok(Boot::Same)
 }
 

@@ -108,7 +108,8 @@ pub fn decide(facts: &NodeFacts<'_>) -> Result<Admission, Denied> {
     let previous = binding(facts, &mut checks)?;
     let activated_at = activation(facts, previous, &mut checks)?;
     checks.attribute(); // the AK is this node's own: known, or activated just now
-    let boot = boot_state::judge(previous.map(|p| &p.boot), &facts.verified.boot, facts.verified.activated, &mut checks)?;
+    let boot =
+        boot_state::judge(previous.map(|p| &p.boot), &facts.verified.boot, facts.verified.activated, &mut checks)?;
     rules(facts, previous, &mut checks)?;
     let applicant = &facts.verified.applicant;
     let selectors = selectors(facts).map_err(|e| checks.fail("selectors", Reason::EvidenceMalformed, e.to_string()))?;
@@ -133,7 +134,12 @@ fn binding<'a>(facts: &NodeFacts<'a>, checks: &mut Checks) -> Result<Option<&'a 
     let other_kind = facts.stored.is_some() && previous.is_none();
     let other_ek = previous.is_some_and(|tpm| tpm.ek_hash != applicant.ek_hash);
     let free = !elsewhere && !other_kind && !other_ek;
-    checks.require("node.binding", free, Reason::IdentityConflict, "the EK, the AK or the ID is bound to another node")?;
+    checks.require(
+        "node.binding",
+        free,
+        Reason::IdentityConflict,
+        "the EK, the AK or the ID is bound to another node",
+    )?;
     let same = previous.is_none_or(|tpm| tpm.ak_name == applicant.ak_name);
     let proven = same || facts.verified.activated;
     checks.require("node.ak", proven, Reason::AkChanged, "a new attestation key needs an activation")?;

@@ -61,7 +61,10 @@ fn a_new_node_is_admitted_after_activation_with_its_selectors() {
     let admission = admit(None, &verified).unwrap();
     let selectors: Vec<String> = admission.selectors.iter().map(ToString::to_string).collect();
     let ek = format!("tpm:ek:{}", hex::encode(verified.applicant.ek_hash));
-    assert_eq!(selectors, [ek.as_str(), "tpm:enrolled:yes", "tpm:firmware:0007005511cb0000", "tpm:manufacturer:IFX", "tpm:model:SLB9672"]);
+    assert_eq!(
+        selectors,
+        [ek.as_str(), "tpm:enrolled:yes", "tpm:firmware:0007005511cb0000", "tpm:manufacturer:IFX", "tpm:model:SLB9672"]
+    );
     assert!(admission.new_boot);
     assert_eq!(admission.binding.activated_at, NOW);
 }
@@ -92,7 +95,9 @@ fn a_policy_that_passes_is_a_selector() {
     let text = "[[tpm.policy]]\nname = \"lab\"\nbank = \"sha256\"\npcrs = [0]\n[tpm.policy.state]\nfirst_use = \"FIRST\"\non_change = \"deny\"\n";
     let policy = |first: &str| PolicySet::from_toml(&text.replace("FIRST", first)).unwrap().policies()[0].clone();
     let verified = Sample::new().verified(true, |_| {});
-    let decided = |policy: &Policy| decide(&NodeFacts { stored: None, ak_owner: None, id: &id(), verified: &verified, policy, now: NOW });
+    let decided = |policy: &Policy| {
+        decide(&NodeFacts { stored: None, ak_owner: None, id: &id(), verified: &verified, policy, now: NOW })
+    };
     assert!(decided(&policy("allow")).unwrap().selectors.iter().any(|s| s.value() == "policy:lab"));
     refuses(decided(&policy("deny")), Reason::PolicyFirstUse, true);
 }
@@ -116,7 +121,8 @@ fn case_45_47_hardware_bound_elsewhere_is_identity_conflict() {
     let (sample, mut node) = known();
     let verified = sample.verified(true, |_| {});
     let other = SpiffeId::parse("spiffe://test.example/spire/agent/tpm/bb").unwrap();
-    let facts = NodeFacts { stored: None, ak_owner: Some(&other), id: &id(), verified: &verified, policy: &none(), now: NOW };
+    let facts =
+        NodeFacts { stored: None, ak_owner: Some(&other), id: &id(), verified: &verified, policy: &none(), now: NOW };
     refuses(decide(&facts), Reason::IdentityConflict, false);
     node.tpm.as_mut().unwrap().ek_hash = [0; 32];
     refuses(admit(Some(&node), &verified), Reason::IdentityConflict, false);
@@ -190,7 +196,10 @@ fn activation_is_planned_unless_a_good_node_comes_with_its_own_ak() {
     let planned = |node: Option<&Node>, asked: bool| {
         plan(node, &applicant, Asked { activate: asked, has_log: false }, &none(), NOW)
     };
-    assert_eq!(planned(None, false), Plan { activate: true, ak_known: false, pcrs: (0..8).collect(), log_wanted: false });
+    assert_eq!(
+        planned(None, false),
+        Plan { activate: true, ak_known: false, pcrs: (0..8).collect(), log_wanted: false }
+    );
     assert!(!planned(Some(&node), false).activate && planned(Some(&node), false).ak_known);
     assert!(planned(Some(&node), true).activate);
     let mut failed = node.clone();

@@ -26,5 +26,9 @@ pub fn read(events: &[Event<'_>]) -> Result<Vec<[u8; 32]>, LogError> {
             _ => return Err(event.out_of_order("this event does not belong in PCR 4")),
         }
     }
-    if separators == 1 { Ok(apps) } else { Err(LogError::Order { at: last, what: "PCR 4 wants exactly one separator" }) }
+    if separators == 1 {
+        Ok(apps)
+    } else {
+        Err(LogError::Order { at: last, what: "PCR 4 wants exactly one separator" })
+    }
 }

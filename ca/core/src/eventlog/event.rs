@@ -96,7 +96,10 @@ fn spec_id(reader: &mut Reader<'_>) -> Option<Result<Vec<(u16, usize)>, LogError
     for _ in 0..count {
         let (id, size) = (spec.u16()?, usize::from(spec.u16()?));
         if digest_size(id) != Some(size) || algorithms.contains(&(id, size)) {
-            return Some(Err(LogError::Malformed { at: 0, what: "an algorithm is unknown, doubled or of another size" }));
+            return Some(Err(LogError::Malformed {
+                at: 0,
+                what: "an algorithm is unknown, doubled or of another size",
+            }));
         }
         algorithms.push((id, size));
     }

@@ -63,12 +63,16 @@ fn case_33_dropped_added_reordered_and_changed_events_replay_to_other_pcrs() {
 fn case_34_retyped_events_before_faked_ones_do_not_hide_secure_boot_off() {
     let off = with(1, config(GLOBAL, "SecureBoot", &[0]));
     for hidden in [0x8u32, EFI_ACTION, VARIABLE_AUTHORITY, 0xd] {
-        let mut rows: Vec<Row> = off.iter().cloned().map(|mut r| {
-            if r.0 == 7 {
-                r.1 = hidden;
-            }
-            r
-        }).collect();
+        let mut rows: Vec<Row> = off
+            .iter()
+            .cloned()
+            .map(|mut r| {
+                if r.0 == 7 {
+                    r.1 = hidden;
+                }
+                r
+            })
+            .collect();
         rows.extend(good().into_iter().filter(|r| r.0 == 7));
         assert!(secure_boot(&rows).is_err(), "{hidden:x}");
     }
@@ -156,7 +160,9 @@ fn case_37_lengths_beyond_the_log_are_log_malformed() {
 
 #[test]
 fn case_37_headers_with_unknown_sizes_are_log_malformed() {
-    for algorithms in [&[(0x000b, 0)][..], &[(0x0099, 32)], &[(0x000b, 31)], &[(0x000b, 32), (0x000b, 32)], &[(0x000b, 32); 17]] {
+    for algorithms in
+        [&[(0x000b, 0)][..], &[(0x0099, 32)], &[(0x000b, 31)], &[(0x000b, 32), (0x000b, 32)], &[(0x000b, 32); 17]]
+    {
         assert_eq!(refused(&header(algorithms)), Reason::LogMalformed);
     }
 }
@@ -191,7 +197,15 @@ fn case_37_a_startup_locality_of_two_bytes_doubled_or_late_is_log_malformed() {
 
 #[test]
 fn case_38_signature_lists_with_wrong_sizes_are_log_malformed() {
-    let lists = [signature_list(76, 0, 0), signature_list(76, 0, 100), signature_list(76, 0, 16), signature_list(20, 0, 48), signature_list(0xffff_ffff, 0, 48), signature_list(76, 0xffff_fff0, 48), signature_list(76, 8, 48)];
+    let lists = [
+        signature_list(76, 0, 0),
+        signature_list(76, 0, 100),
+        signature_list(76, 0, 16),
+        signature_list(20, 0, 48),
+        signature_list(0xffff_ffff, 0, 48),
+        signature_list(76, 0xffff_fff0, 48),
+        signature_list(76, 8, 48),
+    ];
     for list in lists {
         assert_eq!(secure_boot(&with(4, config(SECURITY, "db", &list))), Err(Reason::LogMalformed));
     }

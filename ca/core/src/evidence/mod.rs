@@ -74,7 +74,13 @@ impl Checks {
     }
 
     /// Records the check; `detail` says what is wrong where it does not hold.
-    pub(crate) fn require(&mut self, name: &'static str, holds: bool, reason: Reason, detail: impl Into<String>) -> Result<(), Denied> {
+    pub(crate) fn require(
+        &mut self,
+        name: &'static str,
+        holds: bool,
+        reason: Reason,
+        detail: impl Into<String>,
+    ) -> Result<(), Denied> {
         if !holds {
             return Err(self.fail(name, reason, detail));
         }

@@ -84,7 +84,8 @@ fn golden(policy: &Policy, facts: &Facts<'_>) -> Vec<RuleVerdict> {
 fn log(policy: &Policy, facts: &Facts<'_>) -> Vec<RuleVerdict> {
     let rules = &policy.log;
     let Some(log) = facts.log else {
-        let missing = rules.required.then(|| RuleVerdict::new("policy.log", Some(Reason::LogMissing), "no event log came"));
+        let missing =
+            rules.required.then(|| RuleVerdict::new("policy.log", Some(Reason::LogMissing), "no event log came"));
         return missing.into_iter().collect();
     };
     // What the log says of a PCR is worth as much as the quote over that PCR.
@@ -103,7 +104,11 @@ fn log(policy: &Policy, facts: &Facts<'_>) -> Vec<RuleVerdict> {
             Ok(apps) => {
                 let strange: Vec<String> = apps.iter().filter(|app| !allowed.contains(*app)).map(hex::encode).collect();
                 let wrong = (!strange.is_empty()).then_some(Reason::PcrPolicy);
-                RuleVerdict::new("policy.boot_apps", wrong, format!("PCR 4: {} started, not allowed {strange:?}", apps.len()))
+                RuleVerdict::new(
+                    "policy.boot_apps",
+                    wrong,
+                    format!("PCR 4: {} started, not allowed {strange:?}", apps.len()),
+                )
             }
             Err(error) => RuleVerdict::new("policy.boot_apps", Some(Reason::PcrPolicy), error.to_string()),
         });
@@ -123,8 +128,12 @@ fn secure_boot(policy: &Policy, state: &SecureBoot) -> RuleVerdict {
         for authority in &state.authorities {
             match authority {
                 Some(digest) if allowed.contains(digest) => {}
-                Some(digest) => return refused(Reason::PcrPolicy, format!("authority {} is not allowed", hex::encode(digest))),
-                None => return refused(Reason::LogDataDigest, "an authority's data does not hash to its digest".into()),
+                Some(digest) => {
+                    return refused(Reason::PcrPolicy, format!("authority {} is not allowed", hex::encode(digest)));
+                }
+                None => {
+                    return refused(Reason::LogDataDigest, "an authority's data does not hash to its digest".into());
+                }
             }
         }
     }

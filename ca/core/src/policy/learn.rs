@@ -9,8 +9,10 @@ use super::Facts;
 #[must_use]
 pub fn learn(name: &str, model: Option<&str>, facts: &Facts<'_>) -> String {
     let pcrs: Vec<u32> = facts.boot.pcrs.keys().copied().filter(|pcr| !matches!(pcr, 10 | 16 | 23)).collect();
-    let secure_boot = facts.log.and_then(|log| log.secure_boot.as_ref().ok()).filter(|state| state.on && pcrs.contains(&7));
-    let apps = facts.log.and_then(|log| log.boot_apps.as_ref().ok()).filter(|apps| !apps.is_empty() && pcrs.contains(&4));
+    let secure_boot =
+        facts.log.and_then(|log| log.secure_boot.as_ref().ok()).filter(|state| state.on && pcrs.contains(&7));
+    let apps =
+        facts.log.and_then(|log| log.boot_apps.as_ref().ok()).filter(|apps| !apps.is_empty() && pcrs.contains(&4));
     let mut out = String::from("# Learned from accepted evidence: read it before you use it.\n[[tpm.policy]]\n");
     // Writing to a String does not fail, so the results are dropped.
     let _ = writeln!(out, "name = {}", quoted(name));

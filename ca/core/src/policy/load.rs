@@ -217,7 +217,8 @@ fn digests(list: &[String]) -> Result<BTreeSet<[u8; 32]>, String> {
     list.iter()
         .map(|text| {
             let mut digest = [0; 32];
-            hex::decode_to_slice(text, &mut digest).map_err(|_| format!("'{}' is not 64 hex digits", text.chars().take(80).collect::<String>()))?;
+            hex::decode_to_slice(text, &mut digest)
+                .map_err(|_| format!("'{}' is not 64 hex digits", text.chars().take(80).collect::<String>()))?;
             Ok(digest)
         })
         .collect()
@@ -230,7 +231,9 @@ fn covered(policy: &Policy) -> Result<(), String> {
         return Err(format!("a rule needs PCR {pcr}, which pcrs does not name"));
     }
     match policy.watched().next() {
-        Some(pcr) if policy.state.is_none() => Err(format!("PCR {pcr} is named but no rule covers it: add golden, log or state")),
+        Some(pcr) if policy.state.is_none() => {
+            Err(format!("PCR {pcr} is named but no rule covers it: add golden, log or state"))
+        }
         _ => Ok(()),
     }
 }

@@ -76,7 +76,13 @@ pub fn claimed_ek(payload: &Payload) -> Result<[u8; 32], Denied> {
 /// [`Denied`], never attributable: nothing is proven before the challenge is answered.
 ///
 /// Source: research checks C1 to C9, C19, C20.
-pub fn examine_payload(payload: &Payload, csr: &[u8], trust: &Trust, enrolled: bool, now: UnixTime) -> Result<Applicant, Denied> {
+pub fn examine_payload(
+    payload: &Payload,
+    csr: &[u8],
+    trust: &Trust,
+    enrolled: bool,
+    now: UnixTime,
+) -> Result<Applicant, Denied> {
     let mut checks = Checks::default();
     limits(payload, &mut checks)?;
     let (ek, device) = endorsement(payload, trust, enrolled, now, &mut checks)?;
@@ -90,7 +96,12 @@ pub fn examine_payload(payload: &Payload, csr: &[u8], trust: &Trust, enrolled: b
         _ => Reason::CsrSignature,
     })?;
     let node_spki = node.spki();
-    checks.require("csr.key", csr.spki_der() == node_spki, Reason::CsrKey, "the CSR is for another key than the node key")?;
+    checks.require(
+        "csr.key",
+        csr.spki_der() == node_spki,
+        Reason::CsrKey,
+        "the CSR is for another key than the node key",
+    )?;
     Ok(Applicant {
         ek_hash: ek.hash,
         ek_public: templates::ek_public(&ek.key),
@@ -107,17 +118,38 @@ pub fn examine_payload(payload: &Payload, csr: &[u8], trust: &Trust, enrolled: b
 
 fn limits(payload: &Payload, checks: &mut Checks) -> Result<(), Denied> {
     let version = payload.version;
-    checks.require("payload.version", version == VERSION, Reason::EvidenceMalformed, format!("version {version}, {VERSION} is spoken"))?;
+    checks.require(
+        "payload.version",
+        version == VERSION,
+        Reason::EvidenceMalformed,
+        format!("version {version}, {VERSION} is spoken"),
+    )?;
     let counts = payload.ek_intermediates.len() <= MAX_INTERMEDIATES;
     let sizes = [&payload.ak_public, &payload.node_public].iter().all(|p| p.len() <= MAX_PUBLIC_BYTES)
         && payload.ek_intermediates.iter().all(|c| c.len() <= ek_certificate::MAX_CERTIFICATE_BYTES);
-    checks.require("payload.limits", counts && sizes, Reason::EvidenceTooLarge, "a public area or intermediate exceeds its limit")?;
+    checks.require(
+        "payload.limits",
+        counts && sizes,
+        Reason::EvidenceTooLarge,
+        "a public area or intermediate exceeds its limit",
+    )?;
     let one = payload.ek_certificate.is_empty() != payload.ek_public.is_empty();
-    checks.require("payload.ek", one, Reason::EvidenceMalformed, "exactly one of EK certificate and EK public key is wanted")
+    checks.require(
+        "payload.ek",
+        one,
+        Reason::EvidenceMalformed,
+        "exactly one of EK certificate and EK public key is wanted",
+    )
 }
 
 /// Is it ours (enrolment, cheap) and is it genuine (certificate, costly): both, in this order.
-fn endorsement(payload: &Payload, trust: &Trust, enrolled: bool, now: UnixTime, checks: &mut Checks) -> Result<(Ek, Option<Device>), Denied> {
+fn endorsement(
+    payload: &Payload,
+    trust: &Trust,
+    enrolled: bool,
+    now: UnixTime,
+    checks: &mut Checks,
+) -> Result<(Ek, Option<Device>), Denied> {
     if payload.ek_certificate.is_empty() {
         let ek = checks.take("ek.parse", ek_certificate::parse_public(&payload.ek_public), |e| e.reason)?;
         not_denied(&ek, trust, checks)?;
@@ -133,7 +165,12 @@ fn endorsement(payload: &Payload, trust: &Trust, enrolled: bool, now: UnixTime, 
             Enrol::Open(allowed) => allowed.iter().any(|row| row.covers(manufacturer, &model)),
         };
     let hash = hex::encode(certificate.ek.hash);
-    checks.require("ek.enrolled", welcome, Reason::EkUnknown, format!("EK {hash} of {manufacturer} {model} is not enrolled"))?;
+    checks.require(
+        "ek.enrolled",
+        welcome,
+        Reason::EkUnknown,
+        format!("EK {hash} of {manufacturer} {model} is not enrolled"),
+    )?;
     let verdict = certificate.verify(&payload.ek_intermediates, &trust.anchors, now);
     let anchor = checks.take("ek.chain", verdict, |e| e.reason)?.fingerprint;
     let device = Device { manufacturer, model, version: certificate.version, anchor };
@@ -146,13 +183,23 @@ fn not_denied(ek: &Ek, trust: &Trust, checks: &mut Checks) -> Result<(), Denied>
 }
 
 /// Malformed bytes and well-formed bytes of another template have codes of their own.
-fn key(checks: &mut Checks, name: &'static str, reason: Reason, bytes: &[u8], exact: Option<P256Key>) -> Result<P256Key, Denied> {
+fn key(
+    checks: &mut Checks,
+    name: &'static str,
+    reason: Reason,
+    bytes: &[u8],
+    exact: Option<P256Key>,
+) -> Result<P256Key, Denied> {
     if let Some(key) = exact {
         checks.pass(name, "");
         return Ok(key);
     }
     match public::parse(bytes) {
-        Ok(other) => Err(checks.fail(name, reason, format!("attributes 0x{:08x}, curve 0x{:04x}: not the template", other.attributes, other.curve))),
+        Ok(other) => Err(checks.fail(
+            name,
+            reason,
+            format!("attributes 0x{:08x}, curve 0x{:04x}: not the template", other.attributes, other.curve),
+        )),
         Err(super::wire::WireError::Field("type")) => Err(checks.fail(name, reason, "no elliptic-curve key")),
         Err(error) => Err(checks.fail(name, Reason::EvidenceMalformed, error.to_string())),
     }

@@ -138,5 +138,8 @@ fn one_bank(reader: &mut Reader<'_>) -> Result<Selection, WireError> {
 }
 
 fn certify<'a>(reader: &mut Reader<'a>) -> Result<Attested<'a>, WireError> {
-    Ok(Attested::Certify { name: reader.sized("name", MAX_NAME)?, qualified_name: reader.sized("qualifiedName", MAX_NAME)? })
+    Ok(Attested::Certify {
+        name: reader.sized("name", MAX_NAME)?,
+        qualified_name: reader.sized("qualifiedName", MAX_NAME)?,
+    })
 }

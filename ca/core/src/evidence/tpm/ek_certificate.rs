@@ -74,7 +74,10 @@ pub struct Ek {
 /// [`EkError`] with EVIDENCE_MALFORMED, EVIDENCE_TOO_LARGE or EK_WEAK.
 pub fn parse_public(der: &[u8]) -> Result<Ek, EkError> {
     if der.len() > MAX_CERTIFICATE_BYTES {
-        return refuse(Reason::EvidenceTooLarge, format!("EK of {} bytes exceeds {MAX_CERTIFICATE_BYTES} bytes", der.len()));
+        return refuse(
+            Reason::EvidenceTooLarge,
+            format!("EK of {} bytes exceeds {MAX_CERTIFICATE_BYTES} bytes", der.len()),
+        );
     }
     match SubjectPublicKeyInfo::from_der(der) {
         Ok(([], spki)) => ek_of(&spki),
@@ -123,13 +126,20 @@ impl EkCertificate<'_> {
     ///
     /// # Errors
     /// [`EkError`] with EK_VALIDITY, EK_UNTRUSTED, EK_EKU, EK_CRITICAL_EXT or EK_SAN.
-    pub fn verify<'t>(&self, intermediates: &[Vec<u8>], anchors: &'t [Anchor], now: UnixTime) -> Result<&'t Anchor, EkError> {
+    pub fn verify<'t>(
+        &self,
+        intermediates: &[Vec<u8>],
+        anchors: &'t [Anchor],
+        now: UnixTime,
+    ) -> Result<&'t Anchor, EkError> {
         let usable: Vec<_> = anchors.iter().filter(|a| now <= a.not_after).map(|a| a.anchor.clone()).collect();
         let input = CertificateDer::from(self.der);
         let leaf = EndEntityCert::try_from(&input).map_err(chain_error)?;
         let hints: Vec<_> = intermediates.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
         let usage = KeyUsage::required_if_present(EKU_EK_DER); // the leaf's own is checked in `profile`
-        let at = rustls_pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(now.0).unwrap_or(0)));
+        let at = rustls_pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(
+            u64::try_from(now.0).unwrap_or(0),
+        ));
         let path = leaf.verify_for_usage(SIGNATURES, &usable, &hints, at, usage, None, None).map_err(chain_error)?;
         let vouching = || anchors.iter().filter(|a| now <= a.not_after && a.anchor == *path.anchor());
         match vouching().find(|a| a.manufacturer == self.manufacturer) {
@@ -220,7 +230,12 @@ fn device(certificate: &X509Certificate<'_>) -> Result<(Manufacturer, String, St
         }
     }
     let ([maker], [model], [version]) = (makers.as_slice(), models.as_slice(), versions.as_slice()) else {
-        let detail = format!("{} manufacturers, {} models, {} versions; one each is wanted", makers.len(), models.len(), versions.len());
+        let detail = format!(
+            "{} manufacturers, {} models, {} versions; one each is wanted",
+            makers.len(),
+            models.len(),
+            versions.len()
+        );
         return refuse(Reason::EkSan, detail);
     };
     let plain = |text: &String| (1..=MAX_ATTRIBUTE_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     crypto::{hmac_sha256_is, p256_signed, sha256},
-    evidence::{Checks, Denied, Step},
     eventlog::{self, LogFacts, MAX_LOG_BYTES},
+    evidence::{Checks, Denied, Step},
     node::BootState,
     reason::Reason,
     transcript,
@@ -86,7 +86,12 @@ pub fn verify_response(
     let t2 = transcript::t2(&challenge.t1, &challenge.message);
     let base = transcript::base(transcript::LABEL_TPM, channel.trust_domain, &t2, &channel.exporter);
     let in_time = now <= challenge.expires_at;
-    checks.require("challenge.fresh", in_time, Reason::ChallengeExpired, format!("ended at {}, now is {now}", challenge.expires_at))?;
+    checks.require(
+        "challenge.fresh",
+        in_time,
+        Reason::ChallengeExpired,
+        format!("ended at {}, now is {now}", challenge.expires_at),
+    )?;
     limits(response, &mut checks)?;
     let activated = activation(&challenge, response, &base, &mut checks)?;
 
@@ -108,7 +113,8 @@ pub fn verify_response(
 }
 
 fn limits(response: &Response, checks: &mut Checks) -> Result<(), Denied> {
-    let small = |signed: &Signed| signed.attest.len() <= MAX_ATTEST_BYTES && signed.signature.len() <= MAX_SIGNATURE_BYTES;
+    let small =
+        |signed: &Signed| signed.attest.len() <= MAX_ATTEST_BYTES && signed.signature.len() <= MAX_SIGNATURE_BYTES;
     let fits = small(&response.quote)
         && small(&response.certify)
         && response.proof.len() <= 32
@@ -118,7 +124,12 @@ fn limits(response: &Response, checks: &mut Checks) -> Result<(), Denied> {
 }
 
 /// Whether the EK was activated; the message never says what was expected. Source: CVE-2023-38201.
-fn activation(challenge: &OpenChallenge, response: &Response, base: &[u8; 32], checks: &mut Checks) -> Result<bool, Denied> {
+fn activation(
+    challenge: &OpenChallenge,
+    response: &Response,
+    base: &[u8; 32],
+    checks: &mut Checks,
+) -> Result<bool, Denied> {
     let Some(secret) = &challenge.secret else {
         let detail = "no activation was asked for";
         let consistent = challenge.ak_known && response.proof.is_empty();
@@ -126,7 +137,12 @@ fn activation(challenge: &OpenChallenge, response: &Response, base: &[u8; 32], c
         return Ok(false);
     };
     let right = hmac_sha256_is(secret.as_slice(), &transcript::activation_message(base), &response.proof);
-    checks.require("activation.proof", right, Reason::ActivationFailed, "the proof is not of this challenge and TPM")?;
+    checks.require(
+        "activation.proof",
+        right,
+        Reason::ActivationFailed,
+        "the proof is not of this challenge and TPM",
+    )?;
     Ok(true)
 }
 
@@ -144,8 +160,13 @@ struct Labels {
     signer: &'static str,
 }
 
-const QUOTE: Labels =
-    Labels { parse: "quote.parse", kind: "quote.type", nonce: "quote.nonce", signature: "quote.signature", signer: "quote.signer" };
+const QUOTE: Labels = Labels {
+    parse: "quote.parse",
+    kind: "quote.type",
+    nonce: "quote.nonce",
+    signature: "quote.signature",
+    signer: "quote.signer",
+};
 const CERTIFY: Labels = Labels {
     parse: "certify.parse",
     kind: "certify.type",
@@ -156,20 +177,35 @@ const CERTIFY: Labels = Labels {
 
 impl Judge<'_> {
     /// Who failed is known from the signature on, so the signature comes before signer and selection.
-    fn quote<'r>(&self, signed: &'r Signed, challenge: &OpenChallenge, checks: &mut Checks) -> Result<Attest<'r>, Denied> {
+    fn quote<'r>(
+        &self,
+        signed: &'r Signed,
+        challenge: &OpenChallenge,
+        checks: &mut Checks,
+    ) -> Result<Attest<'r>, Denied> {
         let attest = parse(signed, &QUOTE, checks)?;
         let Attested::Quote { selection, .. } = &attest.attested else {
             return Err(checks.fail(QUOTE.kind, Reason::AttestType, "a certification stands where the quote belongs"));
         };
         checks.pass(QUOTE.kind, "");
         let fresh = attest.extra_data == transcript::quote_qualifier(self.base);
-        checks.require(QUOTE.nonce, fresh, Reason::QuoteNonce, "the qualifying data is not of this challenge and connection")?;
+        checks.require(
+            QUOTE.nonce,
+            fresh,
+            Reason::QuoteNonce,
+            "the qualifying data is not of this challenge and connection",
+        )?;
         self.signature(signed, &QUOTE, checks)?;
         checks.attribute(); // [`activation`] let only an activated or a known AK come here
         self.signer(&attest, &QUOTE, checks)?;
         let asked = [Selection { bank: ALG_SHA256, pcrs: challenge.pcrs.clone() }];
         let equal = *selection == asked && !challenge.pcrs.is_empty();
-        checks.require("quote.pcr_selection", equal, Reason::PcrSelection, format!("asked for {asked:?}, quoted {selection:?}"))?;
+        checks.require(
+            "quote.pcr_selection",
+            equal,
+            Reason::PcrSelection,
+            format!("asked for {asked:?}, quoted {selection:?}"),
+        )?;
         Ok(attest)
     }
 
@@ -177,11 +213,20 @@ impl Judge<'_> {
     fn certify(&self, signed: &Signed, checks: &mut Checks) -> Result<(), Denied> {
         let attest = parse(signed, &CERTIFY, checks)?;
         let Attested::Certify { name, .. } = &attest.attested else {
-            return Err(checks.fail(CERTIFY.kind, Reason::AttestType, "a quote stands where the certification belongs"));
+            return Err(checks.fail(
+                CERTIFY.kind,
+                Reason::AttestType,
+                "a quote stands where the certification belongs",
+            ));
         };
         checks.pass(CERTIFY.kind, "");
         let fresh = attest.extra_data == transcript::certify_qualifier(self.base);
-        checks.require(CERTIFY.nonce, fresh, Reason::CertifyNonce, "the qualifying data is not of this challenge and connection")?;
+        checks.require(
+            CERTIFY.nonce,
+            fresh,
+            Reason::CertifyNonce,
+            "the qualifying data is not of this challenge and connection",
+        )?;
         self.signature(signed, &CERTIFY, checks)?;
         self.signer(&attest, &CERTIFY, checks)?;
         let ours = *name == self.applicant.node_name;
@@ -204,7 +249,12 @@ impl Judge<'_> {
     /// The qualified name also proves the hierarchy: owner keys see obfuscated counters.
     fn signer(&self, attest: &Attest<'_>, labels: &Labels, checks: &mut Checks) -> Result<(), Denied> {
         let ours = attest.signer == names::endorsement_primary(&self.applicant.ak_name);
-        checks.require(labels.signer, ours, Reason::SignerMismatch, "signed by another key, or one of another hierarchy")
+        checks.require(
+            labels.signer,
+            ours,
+            Reason::SignerMismatch,
+            "signed by another key, or one of another hierarchy",
+        )
     }
 }
 
@@ -216,7 +266,12 @@ fn parse<'r>(signed: &'r Signed, labels: &Labels, checks: &mut Checks) -> Result
 }
 
 /// The values behind the quoted digest: exactly one SHA-256 value for each PCR asked for.
-fn pcr_values(quote: &Attest<'_>, asked: &BTreeSet<u32>, values: &[Vec<u8>], checks: &mut Checks) -> Result<BTreeMap<u32, [u8; 32]>, Denied> {
+fn pcr_values(
+    quote: &Attest<'_>,
+    asked: &BTreeSet<u32>,
+    values: &[Vec<u8>],
+    checks: &mut Checks,
+) -> Result<BTreeMap<u32, [u8; 32]>, Denied> {
     let sized: Option<Vec<[u8; 32]>> = values.iter().map(|value| value.as_slice().try_into().ok()).collect();
     let sized = sized.filter(|sized| sized.len() == asked.len());
     let Some(sized) = sized else {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use chancery_sdk::time::UnixTime;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
 };
 use ring::{
     hmac,
@@ -210,7 +210,8 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn new() -> Self {
-        let (maker, ek, ak, node) = (Maker::new(), KeyPair::generate().unwrap(), SoftKey::new(), KeyPair::generate().unwrap());
+        let (maker, ek, ak, node) =
+            (Maker::new(), KeyPair::generate().unwrap(), SoftKey::new(), KeyPair::generate().unwrap());
         let sec1 = node.public_key_raw();
         let payload = Payload {
             version: 1,

@@ -86,7 +86,8 @@ fn case_02_a_ca_with_the_anchors_name_but_another_key_is_ek_untrusted() {
 #[test]
 fn case_02_a_self_signed_ek_certificate_is_ek_untrusted() {
     let mut sample = Sample::new();
-    sample.payload.ek_certificate = profile_params(&EkProfile::default()).self_signed(&sample.ek).unwrap().der().to_vec();
+    sample.payload.ek_certificate =
+        profile_params(&EkProfile::default()).self_signed(&sample.ek).unwrap().der().to_vec();
     refuses(&sample, Reason::EkUntrusted);
 }
 
@@ -172,7 +173,8 @@ fn an_intermediate_sent_along_leads_to_the_anchor_above_it() {
     let (root, below) = (Maker::new(), KeyPair::generate().unwrap());
     let (issuer, intermediate) = root.intermediate(below);
     sample.trust.anchors = vec![root.anchor()];
-    sample.payload.ek_certificate = profile_params(&EkProfile::default()).signed_by(&sample.ek, &issuer).unwrap().der().to_vec();
+    sample.payload.ek_certificate =
+        profile_params(&EkProfile::default()).signed_by(&sample.ek, &issuer).unwrap().der().to_vec();
     refuses(&sample, Reason::EkUntrusted);
     sample.payload.ek_intermediates = vec![intermediate];
     sample.examine().unwrap();
@@ -217,7 +219,8 @@ fn case_10_denied_and_unknown_eks_have_codes_of_their_own() {
 #[test]
 fn open_enrolment_admits_only_the_models_listed() {
     let mut sample = Sample::new();
-    let allowed = |model: &str| Enrol::Open(vec![Allowed { manufacturer: "IFX".parse().unwrap(), model: model.into() }]);
+    let allowed =
+        |model: &str| Enrol::Open(vec![Allowed { manufacturer: "IFX".parse().unwrap(), model: model.into() }]);
     sample.trust.enrol = allowed("SLB96*");
     assert!(!examine_payload(&sample.payload, &sample.csr, &sample.trust, false, NOW).unwrap().enrolled);
     sample.trust.enrol = allowed("SLB97*");
@@ -354,7 +357,8 @@ fn case_24_other_qualifying_data_is_quote_nonce() {
 
 #[test]
 fn case_25_a_quote_signed_by_a_software_key_is_quote_signature() {
-    let denied = broken(|sample, challenge, response| response.quote = SoftKey::new().sign(sample.quote(challenge).bytes()));
+    let denied =
+        broken(|sample, challenge, response| response.quote = SoftKey::new().sign(sample.quote(challenge).bytes()));
     is(denied, Reason::QuoteSignature, false);
 }
 
@@ -389,12 +393,8 @@ fn case_29_every_flipped_bit_of_attestation_and_signature_is_refused() {
     let sample = Sample::new();
     let challenge = sample.challenge(b"challenge");
     let (applicant, response) = (sample.examine().unwrap(), sample.response(&challenge));
-    let slots: [fn(&mut Response) -> &mut Vec<u8>; 4] = [
-        |r| &mut r.quote.attest,
-        |r| &mut r.quote.signature,
-        |r| &mut r.certify.attest,
-        |r| &mut r.certify.signature,
-    ];
+    let slots: [fn(&mut Response) -> &mut Vec<u8>; 4] =
+        [|r| &mut r.quote.attest, |r| &mut r.quote.signature, |r| &mut r.certify.attest, |r| &mut r.certify.signature];
     for slot in slots {
         let bits = slot(&mut response.clone()).len() * 8;
         for bit in 0..bits {
@@ -428,7 +428,13 @@ fn case_30_signatures_of_another_form_are_refused() {
         (|s| s[6..38].fill(0), Reason::QuoteSignature),
         (|s| s[40..72].fill(0), Reason::QuoteSignature),
         (|s| s.push(0), Reason::EvidenceMalformed),
-        (|s| { s[5] = 33; s.insert(6, 0); }, Reason::EvidenceMalformed),
+        (
+            |s| {
+                s[5] = 33;
+                s.insert(6, 0);
+            },
+            Reason::EvidenceMalformed,
+        ),
     ];
     for (change, reason) in cases {
         is(broken(|_, _, response| change(&mut response.quote.signature)), reason, false);
@@ -574,7 +580,9 @@ mod swtpm {
 
     #[test]
     fn the_ek_rebuilt_from_a_certificate_is_the_ek_in_the_tpm() {
-        for (certificate, public) in [(fixture!("ek_p384"), fixture!("ek_p384_public")), (fixture!("ek_rsa2048"), fixture!("ek_rsa2048_public"))] {
+        for (certificate, public) in
+            [(fixture!("ek_p384"), fixture!("ek_p384_public")), (fixture!("ek_rsa2048"), fixture!("ek_rsa2048_public"))]
+        {
             let applicant = examine_payload(&payload(certificate), &fixture!("csr"), &trust(), true, NOW).unwrap();
             assert_eq!(hex::encode(applicant.ek_public), hex::encode(public));
         }

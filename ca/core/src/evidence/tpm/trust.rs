@@ -89,7 +89,9 @@ impl fmt::Display for Manufacturer {
         let text = self.0.split(|b| *b == 0).next().unwrap_or_default();
         let padded = self.0.iter().skip(text.len()).all(|b| *b == 0);
         match std::str::from_utf8(text) {
-            Ok(text) if padded && !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric()) => f.write_str(text),
+            Ok(text) if padded && !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+                f.write_str(text)
+            }
             _ => f.write_str(&hex::encode(self.0)),
         }
     }
