@@ -4,7 +4,7 @@ use chancery_daemon::{hardening, shutdown::Shutdown, telemetry};
 
 use super::{Common, Failure, Output, write};
 use crate::{
-    config::{Config, LogFormat},
+    config::Config,
     store::Store,
 };
 
@@ -53,9 +53,5 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 fn logging(config: &Config) -> Result<(), Failure> {
-    let format = match config.log_format {
-        LogFormat::Json => telemetry::LogFormat::Json,
-        LogFormat::Text => telemetry::LogFormat::Text,
-    };
-    telemetry::init(&config.log_level, format).map_err(Failure::refused)
+    telemetry::init(&config.log_level, config.log_format).map_err(Failure::refused)
 }
