@@ -262,6 +262,18 @@ async fn a_client_without_a_certificate_is_refused_unless_the_server_says_otherw
 }
 
 #[tokio::test]
+async fn the_name_that_is_dialled_is_not_sent() {
+    let authority = Authority::new("example.org");
+    let (server, client) = pair(&authority, &authority.issue("/client"));
+    let config = tls::server_config(server.verifier.clone(), server.current.clone(), &[H2]).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let (near, far) = duplex(1 << 16);
+    let connector = client.connector();
+    let (at_server, _at_client) = tokio::join!(acceptor.accept(near), connector.connect(far));
+    assert_eq!(at_server.unwrap().get_ref().1.server_name(), None);
+}
+
+#[tokio::test]
 async fn a_server_without_an_identity_fails_the_handshake() {
     let authority = Authority::new("example.org");
     let (server, client) = pair(&authority, &authority.issue("/client"));
