@@ -4,10 +4,13 @@
 //! never name tonic or proto; the store decides nothing.
 
 pub mod agents;
+pub mod anchors;
+pub mod audit;
 pub mod authority;
 pub mod bundles;
 pub mod chance;
 pub mod classes;
+pub mod cli;
 pub mod config;
 pub mod crypto;
 pub mod enroll;
@@ -22,14 +25,20 @@ pub mod lifetimes;
 pub mod limits;
 pub mod live;
 pub mod metrics;
+pub mod nodes;
 pub mod peer;
+pub mod policies;
 pub mod problem;
 mod run;
+#[cfg(test)]
+mod sample;
 pub mod state;
 pub mod store;
 mod sweep;
 pub mod tls;
+#[cfg(test)]
+mod usecase_tests;
 pub mod view;
 
-pub use run::{RunError, run};
+pub use run::{RunError, Running, run, start};
 pub use state::State;

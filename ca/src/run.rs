@@ -9,7 +9,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use chancery_daemon::{clock, metrics, shutdown::Shutdown, socket};
+use chancery_daemon::{
+    clock::{self, Clock},
+    metrics,
+    shutdown::Shutdown,
+    socket,
+};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -84,7 +89,7 @@ pub enum RunError {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(deeper) = cause {
@@ -99,59 +104,89 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// # Errors
 /// [`RunError`]; nothing is half-open then.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+    start(config, shutdown, clock::system()).await?.stopped().await
+}
+
+/// A CA whose doors are open and tested.
+pub struct Running {
+    /// Its parts.
+    pub state: Arc<State>,
+    /// Where the TCP door is.
+    pub bound: SocketAddr,
+    tcp: Serving,
+    local: Serving,
+}
+
+/// Opens the doors and tests them.
+///
+/// # Errors
+/// [`RunError`]; nothing is half-open then.
+pub async fn start(config: Config, shutdown: Shutdown, clock: Clock) -> Result<Running, RunError> {
     let listener = bind("listen", config.listen).await?;
-    let (state, tls, registry) = assemble(config, shutdown).await?;
+    let (state, tls, registry) = assemble(config, shutdown, clock).await?;
     let bound = listener.local_addr().unwrap_or(state.config.listen);
     let admin = socket::bind(&state.config.admin_socket, 0o600).await?;
     serve_metrics(&state, registry).await?;
     state.store.commit(Fact::ServerStarted(ServerStarted { version: env!("CARGO_PKG_VERSION").into() })).await?;
     sweep::start(&state, &tls);
-    let soft = state.shutdown.soft.clone();
+    let soft = &state.shutdown.soft;
     let tcp = grpc::tcp(&state)
         .serve_with_incoming_shutdown(accept::tcp(listener, tls, &state), soft.clone().cancelled_owned());
     let local =
         grpc::local(&state).serve_with_incoming_shutdown(accept::unix(admin, &state), soft.clone().cancelled_owned());
-    let (tcp, local) = (tokio::spawn(tcp), tokio::spawn(local));
-    if let Err(open) = selftest::run(&state, bound).await {
-        state.shutdown.begin();
+    let running = Running { bound, tcp: tokio::spawn(tcp), local: tokio::spawn(local), state };
+    if let Err(open) = selftest::run(&running.state, bound).await {
+        running.state.shutdown.begin();
+        running.stopped().await?;
         return Err(open.into());
     }
-    tracing::info!(listen = %bound, admin_socket = %state.config.admin_socket.display(), "ready");
-    let served = stop(&state, tcp, local).await;
-    // The socket file is ours; another server may have replaced nothing in between.
-    let _ = std::fs::remove_file(&state.config.admin_socket);
-    state.store.clone().close().await;
-    served
+    tracing::info!(listen = %bound, admin_socket = %running.state.config.admin_socket.display(), "ready");
+    Ok(running)
 }
 
 type Serving = tokio::task::JoinHandle<Result<(), tonic::transport::Error>>;
 
-/// Waits for both doors; after the hard word every connection is cut, so that they end.
-async fn stop(state: &Arc<State>, tcp: Serving, local: Serving) -> Result<(), RunError> {
-    let cutter = Arc::clone(state);
-    tokio::spawn(async move {
-        cutter.shutdown.hard.cancelled().await;
-        cutter.live.close_where(|_| true);
-    });
-    for door in [tcp, local] {
-        match door.await {
-            Ok(served) => served?,
-            Err(died) => tracing::error!(%died, "a door's task died"),
+impl Running {
+    /// Waits until both doors are closed; after the hard word every connection is cut, so that they are.
+    ///
+    /// # Errors
+    /// [`RunError::Transport`].
+    pub async fn stopped(self) -> Result<(), RunError> {
+        let cutter = Arc::clone(&self.state);
+        tokio::spawn(async move {
+            cutter.shutdown.hard.cancelled().await;
+            cutter.live.close_where(|_| true);
+        });
+        let mut served = Ok(());
+        for door in [self.tcp, self.local] {
+            match door.await {
+                Ok(done) => served = served.and(done.map_err(RunError::from)),
+                Err(died) => tracing::error!(%died, "a door's task died"),
+            }
+            // One door alone is no CA.
+            self.state.shutdown.soft.cancel();
         }
-        state.shutdown.soft.cancel();
+        if let Err(problem) = std::fs::remove_file(&self.state.config.admin_socket) {
+            tracing::debug!(%problem, "admin socket");
+        }
+        self.state.store.clone().close().await;
+        served
     }
-    Ok(())
 }
 
 /// Makes the parts; no door is open yet.
 ///
 /// # Errors
 /// [`RunError`].
-pub async fn assemble(config: Config, shutdown: Shutdown) -> Result<(Arc<State>, Tls, Registry), RunError> {
+pub async fn assemble(
+    config: Config,
+    shutdown: Shutdown,
+    clock: Clock,
+) -> Result<(Arc<State>, Tls, Registry), RunError> {
     make_dir(&config.data_dir)?;
     let server_id = server_id(&config)?;
     let store = Store::open(&config.database(), &server_id).await?;
-    let (clock, mut registry) = (clock::system(), Registry::default());
+    let mut registry = Registry::default();
     let settings = Settings {
         trust_domain: config.trust_domain.clone(),
         server: server_id.clone(),

@@ -361,3 +361,6 @@ impl AuthorityManager {
         set
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use chancery_daemon::config::{ConfigError, Span};
+use chancery_daemon::{
+    config::{ConfigError, Span},
+    telemetry::LogFormat,
+};
 use chancery_sdk::id::TrustDomain;
 use serde::{Deserialize, Deserializer, de};
 
@@ -63,17 +66,6 @@ pub struct Config {
     /// What consumers are told about the bundle.
     #[serde(default)]
     pub bundle: BundleConfig,
-}
-
-/// Form of the log lines.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    #[default]
-    Text,
 }
 
 /// A way of proving a node.

@@ -154,7 +154,10 @@ fn sized(bytes: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::rsa::{KeySize, OaepPrivateDecryptingKey, PrivateDecryptingKey};
+    use aws_lc_rs::{
+        encoding::{AsDer, PublicKeyX509Der},
+        rsa::{KeySize, OaepPrivateDecryptingKey, PrivateDecryptingKey},
+    };
 
     use super::*;
 
@@ -169,9 +172,9 @@ mod tests {
     #[test]
     fn rsa_seed_is_under_oaep_with_the_identity_label() {
         let private = PrivateDecryptingKey::generate(KeySize::Rsa2048).unwrap();
-        let spki = aws_lc_rs::encoding::AsDer::as_der(&private.public_key()).unwrap();
-        let spki: &[u8] = aws_lc_rs::encoding::PublicKeyX509Der::as_ref(&spki);
-        let modulus: [u8; 256] = spki[33..289].try_into().unwrap();
+        let public = private.public_key();
+        let spki: PublicKeyX509Der<'_> = public.as_der().unwrap();
+        let modulus: [u8; 256] = spki.as_ref()[33..289].try_into().unwrap();
         let credential = make_credential(&EkKey::Rsa2048 { modulus }, b"name", &[7; 32]).unwrap();
         let private = OaepPrivateDecryptingKey::new(private).unwrap();
         let mut seed = [0; 256];

@@ -151,3 +151,6 @@ async fn admin(state: &State, id: &SpiffeId, peer: &Peer) -> Result<Caller, Deni
         .any(|e| e.spiffe_id == *id && e.rights.admin && e.expires_at.is_none_or(|end| now < end));
     is_admin.then(|| Caller::Admin(id.clone())).ok_or(Denial::NotAllowed)
 }
+
+#[cfg(test)]
+mod tests;

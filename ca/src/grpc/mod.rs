@@ -1,22 +1,29 @@
 //! The protocol front: converts, calls one use case, converts. gRPC statuses are made here only.
 
 pub mod accept;
+pub mod admin;
 pub mod agent;
 pub mod bundle;
 pub mod entry;
 mod evidence;
 pub mod health;
 pub mod layer;
+pub mod node;
 mod page;
 pub mod peer;
 pub mod selftest;
 pub mod status;
+pub mod svid;
 pub mod wire;
 
 use std::{sync::Arc, time::Duration};
 
-use chancery_proto::spire::api::server::{
-    agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
+use chancery_proto::{
+    chancery::{admin::v1::admin_server::AdminServer, node::v1::node_server::NodeServer},
+    spire::api::server::{
+        agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
+        entry::v1::entry_server::EntryServer, svid::v1::svid_server::SvidServer,
+    },
 };
 use tonic::{
     service::Routes,
@@ -46,6 +53,10 @@ pub fn services(state: &Arc<State>) -> Routes {
     Routes::default()
         .add_service(AgentServer::new(agent::AgentService::new(state)).max_decoding_message_size(ATTEST_BYTES))
         .add_service(BundleServer::new(bundle::BundleService::new(state)))
+        .add_service(EntryServer::new(entry::Service::new(Arc::clone(state))))
+        .add_service(SvidServer::new(svid::Service::new(Arc::clone(state))))
+        .add_service(NodeServer::new(node::Service::new(Arc::clone(state))))
+        .add_service(AdminServer::new(admin::Service::new(Arc::clone(state))))
 }
 
 /// The TCP door.

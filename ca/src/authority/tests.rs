@@ -1,0 +1,139 @@
+use std::collections::VecDeque;
+
+use chancery_sdk::x509;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::*;
+use crate::{keys::MemoryKeys, sample};
+
+const T0: UnixTime = UnixTime(1_800_000_000);
+
+fn settings(life_secs: i64, publish_delay_secs: i64) -> Settings {
+    Settings {
+        trust_domain: sample::domain(),
+        server: "s1".into(),
+        life_secs,
+        publish_delay_secs,
+        refresh_hint_secs: 300,
+        jwt_issuer: None,
+    }
+}
+
+async fn manager(store: &Store, keys: Arc<dyn KeyStore>) -> AuthorityManager {
+    let manager = AuthorityManager::new(settings(86_400, 30), keys);
+    manager.rotate(store, T0).await.unwrap();
+    manager
+}
+
+fn only_authority(manager: &AuthorityManager, kind: AuthorityKind) -> Authority {
+    let published = manager.published().borrow().clone();
+    let mut of: Vec<_> = published.authorities.iter().filter(|a| a.kind == kind).cloned().collect();
+    assert_eq!(of.len(), 1);
+    of.remove(0)
+}
+
+#[tokio::test]
+async fn xs_10_to_16_authority_is_a_ca_with_the_trust_domain_as_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = manager(&sample::store(dir.path()).await, Arc::new(MemoryKeys::default())).await;
+    let der = only_authority(&manager, AuthorityKind::X509).public;
+    let (_, cert) = X509Certificate::from_der(&der).unwrap();
+    let usage = cert.key_usage().unwrap().unwrap();
+    assert!(usage.critical && usage.value.key_cert_sign() && usage.value.crl_sign() && usage.value.flags == 0x60);
+    assert!(cert.basic_constraints().unwrap().unwrap().value.ca);
+    let names = &cert.subject_alternative_name().unwrap().unwrap().value.general_names;
+    assert_eq!(format!("{names:?}"), "[URI(\"spiffe://example.org\")]");
+    assert_eq!(cert.subject(), cert.issuer());
+    assert!(cert.subject().iter_attributes().any(|a| a.attr_type().to_id_string() == "2.5.4.5"));
+    let extensions: Vec<_> = cert.extensions().iter().map(|e| e.oid.to_id_string()).collect();
+    assert!(!extensions.contains(&"2.5.29.37".into()) && !extensions.contains(&"2.5.29.30".into()));
+}
+
+#[tokio::test]
+async fn xs_01_to_28_leaf_says_what_was_decided_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = manager(&sample::store(dir.path()).await, Arc::new(MemoryKeys::default())).await;
+    let (leaf, _) = sample::leaf(T0, manager.x509_not_after().unwrap(), 600);
+    let issued = manager.sign_x509(&leaf).unwrap();
+    let [der] = issued.chain.as_slice() else { panic!("one certificate, no root") };
+    issuer::compare_leaf(der, &leaf).unwrap();
+    let (_, cert) = X509Certificate::from_der(der).unwrap();
+    let basic = cert.extensions().iter().find(|e| e.oid.to_id_string() == "2.5.29.19").unwrap();
+    assert_eq!(basic.value, [0x30, 0x00]);
+    assert_eq!(cert.key_usage().unwrap().unwrap().value.flags, 1);
+    assert!(cert.tbs_certificate.raw_serial().len() <= 20 && cert.tbs_certificate.raw_serial()[0] < 0x80);
+    let peer = x509::verify(&issued.chain, &manager.x509_bundles().load(), T0).unwrap();
+    assert_eq!((peer.id.as_str(), peer.serial_decimal), ("spiffe://example.org/spire/server", issued.cert.serial));
+    let authority = only_authority(&manager, AuthorityKind::X509).public;
+    assert_eq!(x509::subject_key_id(&authority).map(hex::encode), manager.x509_id());
+}
+
+#[tokio::test]
+async fn xs_07_empty_subject_makes_the_names_critical_and_the_check_sees_a_changed_part() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = manager(&sample::store(dir.path()).await, Arc::new(MemoryKeys::default())).await;
+    let end = manager.x509_not_after().unwrap();
+    let ((one, _), (other, _)) = (sample::leaf(T0, end, 600), sample::leaf(T0, end, 600));
+    let signed = manager.sign_x509(&one).unwrap();
+    assert!(matches!(issuer::compare_leaf(&signed.chain[0], &other), Err(SignError::Mismatch("serial number"))));
+}
+
+#[tokio::test]
+async fn leaf_never_outlives_its_issuer() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = manager(&sample::store(dir.path()).await, Arc::new(MemoryKeys::default())).await;
+    let end = manager.x509_not_after().unwrap();
+    let (late, _) = sample::leaf(T0, end.plus(1), 86_401);
+    assert!(matches!(manager.sign_x509(&late), Err(SignError::Issuer { .. })));
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_with_the_authority_whose_key_is_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = sample::store(dir.path()).await;
+    let keys: Arc<dyn KeyStore> = Arc::new(crate::keys::DiskKeys::open(dir.path().join("keys")).unwrap());
+    let first = manager(&store, Arc::clone(&keys)).await.x509_id();
+    assert_eq!(manager(&store, keys).await.x509_id(), first);
+    let lost = manager(&store, Arc::new(MemoryKeys::default())).await;
+    assert_ne!(lost.x509_id(), first);
+    // What the lost one signed still verifies until its end.
+    assert_eq!(lost.published().borrow().authorities.iter().filter(|a| a.kind == AuthorityKind::X509).count(), 2);
+}
+
+/// Twelve lives of two minutes, second by second in steps of four: what is signed at any moment verifies, from
+/// then to its end, for a consumer whose bundle is up to `DELAY` seconds old.
+#[tokio::test]
+async fn no_svid_ever_fails_to_verify_while_authorities_rotate() {
+    const LIFE: i64 = 120;
+    const DELAY: i64 = 8;
+    const TTL: i64 = 20;
+    const STEP: i64 = 4;
+    let dir = tempfile::tempdir().unwrap();
+    let store = sample::store(dir.path()).await;
+    let manager = AuthorityManager::new(settings(LIFE, DELAY), Arc::new(MemoryKeys::default()));
+    let mut bundles: VecDeque<Arc<X509BundleSet>> = VecDeque::new();
+    let mut alive: Vec<(UnixTime, IssuedX509)> = Vec::new();
+    let (mut issuers, mut sequence) = (std::collections::BTreeSet::new(), 0);
+    for now in (0..12 * LIFE).step_by(usize::try_from(STEP).unwrap()).map(|s| T0.plus(s)) {
+        manager.rotate(&store, now).await.unwrap();
+        let published = manager.published().borrow().clone();
+        assert!(published.sequence >= sequence && published.authorities.len() <= 6);
+        sequence = published.sequence;
+        bundles.push_back(manager.x509_bundles().load_full());
+        if bundles.len() > usize::try_from(DELAY / STEP).unwrap() + 1 {
+            bundles.pop_front();
+        }
+        let (leaf, _) = sample::leaf(now, manager.x509_not_after().unwrap(), TTL);
+        assert_eq!(leaf.not_after(), now.plus(TTL), "an authority with too little left still signs");
+        let issued = manager.sign_x509(&leaf).unwrap();
+        issuers.insert(issued.authority_id.clone());
+        alive.push((leaf.not_after(), issued));
+        alive.retain(|(end, _)| now <= *end);
+        for (_, svid) in &alive {
+            for stale in &bundles {
+                x509::verify(&svid.chain, stale, now).unwrap();
+            }
+        }
+    }
+    assert!(issuers.len() >= 12, "{} authorities signed", issuers.len());
+}
