@@ -1,12 +1,12 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use chancery_core::selector::Selectors;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::{Door, Refusal};
-use crate::peer::Caller;
+use crate::{cache::View, instance::Phase, peer::Caller};
 
 /// What a message held, to tell whether another one says anything new.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -44,6 +44,8 @@ pub(super) async fn open<F: Feed>(door: &Arc<Door>, caller: Arc<Caller>) -> Resu
     if door.stop.is_cancelled() {
         return Err(shutting_down());
     }
+    // Before the message is made: no change falls between.
+    let views = door.cache.watch();
     let first = F::make(door, &caller).await?;
     // One slot: a message waits until its reader has taken the one before.
     let (tx, rx) = mpsc::channel(1);
@@ -51,7 +53,7 @@ pub(super) async fn open<F: Feed>(door: &Arc<Door>, caller: Arc<Caller>) -> Resu
         return Err(gone());
     }
     let _ = tx.try_send(Ok(first.message));
-    let follower = Follower { door: Arc::clone(door), caller, said: first.said, selectors: first.selectors };
+    let follower = Follower { door: Arc::clone(door), caller, views, said: first.said, selectors: first.selectors };
     tokio::spawn(follower.run::<F>(tx));
     Ok(ReceiverStream::new(rx))
 }
@@ -59,6 +61,7 @@ pub(super) async fn open<F: Feed>(door: &Arc<Door>, caller: Arc<Caller>) -> Resu
 struct Follower {
     door: Arc<Door>,
     caller: Arc<Caller>,
+    views: watch::Receiver<Arc<View>>,
     said: Said,
     selectors: Selectors,
 }
@@ -82,26 +85,44 @@ impl Follower {
     /// Sends what is new until the caller is refused.
     async fn follow<F: Feed>(&mut self, tx: &mpsc::Sender<Result<F::Message, Status>>) -> Refusal {
         let door = Arc::clone(&self.door);
-        let mut views = door.cache.watch();
+        let mut instance = door.instances.watch(&self.caller);
+        // An instance may have changed before it was followed; the rest was followed before the message was made.
+        let mut waits = instance.is_none();
         loop {
-            views.mark_unchanged();
-            let mut instance = door.instances.watch(&self.caller);
+            if waits && !self.changed(&mut instance).await {
+                return Refusal::Unavailable("shutting down".into());
+            }
+            // An instance that is over takes its SVID with it; whether its process may begin anew is another call.
+            if let Some(Phase::Over(why)) = instance.as_ref().map(|phase| phase.borrow().clone())
+                && !self.said.svids.is_empty()
+            {
+                return Refusal::Denied(why);
+            }
+            self.views.mark_unchanged();
+            let began = instance.is_none();
+            instance = door.instances.watch(&self.caller);
+            waits = !(began && instance.is_some());
             // Most changes concern others: only one that would change the message is worth an attestation.
             if F::glimpse(&door, &self.caller, &self.selectors).as_ref() != Some(&self.said)
                 && let Err(refusal) = self.push::<F>(tx).await
             {
                 return refusal;
             }
-            let instance_changed = async {
-                match &mut instance {
-                    Some(phase) => phase.changed().await.is_ok(),
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                changed = views.changed() => if changed.is_err() { return Refusal::Unavailable("shutting down".into()) },
-                _ = instance_changed => {}
+        }
+    }
+
+    /// Waits for a change of the snapshot or of the caller's instance; false when there will be none.
+    async fn changed(&mut self, instance: &mut Option<watch::Receiver<Phase>>) -> bool {
+        let instance_changed = async {
+            match instance {
+                Some(phase) => phase.changed().await,
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            changed = self.views.changed() => changed.is_ok(),
+            // A keeper that is gone has left its last word, or the process may begin anew: look again either way.
+            _ = instance_changed => true,
         }
     }
 

@@ -160,7 +160,8 @@ fn number_behind(pidfd: &OwnedFd) -> Result<i32, PeerError> {
 
 fn read_file(dir: &OwnedFd, file: &str) -> io::Result<String> {
     let fd = rustix::fs::openat(dir, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut text = Vec::new();
+    // A `status` is 1.5 KiB: one read, and one that says it was all.
+    let mut text = Vec::with_capacity(4096);
     File::from(fd).take(MAX_PROC_BYTES).read_to_end(&mut text)?;
     // The name of a program may be any bytes; numbers, which is all we read, are ASCII.
     Ok(String::from_utf8_lossy(&text).into_owned())

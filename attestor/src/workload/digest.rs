@@ -55,11 +55,16 @@ impl Digests {
         Self { max_bytes, kept: Mutex::default() }
     }
 
+    /// The digest, if it was measured before.
+    pub(super) fn known(&self, caller: &Caller, exe: &ExeId) -> Option<String> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(&(*exe, caller.uid, caller.gid)).cloned()
+    }
+
     /// Lower-case hex digest of the program the caller runs, which must be `exe`; `None` where it is too large. Blocks.
     pub(super) fn of(&self, caller: &Caller, exe: &ExeId) -> io::Result<Option<String>> {
-        let key = (*exe, caller.uid, caller.gid);
-        if let Some(known) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(Some(known.clone()));
+        if let Some(known) = self.known(caller, exe) {
+            return Ok(Some(known));
         }
         if u64::try_from(exe.size).map_or(true, |size| size > self.max_bytes) {
             tracing::warn!(pid = caller.process.pid(), size = exe.size, max = self.max_bytes, "program too large to measure");
@@ -72,7 +77,7 @@ impl Digests {
             if kept.len() >= MAX_KEPT {
                 kept.clear();
             }
-            kept.insert(key, hash.clone());
+            kept.insert((*exe, caller.uid, caller.gid), hash.clone());
         }
         Ok(Some(hash))
     }

@@ -6,6 +6,7 @@
 
 mod digest;
 mod names;
+mod places;
 mod unix;
 
 pub use unix::Unix;

@@ -23,6 +23,11 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// Whether these names can be told without asking the host.
+    pub(super) fn are_known(&self, uid: u32, gids: impl Iterator<Item = u32>) -> bool {
+        fresh(&self.users, [uid].into_iter()) && fresh(&self.groups, gids)
+    }
+
     /// The user's name; `None` where the number has none, or nobody can be asked.
     pub(super) fn user(&self, uid: u32) -> Option<String> {
         kept(&self.users, uid, |n| User::from_uid(Uid::from_raw(n)).ok()?.map(|u| u.name))
@@ -32,6 +37,12 @@ impl Names {
     pub(super) fn group(&self, gid: u32) -> Option<String> {
         kept(&self.groups, gid, |n| Group::from_gid(Gid::from_raw(n)).ok()?.map(|g| g.name))
     }
+}
+
+fn fresh(map: &Mutex<Kept>, mut numbers: impl Iterator<Item = u32>) -> bool {
+    let map = map.lock().unwrap_or_else(PoisonError::into_inner);
+    // A second is left for the look-up that follows.
+    numbers.all(|n| map.get(&n).is_some_and(|(at, _)| at.elapsed() + Duration::from_secs(1) < FRESH))
 }
 
 fn kept(map: &Mutex<Kept>, number: u32, look_up: impl Fn(u32) -> Option<String>) -> Option<String> {

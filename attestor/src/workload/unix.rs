@@ -1,5 +1,8 @@
 use std::{
-    os::{fd::{AsFd, OwnedFd}, unix::{ffi::OsStringExt, fs::MetadataExt}},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStringExt, fs::MetadataExt},
+    },
     path::PathBuf,
     sync::Arc,
 };
@@ -12,6 +15,7 @@ use super::{
     AttestError, WorkloadAttestor,
     digest::{Digests, ExeId},
     names::Names,
+    places::Places,
 };
 use crate::peer::{Caller, Credentials, credentials};
 
@@ -27,6 +31,7 @@ pub struct Unix {
 struct Inner {
     digests: Digests,
     names: Names,
+    places: Places,
 }
 
 /// What must be the same before and after the work.
@@ -42,7 +47,8 @@ struct Facts {
 impl Unix {
     /// An attestor that measures programs of at most `max_digest_bytes`; a larger one has no `unix:sha256`.
     pub fn new(max_digest_bytes: u64) -> Self {
-        Self { inner: Arc::new(Inner { digests: Digests::new(max_digest_bytes), names: Names::default() }) }
+        let (names, places) = (Names::default(), Places::default());
+        Self { inner: Arc::new(Inner { digests: Digests::new(max_digest_bytes), names, places }) }
     }
 }
 
@@ -54,6 +60,10 @@ impl WorkloadAttestor for Unix {
     fn attest<'a>(&'a self, caller: &'a Arc<Caller>) -> BoxFuture<'a, Result<Selectors, AttestError>> {
         let (inner, caller) = (Arc::clone(&self.inner), Arc::clone(caller));
         Box::pin(async move {
+            // What is known of the program needs a few reads of /proc, which wait for nobody.
+            if let Some(found) = inner.known(&caller) {
+                return found;
+            }
             let work = tokio::task::spawn_blocking(move || inner.attest(&caller));
             work.await.unwrap_or_else(|e| Err(unavailable(&e)))
         })
@@ -61,20 +71,36 @@ impl WorkloadAttestor for Unix {
 }
 
 impl Inner {
+    /// The same answer as [`attest`](Self::attest) for a program seen lately, without any work that may wait:
+    /// the program, what is not the program, the program again. `None` where something has to be looked up.
+    fn known(&self, caller: &Caller) -> Option<Result<Selectors, AttestError>> {
+        let program = || Some(ExeId::of(&rustix::fs::fstat(open_exe(caller).ok()?).ok()?));
+        let exe = program()?;
+        let (measurable, path) = self.places.find(&exe, &link_of(caller).ok()?)?;
+        let sha256 = if measurable { Some(self.digests.known(caller, &exe)?) } else { None };
+        let credentials = credentials(&caller.process.read("status").ok()?)?;
+        let gids = credentials.groups.iter().copied().chain([credentials.gid]);
+        if !self.names.are_known(credentials.uid, gids) || program()? != exe {
+            return None;
+        }
+        let facts = Facts { credentials, exe, measurable, path };
+        Some(check_user(caller, &facts.credentials).map(|()| self.selectors(&facts, sha256)))
+    }
+
     /// Facts, digest, facts again: equal, or nothing. Blocks.
     fn attest(&self, caller: &Caller) -> Result<Selectors, AttestError> {
         let exe = open_exe(caller)?;
         let before = facts(caller, &exe)?;
-        let now = &before.credentials;
-        if (now.uid, now.gid) != (caller.uid, caller.gid) {
-            return Err(AttestError::Identity { pid: caller.process.pid(), connected: caller.uid, now: now.uid });
-        }
+        check_user(caller, &before.credentials)?;
         let sha256 = match before.measurable {
             true => self.digests.of(caller, &before.exe).map_err(|e| gone_or(caller, &e))?,
             false => None,
         };
         if facts(caller, &open_exe(caller)?)? != before {
             return Err(AttestError::Changed { pid: caller.process.pid() });
+        }
+        if let Ok(link) = link_of(caller) {
+            self.places.keep(before.exe, link, before.measurable, before.path.clone());
         }
         Ok(self.selectors(&before, sha256))
     }
@@ -95,6 +121,20 @@ impl Inner {
         // A value that is no selector (an over-long path) is a fact nobody can ask for: left out.
         found.iter().filter_map(|value| Selector::new(NAME, value).ok()).collect()
     }
+}
+
+/// Whoever connected is who it is now.
+fn check_user(caller: &Caller, now: &Credentials) -> Result<(), AttestError> {
+    match (now.uid, now.gid) == (caller.uid, caller.gid) {
+        true => Ok(()),
+        false => Err(AttestError::Identity { pid: caller.process.pid(), connected: caller.uid, now: now.uid }),
+    }
+}
+
+/// What `/proc/<pid>/exe` reads as.
+fn link_of(caller: &Caller) -> std::io::Result<PathBuf> {
+    let link = rustix::fs::readlinkat(caller.process.dir(), "exe", Vec::new())?;
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(link.into_bytes())))
 }
 
 /// The program that runs, as a place and not for reading. Needs the caller's uid, root or CAP_SYS_PTRACE.
@@ -121,8 +161,7 @@ fn facts(caller: &Caller, exe: &OwnedFd) -> Result<Facts, AttestError> {
 /// one. Any user may build a namespace in which `/usr/bin/agent` is what it likes, so the path counts only
 /// where it leads to the same file from here.
 fn path_of(caller: &Caller, stat: &Stat) -> std::io::Result<Option<PathBuf>> {
-    let link = rustix::fs::readlinkat(caller.process.dir().as_fd(), "exe", Vec::new())?;
-    let path = PathBuf::from(std::ffi::OsString::from_vec(link.into_bytes()));
+    let path = link_of(caller)?;
     let here = std::fs::symlink_metadata(&path);
     Ok(here.is_ok_and(|m| (m.dev(), m.ino()) == (stat.st_dev, stat.st_ino)).then_some(path))
 }

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 #[allow(unused_imports, reason = "each test file uses a part of it")]
 pub use ca::{FakeCa, class, entry};
+#[allow(unused_imports, reason = "each test file uses a part of it")]
 pub use client::{Client, code};
 
 /// Longest wait for an event; a test that reaches it has failed.
