@@ -83,6 +83,24 @@ pub struct Mask {
 }
 
 impl Mask {
+    /// No field: a start for masks of a few.
+    pub const NONE: Self = Self {
+        spiffe_id: false,
+        parent_id: false,
+        selectors: false,
+        x509_svid_ttl: false,
+        jwt_svid_ttl: false,
+        federates_with: false,
+        admin: false,
+        downstream: false,
+        expires_at: false,
+        dns_names: false,
+        hint: false,
+        store_svid: false,
+        additional_attributes: false,
+        revision: false,
+        created_at: false,
+    };
     /// Every field: what an absent mask means.
     pub const ALL: Self = Self {
         spiffe_id: true,

@@ -75,19 +75,19 @@ fn parent_may_be_reserved_and_need_not_exist() {
 #[test]
 fn update_changes_only_masked_fields_and_grows_the_revision() {
     let entry = entry("e1", "/spire/server", "/db", &["a:1"]);
-    let none = Mask { hint: true, ..NOTHING };
+    let none = Mask { hint: true, ..Mask::NONE };
     let change = Draft { hint: "new".into(), selectors: selectors(&["b:2"]), ..draft() };
     let changed = check(change, none, &domain()).unwrap().apply(&entry);
     assert_eq!(changed, Entry { hint: "new".into(), revision: 1, ..entry.clone() });
-    let same = check(draft(), NOTHING, &domain()).unwrap().apply(&changed);
+    let same = check(draft(), Mask::NONE, &domain()).unwrap().apply(&changed);
     assert_eq!(same.revision, 2);
 }
 
 #[test]
 fn update_checks_only_masked_fields() {
     let bad = Draft { spiffe_id: None, hint: "ok".into(), ..draft() };
-    assert!(check(bad.clone(), Mask { hint: true, ..NOTHING }, &domain()).is_ok());
-    assert!(check(bad, Mask { spiffe_id: true, ..NOTHING }, &domain()).is_err());
+    assert!(check(bad.clone(), Mask { hint: true, ..Mask::NONE }, &domain()).is_ok());
+    assert!(check(bad, Mask { spiffe_id: true, ..Mask::NONE }, &domain()).is_err());
 }
 
 #[test]
@@ -162,21 +162,3 @@ fn filter_parts_are_joined_by_and() {
     assert!(!Filter { hint: Some("x".into()), ..by_id.clone() }.matches(&entry));
     assert!(!Filter { parent_id: Some(id("/db")), ..by_id }.matches(&entry));
 }
-
-const NOTHING: Mask = Mask {
-    spiffe_id: false,
-    parent_id: false,
-    selectors: false,
-    x509_svid_ttl: false,
-    jwt_svid_ttl: false,
-    federates_with: false,
-    admin: false,
-    downstream: false,
-    expires_at: false,
-    dns_names: false,
-    hint: false,
-    store_svid: false,
-    additional_attributes: false,
-    revision: false,
-    created_at: false,
-};
