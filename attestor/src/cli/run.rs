@@ -7,7 +7,8 @@ use crate::config::Config;
 /// Runs the daemon until it is told to stop.
 pub(super) fn run(path: &Path) -> Result<(), String> {
     let config = load(path)?;
-    telemetry::init(&config.log_level, config.log_format)?;
+    // The TPM library logs every refusal as an error before we have looked at it; its codes reach our own lines.
+    telemetry::init(&format!("tss_esapi=off,{}", config.log_level), config.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())?;
     let outcome = runtime.block_on(async {
         let shutdown = Shutdown::from_signals().map_err(|e| e.to_string())?;

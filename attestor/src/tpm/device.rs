@@ -7,7 +7,7 @@ use tss_esapi::{
     traits::{Marshall, UnMarshall},
 };
 
-use super::{Options, TpmError};
+use super::{Options, Tcti, TpmError};
 
 /// The epoch of the attestation key; another one would give every TPM another key.
 const AK_EPOCH: u32 = 0;
@@ -107,6 +107,11 @@ fn open(options: &Options) -> Result<Context, TpmError> {
         tcti: options.tcti.to_string(),
         problem: error.to_string(),
     };
+    // The library tells a missing device by an unknown number: asked here, the system says it in words.
+    if let Tcti::Device(path) = &options.tcti {
+        let device = std::fs::File::options().read(true).write(true).open(path);
+        device.map_err(|e| TpmError::Unavailable { tcti: options.tcti.to_string(), problem: e.to_string() })?;
+    }
     let mut context = Context::new(options.tcti.library()?).map_err(unavailable)?;
     for (hierarchy, auth) in
         [(ObjectHandle::Endorsement, &options.endorsement_auth), (ObjectHandle::Owner, &options.owner_auth)]
