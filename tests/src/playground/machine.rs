@@ -84,7 +84,9 @@ impl Machine {
         let lines = format!("node_attestor = \"tpm\"\n\n[tpm]\ntcti = {:?}\n", tpm.tcti());
         self.tpm = Some(tpm);
         self.write_config(authority, options, &lines)?;
-        authority.cli(&["anchor", "import", &manufacturer.issuer_pem().display().to_string()])?;
+        // swtpm's EK certificates name IBM as the manufacturer.
+        let issuer = manufacturer.issuer_pem().display().to_string();
+        authority.cli(&["anchor", "import", &issuer, "--manufacturer", "id:00001014"])?;
         let config = self.config.display().to_string();
         let answer = run(&self.program, &["ek", "--config", &config, "--output", "json"])?;
         let answer: serde_json::Value = serde_json::from_str(&answer).map_err(|e| format!("ek: {e}"))?;
