@@ -51,7 +51,7 @@ pub(super) async fn attest(
     collector.ended(&opening, outcome.as_ref().map_or_else(EnrolError::ending, |_| Ending::Admitted));
     let (issued, reattestable, bundle) = outcome?;
     let held = checked(issued, reattestable, opening.key, opening.saved_key, &bundle, collector.kind())?;
-    Ok((held, Arc::new(bundle)))
+    Ok((held.fresh_at(clock::now()), Arc::new(bundle)))
 }
 
 async fn dialogue(

@@ -22,12 +22,18 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// The same, just issued: its life is counted from now, since the CA backdates notBefore by more than the
+    /// half of a short life.
+    pub(super) fn fresh_at(self, now: UnixTime) -> Self {
+        Self { due: Self::due(now, self.not_after), ..self }
+    }
+
     /// When the next SVID is due: at half of the life, a tenth of it earlier or later by chance.
-    pub(super) fn due(not_before: UnixTime, not_after: UnixTime) -> UnixTime {
-        let life = not_after.since(not_before).max(0);
+    pub(super) fn due(since: UnixTime, not_after: UnixTime) -> UnixTime {
+        let life = not_after.since(since).max(0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a lifetime in seconds is small")]
         let offset = (life as f64 * (0.45 + 0.1 * fraction())) as i64;
-        not_before.plus(offset)
+        since.plus(offset)
     }
 
     pub(super) fn to_saved(&self) -> SavedSvid {

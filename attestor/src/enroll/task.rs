@@ -133,7 +133,7 @@ impl Enroller {
         let bundle = self.parts.ca.bundle().await?;
         let kind = self.parts.collector.kind();
         let held = checked(issued, false, Arc::new(key), saved_key, &bundle, kind)?;
-        Ok((held, bundle))
+        Ok((held.fresh_at(clock::now()), bundle))
     }
 
     /// Uses a new SVID: first call on its own channel (which makes its serial the current one), then everybody's.
