@@ -1,5 +1,7 @@
 //! `run` and `migrate`: the commands that need no running CA.
 
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt};
+
 use chancery_daemon::{hardening, shutdown::Shutdown, telemetry};
 
 use super::{Common, Failure, Output, write};
@@ -28,6 +30,11 @@ pub fn run(common: &Common) -> Result<(), Failure> {
 /// [`Failure`]; the schema is as before then.
 pub fn migrate(common: &Common) -> Result<(), Failure> {
     let config = config(common)?;
+    if config.database.is_none() {
+        // The default database lies in the data folder, which a first `migrate` finds missing.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&config.data_dir);
+        made.map_err(|e| Failure::refused(format!("data_dir = {:?}: {e}", config.data_dir)))?;
+    }
     let done = runtime()?.block_on(Store::migrate(&config.database()));
     let done = done.map_err(|e| Failure::refused(format!("database: {}", crate::run::chain(&e))))?;
     let text = match common.output {
