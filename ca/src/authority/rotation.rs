@@ -13,6 +13,9 @@ pub(super) const BACKDATE_SECS: i64 = 10;
 /// How long an ended authority stays published, for clocks that are behind.
 pub(super) const GRACE_SECS: i64 = 60;
 
+/// Authorities of one kind that a server may publish; the store refuses more.
+const MAX_PUBLISHED: usize = 3;
+
 /// One step of a rotation; after each the authorities are read again.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Step {
@@ -35,11 +38,24 @@ pub(super) fn next(own: &[Authority], usable: &dyn Fn(&str) -> bool, now: UnixTi
         own.iter().filter(|a| a.state == state).filter(able).max_by_key(|a| (a.not_before, a.id.clone()))
     };
     let Some(active) = newest(AuthorityState::Active) else {
-        return Some(newest(AuthorityState::Prepared).map_or(Step::Prepare, |a| Step::Activate(a.id.clone())));
+        let prepared = newest(AuthorityState::Prepared).map(|a| Step::Activate(a.id.clone()));
+        return prepared.or_else(|| make_room(own)).or(Some(Step::Prepare));
     };
     retire(own, active)
         .or_else(|| replace(active, newest(AuthorityState::Prepared), now, delay))
         .or_else(|| remove(own, now))
+}
+
+/// Keys were lost more often than may be published: the oldest goes, and what it signed with it.
+fn make_room(own: &[Authority]) -> Option<Step> {
+    if own.len() < MAX_PUBLISHED {
+        return None;
+    }
+    let oldest = |keep: fn(AuthorityState) -> bool| {
+        own.iter().filter(|a| keep(a.state)).min_by_key(|a| a.not_before).map(|a| a.id.clone())
+    };
+    let silent = oldest(|state| state != AuthorityState::Active).map(Step::Remove);
+    silent.or_else(|| oldest(|state| state == AuthorityState::Active).map(Step::Retire))
 }
 
 /// Whatever else is active has been replaced, has ended or has lost its key.
@@ -57,9 +73,14 @@ fn replace(active: &Authority, prepared: Option<&Authority>, now: UnixTime, dela
 
 fn remove(own: &[Authority], now: UnixTime) -> Option<Step> {
     own.iter()
-        .filter(|a| a.state != AuthorityState::Active && now >= a.not_after.plus(GRACE_SECS))
+        .filter(|a| a.state != AuthorityState::Active && now >= a.not_after.plus(grace(a)))
         .min_by_key(|a| a.not_after)
         .map(|a| Step::Remove(a.id.clone()))
+}
+
+/// A tenth of a short life, so that at most three are published.
+fn grace(authority: &Authority) -> i64 {
+    GRACE_SECS.min(authority.not_after.since(authority.not_before) / 10)
 }
 
 #[cfg(test)]
@@ -100,6 +121,16 @@ mod tests {
     fn a_lost_key_or_an_ended_life_means_a_new_authority_now() {
         assert_eq!(at(&[authority("lost", AuthorityState::Active, 0)], 10), Some(Step::Prepare));
         assert_eq!(at(&[authority("a", AuthorityState::Active, 0)], LIFE), Some(Step::Prepare));
+    }
+
+    #[test]
+    fn a_server_that_loses_its_keys_again_and_again_makes_room() {
+        let lost = |from, state| Authority { id: "lost".into(), ..authority("lost", state, from) };
+        let three = [0, 1, 2].map(|from| lost(from, AuthorityState::Active));
+        assert_eq!(at(&three, 10), Some(Step::Retire("lost".into())));
+        let old = [lost(0, AuthorityState::Old), lost(1, AuthorityState::Active), lost(2, AuthorityState::Active)];
+        assert_eq!(at(&old, 10), Some(Step::Remove("lost".into())));
+        assert_eq!(at(&old[1..], 10), Some(Step::Prepare));
     }
 
     #[test]

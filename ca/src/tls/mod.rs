@@ -59,3 +59,6 @@ impl Tls {
         self.due.store(due.0, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;
