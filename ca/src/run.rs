@@ -65,6 +65,9 @@ pub enum RunError {
     /// The keys.
     #[error("keys: {0}")]
     Keys(#[from] KeyError),
+    /// The file was never made.
+    #[error("database = \"{0}\": no such file; run `chancery-ca migrate` with the same --config first")]
+    NoDatabase(String),
     /// No randomness at start.
     #[error("the system yields no randomness")]
     Randomness,
@@ -75,7 +78,7 @@ pub enum RunError {
     #[error("admin_socket: {0}")]
     Socket(#[from] socket::SocketError),
     /// The database.
-    #[error("database: {}", crate::run::chain(.0))]
+    #[error("database: {}; look at `database` in the configuration and at the server behind it", crate::run::chain(.0))]
     Store(#[from] StoreError),
     /// TLS.
     #[error("TLS: {0}")]
@@ -185,7 +188,11 @@ pub async fn assemble(
 ) -> Result<(Arc<State>, Tls, Registry), RunError> {
     make_dir(&config.data_dir)?;
     let server_id = server_id(&config)?;
-    let store = Store::open(&config.database(), &server_id).await?;
+    let database = config.database();
+    if !database.contains(':') && !Path::new(&database).exists() {
+        return Err(RunError::NoDatabase(database));
+    }
+    let store = Store::open(&database, &server_id).await?;
     let mut registry = Registry::default();
     let settings = Settings {
         trust_domain: config.trust_domain.clone(),
