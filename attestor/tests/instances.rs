@@ -62,7 +62,8 @@ async fn many_first_calls_of_one_process_begin_one_instance() {
     let node = Node::start(agents()).await;
     let (_helper, client) = process(&node).await;
     let calls = (0..20).map(|_| client.x509());
-    let answers: BTreeSet<_> = futures_util::future::join_all(calls).await.into_iter().map(|a| ids(&a.unwrap())).collect();
+    let answers: BTreeSet<_> =
+        futures_util::future::join_all(calls).await.into_iter().map(|a| ids(&a.unwrap())).collect();
     assert_eq!(answers.len(), 1);
     assert_eq!(node.ca.look(|s| s.begins.len()), 1);
 }

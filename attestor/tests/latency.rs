@@ -33,5 +33,8 @@ async fn cached_fetch_against_an_echo() {
     let echo = measure(|| async { assert!(client.serving().await) }).await;
     let fetch = measure(|| async { drop(client.x509().await.unwrap()) }).await;
     let jwt = measure(|| async { drop(client.jwt(&["a"], "").await.unwrap()) }).await;
-    println!("echo p50 {} p99 {} us; x509 p50 {} p99 {} us; jwt p50 {} p99 {} us", echo.0, echo.1, fetch.0, fetch.1, jwt.0, jwt.1);
+    println!(
+        "echo p50 {} p99 {} us; x509 p50 {} p99 {} us; jwt p50 {} p99 {} us",
+        echo.0, echo.1, fetch.0, fetch.1, jwt.0, jwt.1
+    );
 }

@@ -18,8 +18,8 @@ use prost_types::value::Kind;
 use serde_json::json;
 use tonic::{Code, Request, metadata::MetadataValue};
 use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest,
-    server_reflection_response::MessageResponse,
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
 use support::{
@@ -195,7 +195,8 @@ async fn we_30_service_has_exactly_the_seven_standard_methods() {
 
 #[tokio::test]
 async fn we_31_workload_api_is_there_whenever_the_endpoint_is() {
-    let node = Node::bare(FakeCa::new(vec![], vec![]), Arc::new(tempfile::tempdir().unwrap()), Verifiers::Entitled).await;
+    let node =
+        Node::bare(FakeCa::new(vec![], vec![]), Arc::new(tempfile::tempdir().unwrap()), Verifiers::Entitled).await;
     // Not attested, not synced: reachable all the same.
     assert_eq!(code(node.client().await.x509().await), Code::Unavailable);
 }
@@ -660,7 +661,10 @@ async fn wa_60_wit_is_unimplemented_for_everybody_after_the_header() {
 #[tokio::test]
 async fn wa_70_order_is_by_entry_id_whatever_the_ca_says() {
     let node = three().await;
-    assert_eq!(ids(&node.client().await.x509().await.unwrap()), ["a", "b", "c"].map(|id| format!("spiffe://example.org/{id}")));
+    assert_eq!(
+        ids(&node.client().await.x509().await.unwrap()),
+        ["a", "b", "c"].map(|id| format!("spiffe://example.org/{id}"))
+    );
 }
 
 #[tokio::test]

@@ -55,11 +55,7 @@ async fn verifier(door: &Door, caller: &Arc<Caller>) -> Result<Entitlement, Refu
     }
 }
 
-fn glimpse(
-    door: &Door,
-    selectors: &Selectors,
-    bundles: fn(&Entitlement) -> BTreeMap<String, Vec<u8>>,
-) -> Option<Said> {
+fn glimpse(door: &Door, selectors: &Selectors, bundles: fn(&Entitlement) -> BTreeMap<String, Vec<u8>>) -> Option<Said> {
     let entitlement = matched(door.cache.view(), selectors.clone()).ok()?;
     let entitled = door.verifiers == Verifiers::Anyone || !entitlement.is_empty();
     entitled.then(|| Said { svids: Vec::new(), bundles: bundles(&entitlement) })

@@ -27,7 +27,10 @@ pub(super) async fn explain(door: &Door, pid: i32) -> Result<ExplainResponse, Re
     let known = door.instances.known(caller.process.start_token());
     let verdict = verdict(door, &view, &selectors);
     Ok(ExplainResponse {
-        entries: nearest(view.entries.values().map(|e| (e.id.as_str(), e.spiffe_id.as_str(), &e.selectors)), &selectors),
+        entries: nearest(
+            view.entries.values().map(|e| (e.id.as_str(), e.spiffe_id.as_str(), &e.selectors)),
+            &selectors,
+        ),
         classes: nearest(view.classes.iter().map(|c| (c.name.as_str(), "", &c.selectors)), &selectors),
         selectors: wire(selectors.iter()),
         instance_id: known.map(|(id, _)| id.to_string()).unwrap_or_default(),
@@ -76,7 +79,8 @@ mod tests {
     fn nearest_candidate_says_what_it_lacks() {
         let set = |list: &[&str]| list.iter().map(|s| s.parse().unwrap()).collect::<Selectors>();
         let caller = set(&["unix:uid:1", "unix:gid:2"]);
-        let (far, near, hit) = (set(&["unix:uid:9", "unix:gid:9"]), set(&["unix:uid:1", "unix:gid:3"]), set(&["unix:uid:1"]));
+        let (far, near, hit) =
+            (set(&["unix:uid:9", "unix:gid:9"]), set(&["unix:uid:1", "unix:gid:3"]), set(&["unix:uid:1"]));
         let all = [("far", "", &far), ("near", "", &near), ("hit", "", &hit)];
         let found = nearest(all.into_iter(), &caller);
         let names: Vec<_> = found.iter().map(|c| c.name.as_str()).collect();

@@ -14,7 +14,8 @@ pub(super) fn unique(entries: Vec<Arc<AuthorizedEntry>>) -> Vec<Arc<AuthorizedEn
             *winner = entry;
         }
     }
-    let keeps = |e: &Arc<AuthorizedEntry>| e.hint.is_empty() || winners.get(e.hint.as_str()).is_some_and(|w| w.id == e.id);
+    let keeps =
+        |e: &Arc<AuthorizedEntry>| e.hint.is_empty() || winners.get(e.hint.as_str()).is_some_and(|w| w.id == e.id);
     let kept: Vec<_> = entries.iter().filter(|e| keeps(e)).cloned().collect();
     if kept.len() < entries.len() {
         tracing::warn!(matching = entries.len(), kept = kept.len(), "entries share a hint; the oldest of each is used");

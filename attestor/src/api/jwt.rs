@@ -30,7 +30,11 @@ enum Asked {
 }
 
 /// FetchJWTSVID: a token for each identity, or for the one asked for.
-pub(super) async fn fetch(door: &Door, caller: &Arc<Caller>, asked: JwtsvidRequest) -> Result<JwtsvidResponse, Refusal> {
+pub(super) async fn fetch(
+    door: &Door,
+    caller: &Arc<Caller>,
+    asked: JwtsvidRequest,
+) -> Result<JwtsvidResponse, Refusal> {
     let audience = audience(asked.audience)?;
     let only = match asked.spiffe_id.as_str() {
         "" => None,

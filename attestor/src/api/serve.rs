@@ -154,17 +154,7 @@ async fn open(
     instances.start(identity.clone()).await;
     tokio::spawn(syncer.run(stop.clone()));
     let attestors = Attestors::new(vec![Box::new(Unix::new(doors.max_digest_bytes))], DEADLINE);
-    let door = Door::new(
-        attestors,
-        cache,
-        instances,
-        ask,
-        identity,
-        upstream,
-        clock::system(),
-        stop,
-        doors.verifiers,
-    );
+    let door = Door::new(attestors, cache, instances, ask, identity, upstream, clock::system(), stop, doors.verifiers);
     let door = Arc::new(door);
     tokio::spawn(Door::forget_tokens(Arc::clone(&door)));
     Ok(door)

@@ -11,8 +11,8 @@ mod view;
 pub use bundles::Bundles;
 pub use key::{FreshKey, fresh_key};
 pub use svid::Svid;
-pub use view::View;
 pub(crate) use view::EntrySvid;
+pub use view::View;
 
 use std::{
     collections::BTreeMap,

@@ -79,14 +79,17 @@ async fn jwt(audience: &[String], id: Option<&SpiffeId>, common: &Common) -> Res
     }
     match common.output {
         Output::Json => {
-            let one = |t: &chancery_sdk::workload::JwtToken| {
-                json!({"hint": t.hint(), "spiffe_id": t.id(), "svid": t.token()})
-            };
+            let one = |t: &chancery_sdk::workload::JwtToken| json!({"hint": t.hint(), "spiffe_id": t.id(), "svid": t.token()});
             println!("{}", json!({"svids": tokens.iter().map(one).collect::<Vec<_>>()}));
         }
         Output::Pretty => {
             for token in &tokens {
-                println!("SPIFFE ID  : {}\nExpires    : {}\nToken      : {}\n", token.id(), token.expires_at(), token.token());
+                println!(
+                    "SPIFFE ID  : {}\nExpires    : {}\nToken      : {}\n",
+                    token.id(),
+                    token.expires_at(),
+                    token.token()
+                );
             }
         }
     }
@@ -104,8 +107,10 @@ async fn bundle(common: &Common) -> Result<(), String> {
     }
     match common.output {
         Output::Json => {
-            let x509: BTreeMap<_, _> =
-                x509.iter().map(|b| (b.trust_domain().id().to_string(), STANDARD.encode(b.to_der_concatenated()))).collect();
+            let x509: BTreeMap<_, _> = x509
+                .iter()
+                .map(|b| (b.trust_domain().id().to_string(), STANDARD.encode(b.to_der_concatenated())))
+                .collect();
             let jwt: BTreeMap<_, _> =
                 jwt.iter().map(|b| (b.trust_domain().id().to_string(), STANDARD.encode(b.to_jwks()))).collect();
             println!("{}", json!([{"bundles": x509, "crl": []}, {"bundles": jwt}]));
@@ -141,13 +146,19 @@ fn print_x509(context: &X509Context) {
         if !issued.hint.is_empty() {
             println!("Hint       : {}", issued.hint);
         }
-        println!("Serial     : {}\nNot before : {}\nNot after  : {}\n", svid.serial_decimal(), svid.not_before(), svid.not_after());
+        println!(
+            "Serial     : {}\nNot before : {}\nNot after  : {}\n",
+            svid.serial_decimal(),
+            svid.not_before(),
+            svid.not_after()
+        );
     }
 }
 
 /// As the answer on the wire: protobuf's JSON, snake_case names, bytes in base64.
 fn x509_json(context: &X509Context) -> Value {
-    let own = |id: &SpiffeId| context.bundles.get(&id.trust_domain()).map(|b| b.to_der_concatenated()).unwrap_or_default();
+    let own =
+        |id: &SpiffeId| context.bundles.get(&id.trust_domain()).map(|b| b.to_der_concatenated()).unwrap_or_default();
     let svids: Vec<_> = context
         .svids
         .iter()
@@ -162,7 +173,8 @@ fn x509_json(context: &X509Context) -> Value {
             })
         })
         .collect();
-    let foreign = context.bundles.iter().filter(|b| !context.svids.iter().any(|s| s.svid.id().is_member_of(b.trust_domain())));
+    let foreign =
+        context.bundles.iter().filter(|b| !context.svids.iter().any(|s| s.svid.id().is_member_of(b.trust_domain())));
     let federated: BTreeMap<_, _> =
         foreign.map(|b| (b.trust_domain().id().to_string(), STANDARD.encode(b.to_der_concatenated()))).collect();
     json!({"crl": [], "federated_bundles": federated, "svids": svids})

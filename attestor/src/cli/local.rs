@@ -91,11 +91,10 @@ fn text(selector: &Selector) -> String {
 }
 
 fn explain_json(answer: &ExplainResponse) -> Value {
-    let selectors = |list: &[Selector]| list.iter().map(|s| json!({"type": s.r#type, "value": s.value})).collect::<Vec<_>>();
+    let selectors =
+        |list: &[Selector]| list.iter().map(|s| json!({"type": s.r#type, "value": s.value})).collect::<Vec<_>>();
     let candidates = |list: &[Candidate]| {
-        let one = |c: &Candidate| {
-            json!({"matches": c.matches, "missing": selectors(&c.missing), "name": c.name, "spiffe_id": c.spiffe_id})
-        };
+        let one = |c: &Candidate| json!({"matches": c.matches, "missing": selectors(&c.missing), "name": c.name, "spiffe_id": c.spiffe_id});
         list.iter().map(one).collect::<Vec<_>>()
     };
     json!({

@@ -209,7 +209,11 @@ fn is_final(error: &CaError) -> bool {
         CaError::Lost(_) => false,
         CaError::Refused { code, .. } => matches!(
             code,
-            Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::FailedPrecondition | Code::Unimplemented
+            Code::InvalidArgument
+                | Code::NotFound
+                | Code::AlreadyExists
+                | Code::FailedPrecondition
+                | Code::Unimplemented
         ),
     }
 }
@@ -237,7 +241,9 @@ impl Shared {
         let write = move || shared.file.write(|| shared.records());
         match tokio::task::spawn_blocking(write).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "live instances cannot be written; a crash now gives them new IDs"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "live instances cannot be written; a crash now gives them new IDs")
+            }
             Err(error) => tracing::error!(%error, "live instances were not written"),
         }
     }

@@ -140,7 +140,9 @@ impl Instances {
         match settled {
             Phase::Good(svid) => Ok(svid),
             Phase::Over(why) => Err(InstanceError::Over(why)),
-            Phase::Asking(why) if why.is_empty() => Err(InstanceError::Unavailable("the CA did not answer in time".into())),
+            Phase::Asking(why) if why.is_empty() => {
+                Err(InstanceError::Unavailable("the CA did not answer in time".into()))
+            }
             Phase::Asking(why) => Err(InstanceError::Unavailable(why)),
         }
     }

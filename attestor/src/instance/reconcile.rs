@@ -43,8 +43,7 @@ impl Shared {
 
     /// Takes up one process, if it is still the one that was recorded. Its SVID comes with a new key.
     fn adopt(self: &Arc<Self>, record: &Record) {
-        let (Some(token), Some(class), Ok(process)) =
-            (record.token(), record.class(), Process::by_number(record.pid))
+        let (Some(token), Some(class), Ok(process)) = (record.token(), record.class(), Process::by_number(record.pid))
         else {
             return;
         };
@@ -62,7 +61,8 @@ impl Shared {
     async fn reconcile(self: &Arc<Self>) -> Result<(), CaError> {
         let _gate = self.gate.write().await;
         let boot = boot_hash().map_err(|e| CaError::Lost(e.to_string()))?;
-        let live: Vec<_> = self.list().values().filter(|i| i.process.alive()).map(|i| *i.process.start_token().as_bytes()).collect();
+        let live: Vec<_> =
+            self.list().values().filter(|i| i.process.alive()).map(|i| *i.process.start_token().as_bytes()).collect();
         match self.upstream.reconcile(boot, &live).await {
             Ok(answer) => {
                 self.drop_lost(&answer);

@@ -37,7 +37,9 @@ impl Caller {
             return Err(PeerError::Namespace);
         }
         match getsockopt(&fd, sockopt::PeerPidfd) {
-            Ok(pidfd) => Ok(Self { process: Arc::new(Process::hold(pid, pidfd)?), uid, gid, proof: PidProof::PeerPidfd }),
+            Ok(pidfd) => {
+                Ok(Self { process: Arc::new(Process::hold(pid, pidfd)?), uid, gid, proof: PidProof::PeerPidfd })
+            }
             Err(nix::Error::ENOPROTOOPT) if require == PidProof::StartTime => {
                 Ok(Self { process: Arc::new(by_start_time(pid, ticks_now())?), uid, gid, proof: PidProof::StartTime })
             }

@@ -71,7 +71,11 @@ impl Drop for Seat {
 }
 
 /// Accepts callers until `stop`. One whose process is not known is cut at once: there is nobody to answer.
-pub fn accept(listener: UnixListener, require: PidProof, stop: CancellationToken) -> ReceiverStream<io::Result<DoorStream>> {
+pub fn accept(
+    listener: UnixListener,
+    require: PidProof,
+    stop: CancellationToken,
+) -> ReceiverStream<io::Result<DoorStream>> {
     let (tx, rx) = mpsc::channel(BACKLOG);
     let seats = Seats::default();
     tokio::spawn(async move {

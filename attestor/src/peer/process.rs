@@ -79,7 +79,8 @@ impl Process {
             handle => return Err(PeerError::Number { socket: pid, handle }),
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty()).map_err(|_| PeerError::Ended { pid })?;
+        let dir =
+            rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty()).map_err(|_| PeerError::Ended { pid })?;
         if !is_alive(pidfd.as_fd())? {
             return Err(PeerError::Ended { pid });
         }
@@ -133,12 +134,18 @@ impl Process {
 
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Process").field("pid", &self.pid).field("start_token", &self.start_token).finish_non_exhaustive()
+        f.debug_struct("Process")
+            .field("pid", &self.pid)
+            .field("start_token", &self.start_token)
+            .finish_non_exhaustive()
     }
 }
 
 /// The one place where a descriptor is given to the reactor.
-#[expect(deprecated, reason = "the replacement is an unsafe fn; an OwnedFd meets its conditions: it owns and does not change its descriptor")]
+#[expect(
+    deprecated,
+    reason = "the replacement is an unsafe fn; an OwnedFd meets its conditions: it owns and does not change its descriptor"
+)]
 fn watchable(pidfd: OwnedFd) -> Result<AsyncFd<OwnedFd>, PeerError> {
     AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(PeerError::kernel("watch of a pidfd"))
 }
@@ -146,7 +153,8 @@ fn watchable(pidfd: OwnedFd) -> Result<AsyncFd<OwnedFd>, PeerError> {
 /// A pidfd is readable from the end of its process on.
 fn is_alive(pidfd: BorrowedFd<'_>) -> Result<bool, PeerError> {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let ready = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now)).map_err(|e| PeerError::kernel("poll of a pidfd")(e.into()))?;
+    let ready = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now))
+        .map_err(|e| PeerError::kernel("poll of a pidfd")(e.into()))?;
     Ok(ready == 0)
 }
 

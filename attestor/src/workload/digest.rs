@@ -67,7 +67,12 @@ impl Digests {
             return Ok(Some(known));
         }
         if u64::try_from(exe.size).map_or(true, |size| size > self.max_bytes) {
-            tracing::warn!(pid = caller.process.pid(), size = exe.size, max = self.max_bytes, "program too large to measure");
+            tracing::warn!(
+                pid = caller.process.pid(),
+                size = exe.size,
+                max = self.max_bytes,
+                "program too large to measure"
+            );
             return Ok(None);
         }
         let fd = rustix::fs::openat(caller.process.dir(), "exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;

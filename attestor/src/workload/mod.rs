@@ -86,7 +86,10 @@ impl Attestors {
     /// [`AttestError`].
     pub async fn attest(&self, caller: &Arc<Caller>) -> Result<Selectors, AttestError> {
         let asked = self.list.iter().map(|attestor| async move {
-            let late = |_| AttestError::Unavailable { attestor: attestor.name(), problem: format!("no answer within {:?}", self.deadline) };
+            let late = |_| AttestError::Unavailable {
+                attestor: attestor.name(),
+                problem: format!("no answer within {:?}", self.deadline),
+            };
             tokio::time::timeout(self.deadline, attestor.attest(caller)).await.unwrap_or_else(|e| Err(late(e)))
         });
         let selectors = merge(join_all(asked).await)?;

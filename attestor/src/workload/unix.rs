@@ -146,8 +146,7 @@ fn open_exe(caller: &Caller) -> Result<OwnedFd, AttestError> {
 fn facts(caller: &Caller, exe: &OwnedFd) -> Result<Facts, AttestError> {
     let pid = caller.process.pid();
     let status = caller.process.read("status").map_err(|e| gone_or(caller, &e))?;
-    let credentials = credentials(&status)
-        .ok_or_else(|| unavailable(&format!("/proc/{pid}/status does not parse")))?;
+    let credentials = credentials(&status).ok_or_else(|| unavailable(&format!("/proc/{pid}/status does not parse")))?;
     let stat = rustix::fs::fstat(exe).map_err(|e| gone_or(caller, &e.into()))?;
     let fs = rustix::fs::fstatfs(exe).map_err(|e| gone_or(caller, &e.into()))?;
     let measurable = u64::try_from(fs.f_type).is_ok_and(|kind| kind != FUSE_MAGIC);

@@ -6,7 +6,8 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chancery_attestor::{
     ca::{
-        AuthorizedClass, AuthorizedEntry, BeginInstance, Begun, CaError, IssuedJwt, IssuedX509, LiveInstance, Reconciled,
+        AuthorizedClass, AuthorizedEntry, BeginInstance, Begun, CaError, IssuedJwt, IssuedX509, LiveInstance,
+        Reconciled,
     },
     identity::{JwtAuthority, TrustBundle},
     upstream::{Answer, Upstream},
@@ -104,7 +105,8 @@ impl FakeCa {
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let jwt = KeyPair::generate().unwrap();
         let jwt_spki = rcgen::PublicKeyData::subject_public_key_info(&jwt);
-        let signer = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &jwt.serialize_der(), &SystemRandom::new());
+        let signer =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &jwt.serialize_der(), &SystemRandom::new());
         let domain = TrustDomain::new(domain).unwrap();
         let bundle = TrustBundle {
             trust_domain: domain.clone(),
