@@ -7,7 +7,6 @@ const HEADER: &str = "workload.spiffe.io";
 ///
 /// # Errors
 /// `InvalidArgument`. Source: WE-07 to WE-10.
-#[expect(clippy::result_large_err, reason = "the form an interceptor has")]
 pub(super) fn require(request: Request<()>) -> Result<Request<()>, Status> {
     let mut values = request.metadata().get_all(HEADER).iter();
     match (values.next(), values.next()) {

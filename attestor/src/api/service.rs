@@ -22,7 +22,6 @@ use crate::peer::Caller;
 pub(super) struct WorkloadApi(pub Arc<Door>);
 
 /// The process that connected; put there by the listener, so its absence is a fault of ours.
-#[expect(clippy::result_large_err, reason = "gRPC's own error type")]
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
     request.extensions().get::<Arc<Caller>>().cloned().ok_or_else(|| Status::unavailable("the caller is not known"))
 }
