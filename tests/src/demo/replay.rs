@@ -2,7 +2,7 @@ use tonic::{Code, Status};
 
 use crate::{
     attestation::{Dialogue, Recording, attest, collector},
-    playground::Playground,
+    playground::{Playground, preferred_ek},
     process::run,
     swtpm::{Manufacturer, Swtpm},
 };
@@ -52,6 +52,6 @@ fn enrol(playground: &Playground, tpm: &Swtpm) -> Result<(), String> {
     let program = playground.bin.path("chancery-attestor");
     let answer = run(&program, &["ek", "--tcti", &tpm.tcti(), "--output", "json"])?;
     let answer: serde_json::Value = serde_json::from_str(&answer).map_err(|e| format!("ek: {e}"))?;
-    let hash = answer["ek_sha256"].as_str().ok_or("ek: no ek_sha256")?;
+    let hash = preferred_ek(&answer)?;
     playground.ca(&["node", "enrol", "--ek", hash]).map(|_| ())
 }

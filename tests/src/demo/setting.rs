@@ -86,9 +86,9 @@ fn policy_text(spoil: Option<Spoil>) -> String {
     }
     let zero = hex::encode([0; 32]);
     format!(
-        "[[policy]]\nname = \"demo\"\nmatch = {{}}\nbank = \"sha256\"\npcrs = [{WATCHED_PCR}]\n\n\
-         [policy.golden]\n\"{WATCHED_PCR}\" = [\"{zero}\"]\n\n\
-         [policy.log]\nrequired = false\n\n[policy.state]\nfirst_use = \"allow\"\non_change = \"alert\"\n"
+        "[[tpm.policy]]\nname = \"demo\"\nmatch = {{}}\nbank = \"sha256\"\npcrs = [{WATCHED_PCR}]\n\n\
+         [tpm.policy.golden]\n\"{WATCHED_PCR}\" = [\"{zero}\"]\n\n\
+         [tpm.policy.log]\nrequired = false\n\n[tpm.policy.state]\nfirst_use = \"allow\"\non_change = \"alert\"\n"
     )
 }
 

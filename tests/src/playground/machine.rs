@@ -90,7 +90,7 @@ impl Machine {
         let config = self.config.display().to_string();
         let answer = run(&self.program, &["ek", "--config", &config, "--output", "json"])?;
         let answer: serde_json::Value = serde_json::from_str(&answer).map_err(|e| format!("ek: {e}"))?;
-        let hash = answer["ek_sha256"].as_str().ok_or("ek: no ek_sha256")?;
+        let hash = preferred_ek(&answer)?;
         authority.cli(&["node", "enrol", "--ek", hash])?;
         self.spiffe_id = format!("spiffe://{}/spire/agent/tpm/{hash}", options.trust_domain);
         Ok(())
@@ -159,4 +159,14 @@ impl Machine {
         }
         self.process.as_mut().map_or(Ok(()), Process::check_running)
     }
+}
+
+/// The hash an operator enrols, from what `chancery-attestor ek --output json` printed.
+///
+/// # Errors
+/// No key is preferred.
+pub fn preferred_ek(answer: &serde_json::Value) -> Result<&str, String> {
+    let keys = answer["endorsement_keys"].as_array().into_iter().flatten();
+    let preferred = keys.filter(|key| key["preferred"] == true).find_map(|key| key["hash"].as_str());
+    preferred.ok_or_else(|| "ek: no preferred endorsement key".into())
 }

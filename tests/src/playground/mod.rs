@@ -15,7 +15,7 @@ use std::{
 
 pub use authority::Authority;
 pub use binaries::Binaries;
-pub use machine::Machine;
+pub use machine::{Machine, preferred_ek};
 pub use options::{Attest, Lifetimes, Options};
 
 /// Longest time a part may take to answer after its start.

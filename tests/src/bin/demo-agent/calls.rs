@@ -22,14 +22,17 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub async fn call_for_ever(tls: Arc<ClientConfig>, peer: PeerAddress, table: Table) {
     loop {
         if let Err(problem) = one_connection(&tls, &peer, &table).await {
-            let mut rows = table.lock().expect("no holder panics");
-            let row = rows.entry(peer.id.clone()).or_default();
-            row.failures += 1;
-            row.last_failure = problem.to_string();
-            drop(rows);
+            note_failure(&table, &peer, &problem);
             tokio::time::sleep(CALL_EVERY).await;
         }
     }
+}
+
+fn note_failure(table: &Table, peer: &PeerAddress, problem: &std::io::Error) {
+    let mut rows = table.lock().expect("no holder panics");
+    let row = rows.entry(peer.id.clone()).or_default();
+    row.failures += 1;
+    row.last_failure = problem.to_string();
 }
 
 async fn one_connection(tls: &Arc<ClientConfig>, peer: &PeerAddress, table: &Table) -> std::io::Result<()> {
