@@ -167,12 +167,13 @@ async fn ca(config: &Config) -> Finding {
     let dialled = async {
         let file = bootstrap::load(config).map_err(|e| e.to_string())?;
         let bundle = x509_bundle(&config.trust_domain, &file.bundle.x509_authorities)?;
-        let dialer =
-            Dialer::new(&config.trust_domain, config.ca_address.list(), bundle).map_err(|e| e.to_string())?;
+        let dialer = Dialer::new(&config.trust_domain, config.ca_address.list(), bundle).map_err(|e| e.to_string())?;
         dialer.pinned().await.map(drop).map_err(|e| e.to_string())
     };
     match dialled.await {
-        Ok(()) => Finding::good(NAME, format!("{} answers as the trust bundle says", config.ca_address.list().join(", "))),
+        Ok(()) => {
+            Finding::good(NAME, format!("{} answers as the trust bundle says", config.ca_address.list().join(", ")))
+        }
         Err(problem) => Finding::lack(NAME, problem, COST),
     }
 }

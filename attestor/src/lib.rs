@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod ca;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod crypto;
@@ -16,11 +17,10 @@ pub mod identity;
 pub mod instance;
 pub mod node;
 pub mod peer;
+pub mod plan;
 pub mod run;
 pub mod state;
+pub mod sync;
 pub mod tpm;
 pub mod upstream;
-pub mod sync;
-pub mod plan;
-pub mod cache;
 pub mod workload;

@@ -97,7 +97,9 @@ async fn a_token_enrols_the_node_once_and_the_svid_is_renewed_at_half_of_its_lif
     let mut node = Running::start(rig.config(TOKEN)).await;
     let first = node.identity().await;
     assert_eq!(first.id, token_node());
-    rig.ca.until("the renewed SVID is used", |known| known.renewed > 0 && known.statuses > 1 && known.fresh.is_none()).await;
+    rig.ca
+        .until("the renewed SVID is used", |known| known.renewed > 0 && known.statuses > 1 && known.fresh.is_none())
+        .await;
     node.identity.wait_for(|now| now.as_ref().is_some_and(|now| now.chain != first.chain)).await.unwrap();
     assert_eq!(rig.ca.known.borrow().attested, ["join_token"]);
     node.stop().await;

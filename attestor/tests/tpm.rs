@@ -10,7 +10,8 @@ use chancery_attestor::{
     tpm::{Bus, EkKind, Endorsement, NodeKeyBlob, Tpm, TpmError, TpmKey},
 };
 use chancery_core::evidence::tpm::templates::{
-    AK_ATTRIBUTES, EkKey, NODE_KEY_ATTRIBUTES, attestation_key_template, attestation_key_unique, ek_public, node_key_template,
+    AK_ATTRIBUTES, EkKey, NODE_KEY_ATTRIBUTES, attestation_key_template, attestation_key_unique, ek_public,
+    node_key_template,
 };
 use common::Machine;
 use ring::{digest, signature};
@@ -111,7 +112,8 @@ fn quote_and_certification_are_signed_by_the_attestation_key_over_what_was_asked
     assert_eq!(values.len(), 8);
     assert_ne!(values[7], vec![0; 32]);
     let ak = point(&tpm.attestation_key().unwrap());
-    for (signed, kind) in [(&quote, 0x8018_u16), (&tpm.certify(&tpm.new_node_key().unwrap(), [5; 32]).unwrap(), 0x8017)] {
+    for (signed, kind) in [(&quote, 0x8018_u16), (&tpm.certify(&tpm.new_node_key().unwrap(), [5; 32]).unwrap(), 0x8017)]
+    {
         assert_eq!(signed.attest[..6], [&0xff54_4347_u32.to_be_bytes()[..], &kind.to_be_bytes()].concat());
         assert!(signed.attest.windows(32).any(|w| w == [5; 32]), "the qualifying data");
         let (r, s) = (&signed.signature[6..38], &signed.signature[40..72]);
@@ -297,7 +299,9 @@ fn point(public: &[u8]) -> Vec<u8> {
 fn check_signature(tpm: &Tpm, key: &NodeKeyBlob) {
     let key = TpmKey::new(tpm.clone(), key.clone()).unwrap();
     let signed = key.sign(b"message").unwrap();
-    signature::UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_ASN1, key.point()).verify(b"message", &signed).unwrap();
+    signature::UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_ASN1, key.point())
+        .verify(b"message", &signed)
+        .unwrap();
 }
 
 /// Tests here end by themselves; this only keeps the emulator's guard in use.

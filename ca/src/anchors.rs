@@ -25,7 +25,9 @@ pub async fn import(state: &State, pem: &str, manufacturer: &str, note: &str) ->
     check_note(note)?;
     // An anchor vouches for one manufacturer's devices: another's name in an EK certificate is a forgery.
     if let Err(error) = manufacturer.parse::<Manufacturer>() {
-        return Err(Problem::Invalid(format!("manufacturer: {error}; name it like id:49465800, as in the EK certificates")));
+        return Err(Problem::Invalid(format!(
+            "manufacturer: {error}; name it like id:49465800, as in the EK certificates"
+        )));
     }
     let ders = certificates(pem)?;
     let read = |der: &Vec<u8>| anchor(der, manufacturer, note, state.now());
@@ -60,7 +62,9 @@ fn certificates(pem: &str) -> Result<Vec<Vec<u8>>, Problem> {
     }
     match ders.len() {
         0 => Err(Problem::Invalid("no CERTIFICATE block in the import".into())),
-        many if many > MAX_CERTIFICATES => Err(Problem::Invalid(format!("{many} certificates exceed {MAX_CERTIFICATES}"))),
+        many if many > MAX_CERTIFICATES => {
+            Err(Problem::Invalid(format!("{many} certificates exceed {MAX_CERTIFICATES}")))
+        }
         _ => Ok(ders),
     }
 }
@@ -72,7 +76,9 @@ fn anchor(der: &[u8], manufacturer: &str, note: &str, now: UnixTime) -> Result<A
         return Err(invalid("has bytes after its end"));
     }
     if !cert.is_ca() {
-        return Err(invalid("is no CA certificate: an anchor is the manufacturer's issuing CA, not a device's certificate"));
+        return Err(invalid(
+            "is no CA certificate: an anchor is the manufacturer's issuing CA, not a device's certificate",
+        ));
     }
     let not_after = UnixTime(cert.validity().not_after.timestamp());
     if not_after < now {

@@ -1,10 +1,6 @@
 //! The record, read in order and without gaps.
 
-use crate::{
-    problem::Problem,
-    state::State,
-    store::StoredEvent,
-};
+use crate::{problem::Problem, state::State, store::StoredEvent};
 
 /// Events read at once.
 const PAGE: u32 = 256;

@@ -22,7 +22,9 @@ pub async fn create(state: &State, draft: Draft) -> Result<Class, Problem> {
     state.view.changed();
     match outcome.done() {
         Ok(_) => Ok(class),
-        Err(Refusal::AlreadyExists(_)) => Err(Problem::AlreadyExists(format!("class '{}' exists; `class update` changes it", class.name))),
+        Err(Refusal::AlreadyExists(_)) => {
+            Err(Problem::AlreadyExists(format!("class '{}' exists; `class update` changes it", class.name)))
+        }
         Err(refusal) => Err(refusal.into()),
     }
 }

@@ -22,7 +22,8 @@ use crate::{
     problem::Problem,
     state::State,
     store::{
-        BeginInstance, EndInstance, Fact, InstanceFilter, JwtSubject, Outcome, Reconcile, RecordJwt, Refusal, RenewInstance,
+        BeginInstance, EndInstance, Fact, InstanceFilter, JwtSubject, Outcome, Reconcile, RecordJwt, Refusal,
+        RenewInstance,
     },
 };
 
@@ -285,13 +286,7 @@ fn sign(state: &State, node: &Node, process: &Process, csr: &Csr, decided: Begin
     }
 }
 
-fn renewal(
-    node: &Node,
-    id: &SpiffeId,
-    start_token: [u8; 32],
-    csr: &Csr,
-    issued: &IssuedX509,
-) -> Result<Fact, Problem> {
+fn renewal(node: &Node, id: &SpiffeId, start_token: [u8; 32], csr: &Csr, issued: &IssuedX509) -> Result<Fact, Problem> {
     Ok(Fact::RenewInstance(RenewInstance {
         id: id.clone(),
         node_id: node.id.clone(),

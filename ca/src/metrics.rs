@@ -57,7 +57,11 @@ impl Metrics {
         };
         let ca = registry.sub_registry_with_prefix("chancery_ca");
         ca.register("attestations", "Attestations by type and verdict", metrics.attestations.clone());
-        ca.register("authority_ends", "End of the authority in use, seconds since 1970", metrics.authority_ends.clone());
+        ca.register(
+            "authority_ends",
+            "End of the authority in use, seconds since 1970",
+            metrics.authority_ends.clone(),
+        );
         ca.register("bundle_sequence", "Sequence number of the bundle served", metrics.bundle_sequence.clone());
         ca.register("connections", "Connections open now", metrics.connections.clone());
         ca.register("event_number", "Number of the last event committed here", metrics.event_number.clone());

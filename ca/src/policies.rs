@@ -8,12 +8,7 @@ use chancery_core::{
 };
 use chancery_sdk::id::SpiffeId;
 
-use crate::{
-    enroll::Loaded,
-    nodes,
-    problem::Problem,
-    state::State,
-};
+use crate::{enroll::Loaded, nodes, problem::Problem, state::State};
 
 /// Longest name of a policy in bytes.
 const MAX_NAME_BYTES: usize = 64;
@@ -83,7 +78,10 @@ pub async fn learn(state: &State, id: &SpiffeId, name: &str) -> Result<String, P
 async fn seen(state: &State, id: &SpiffeId) -> Result<Seen, Problem> {
     let node = nodes::get(state, id).await?.node;
     let Some(tpm) = node.tpm.clone() else {
-        return Err(Problem::Precondition(format!("{id} attested by {}, which has no boot state", node.attestation_type)));
+        return Err(Problem::Precondition(format!(
+            "{id} attested by {}, which has no boot state",
+            node.attestation_type
+        )));
     };
     // The log was verified when it was accepted, and is parsed again the same way.
     let log = state.store.evidence(id).await?.filter(|log| !log.is_empty());

@@ -137,7 +137,9 @@ impl From<InstanceError> for Problem {
         let text = error.to_string();
         match error {
             InstanceError::AlreadyBegun(_) => Self::AlreadyExists(text),
-            InstanceError::Ambiguous(_) | InstanceError::Dead { .. } | InstanceError::Unproven(_) => Self::Precondition(text),
+            InstanceError::Ambiguous(_) | InstanceError::Dead { .. } | InstanceError::Unproven(_) => {
+                Self::Precondition(text)
+            }
             InstanceError::ClassUnknown(_) | InstanceError::NotYours => Self::NotFound(text),
             InstanceError::Id(_) | InstanceError::Leaf(_) | InstanceError::TooManySelectors(_) => Self::Invalid(text),
             InstanceError::Lifetime(_) => Self::Unavailable(text),

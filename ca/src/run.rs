@@ -24,7 +24,10 @@ use crate::{
     chance,
     config::Config,
     enroll::{Trust, TrustError},
-    grpc::{self, accept, selftest::{self, SelfTestError}},
+    grpc::{
+        self, accept,
+        selftest::{self, SelfTestError},
+    },
     keys::{self, KeyError},
     limits::Slots,
     metrics::Metrics,
@@ -232,12 +235,8 @@ async fn bind(key: &'static str, addr: SocketAddr) -> Result<TcpListener, RunErr
 async fn serve_metrics(state: &Arc<State>, registry: Registry) -> Result<(), RunError> {
     let Some(addr) = state.config.metrics_listen else { return Ok(()) };
     let ready = Arc::clone(state);
-    let served = metrics::serve(
-        addr,
-        Arc::new(registry),
-        Arc::new(move || ready.is_ready()),
-        state.shutdown.hard.clone(),
-    );
+    let served =
+        metrics::serve(addr, Arc::new(registry), Arc::new(move || ready.is_ready()), state.shutdown.hard.clone());
     served.await.map(drop).map_err(|source| RunError::Bind { key: "metrics_listen", addr, source })
 }
 

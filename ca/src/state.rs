@@ -7,8 +7,15 @@ use chancery_daemon::{clock::Clock, shutdown::Shutdown};
 use chancery_sdk::{id::TrustDomain, time::UnixTime};
 
 use crate::{
-    authority::AuthorityManager, config::Config, enroll::{Loaded, Trust, TrustError}, failures::FailureCounter, limits::Slots, live::LivePeers,
-    metrics::Metrics, store::Store, view::View,
+    authority::AuthorityManager,
+    config::Config,
+    enroll::{Loaded, Trust, TrustError},
+    failures::FailureCounter,
+    limits::Slots,
+    live::LivePeers,
+    metrics::Metrics,
+    store::Store,
+    view::View,
 };
 
 /// A running CA. Cheap to share; use cases take `&State`.

@@ -95,7 +95,8 @@ pub async fn renew_own_svid(state: &State, tls: &Tls) -> Result<(), IdentityErro
 
 /// Cuts what nodes hold open that have no standing any more, whichever server took it.
 async fn standing(state: &State) {
-    let open: HashSet<SpiffeId> = state.live.ids().into_iter().filter(|id| id.path().starts_with(NODE_PREFIX)).collect();
+    let open: HashSet<SpiffeId> =
+        state.live.ids().into_iter().filter(|id| id.path().starts_with(NODE_PREFIX)).collect();
     for id in open {
         let good = match state.store.node(&id).await {
             Ok(node) => node.is_some_and(|n| n.standing == Standing::Good),

@@ -19,10 +19,11 @@ use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
 use crate::{
+    classes,
     entries::{self, Created, Page},
     gate::{Caller, NodeDenial},
     instance::{self, Process},
-    classes, issue,
+    issue,
     peer::LocalPeer,
     problem::Problem,
     run,
@@ -69,7 +70,13 @@ fn draft(parent: &str, path: &str, list: &[&str]) -> entry::Draft {
 
 fn class_draft(name: &str, list: &[&str]) -> class::Draft {
     let parent_id = id("/spire/agent/tpm/aa");
-    class::Draft { name: name.into(), parent_id, selectors: selectors(list), x509_svid_ttl: 60, node_proof: NodeProof::Hardware }
+    class::Draft {
+        name: name.into(),
+        parent_id,
+        selectors: selectors(list),
+        x509_svid_ttl: 60,
+        node_proof: NodeProof::Hardware,
+    }
 }
 
 fn process(token: u8) -> Process {

@@ -29,7 +29,11 @@ const RULES: &[Rule] = &[
     },
     // The core decides; it does nothing.
     Rule { folder: "ca/core/src", never: IO, exempt: &[] },
-    Rule { folder: "ca/core/src", never: &["chancery_proto", "chancery_daemon", "chancery_ca", "aws_lc_rs"], exempt: &[] },
+    Rule {
+        folder: "ca/core/src",
+        never: &["chancery_proto", "chancery_daemon", "chancery_ca", "aws_lc_rs"],
+        exempt: &[],
+    },
     Rule {
         folder: "ca/daemon/src",
         never: &["chancery_ca", "chancery_attestor", "chancery_core", "chancery_proto", "sqlx"],

@@ -52,7 +52,11 @@ fn conformance_page_names_a_test_or_a_reason_for_every_row() {
     for row in &table.rows {
         if row.section != section {
             section = row.section;
-            let _ = writeln!(page, "\n## {}\n\n| Row | Level | Who | Test, or why not yet |\n|---|---|---|---|", title(section));
+            let _ = writeln!(
+                page,
+                "\n## {}\n\n| Row | Level | Who | Test, or why not yet |\n|---|---|---|---|",
+                title(section)
+            );
         }
         let found = tests.get(&row.id);
         let said = match (found, table.why.get(&row.id)) {
@@ -87,8 +91,7 @@ fn title(section: u32) -> &'static str {
 /// Row id -> "`name` (file)", for every `fn xx_nn_...` below a `#[test]` of the workspace.
 fn tests_by_id() -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut folders: Vec<PathBuf> =
-        ["agent-sdk", "ca", "attestor", "tests"].iter().map(|f| root().join(f)).collect();
+    let mut folders: Vec<PathBuf> = ["agent-sdk", "ca", "attestor", "tests"].iter().map(|f| root().join(f)).collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();

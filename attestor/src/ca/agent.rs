@@ -25,8 +25,7 @@ impl Ca {
     /// # Errors
     /// [`CaError`].
     pub(crate) async fn post_status(channel: Channel) -> Result<(), CaError> {
-        let request =
-            PostStatusRequest { current_bundle_serial: 0, agent_version: env!("CARGO_PKG_VERSION").into() };
+        let request = PostStatusRequest { current_bundle_serial: 0, agent_version: env!("CARGO_PKG_VERSION").into() };
         match AgentClient::new(channel).post_status(request).await {
             Ok(_) => Ok(()),
             // SPIRE servers of some releases do not know it; that it was answered is what counts.
@@ -40,8 +39,7 @@ impl Ca {
     /// # Errors
     /// [`CaError`].
     pub(crate) async fn confirm(&self) -> Result<(), CaError> {
-        let request =
-            PostStatusRequest { current_bundle_serial: 0, agent_version: env!("CARGO_PKG_VERSION").into() };
+        let request = PostStatusRequest { current_bundle_serial: 0, agent_version: env!("CARGO_PKG_VERSION").into() };
         let asked = self.call(|channel| {
             let request = request.clone();
             async move { AgentClient::new(channel).post_status(request).await }

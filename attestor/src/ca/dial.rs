@@ -12,11 +12,7 @@ use chancery_sdk::{
     x509::{X509Bundle, X509BundleSet},
 };
 use hyper_util::rt::TokioIo;
-use rustls::{
-    ClientConfig, SignatureScheme,
-    client::ResolvesClientCert,
-    sign::CertifiedKey,
-};
+use rustls::{ClientConfig, SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};

@@ -122,7 +122,9 @@ pub enum DialError {
         problem: String,
     },
     /// Somebody answers, and it is not our CA.
-    #[error("the CA at {address} is not the one that trust_bundle vouches for ({problem}); replace the file with the output of `chancery-ca bundle show`")]
+    #[error(
+        "the CA at {address} is not the one that trust_bundle vouches for ({problem}); replace the file with the output of `chancery-ca bundle show`"
+    )]
     Untrusted {
         /// `host:port`.
         address: String,

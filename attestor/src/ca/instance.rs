@@ -89,12 +89,7 @@ impl Ca {
     ///
     /// # Errors
     /// [`CaError`].
-    pub async fn renew(
-        &self,
-        instance: &SpiffeId,
-        start_token: [u8; 32],
-        csr: Vec<u8>,
-    ) -> Result<IssuedX509, CaError> {
+    pub async fn renew(&self, instance: &SpiffeId, start_token: [u8; 32], csr: Vec<u8>) -> Result<IssuedX509, CaError> {
         let answer = self
             .call(|channel| {
                 let request = node::RenewRequest {
@@ -137,8 +132,7 @@ impl Ca {
     /// [`CaError`].
     pub async fn end(&self, instance: &SpiffeId, start_token: [u8; 32]) -> Result<(), CaError> {
         self.call(|channel| {
-            let request =
-                node::EndRequest { instance_id: instance.to_string(), start_token: start_token.to_vec() };
+            let request = node::EndRequest { instance_id: instance.to_string(), start_token: start_token.to_vec() };
             async move { NodeClient::new(channel).end(request).await }
         })
         .await?;
@@ -198,8 +192,7 @@ fn svid(svid: Option<node::Svid>, instance: &SpiffeId) -> Result<IssuedX509, CaE
 }
 
 fn live_instance(live: Live) -> Result<LiveInstance, CaError> {
-    let start_token =
-        live.start_token.try_into().map_err(|_| CaError::malformed("a start token is not 32 bytes"))?;
+    let start_token = live.start_token.try_into().map_err(|_| CaError::malformed("a start token is not 32 bytes"))?;
     Ok(LiveInstance {
         start_token,
         instance_id: parse_id(&live.instance_id)?,

@@ -52,8 +52,7 @@ impl Ca {
         asked: Vec<(String, Vec<u8>)>,
     ) -> Result<Vec<Result<IssuedX509, CaError>>, CaError> {
         let expected = asked.len();
-        let params: Vec<_> =
-            asked.into_iter().map(|(entry_id, csr)| NewX509svidParams { entry_id, csr }).collect();
+        let params: Vec<_> = asked.into_iter().map(|(entry_id, csr)| NewX509svidParams { entry_id, csr }).collect();
         let answer = self
             .call(|channel| {
                 let request = BatchNewX509svidRequest { params: params.clone() };

@@ -95,7 +95,9 @@ impl Ca {
     /// [`CaError`]; a bundle without X.509 authorities is refused and nothing changes.
     pub async fn bundle(&self) -> Result<Arc<TrustBundle>, CaError> {
         let answer = self
-            .call(|channel| async { BundleClient::new(channel).get_bundle(GetBundleRequest { output_mask: None }).await })
+            .call(|channel| async {
+                BundleClient::new(channel).get_bundle(GetBundleRequest { output_mask: None }).await
+            })
             .await?;
         Ok(self.publish_bundle(Arc::new(own_bundle(answer, &self.domain)?)))
     }

@@ -20,7 +20,8 @@ impl MemoryKey {
     /// [`SignError`] where the system has no randomness.
     pub fn generate() -> Result<Self, SignError> {
         let wrong = |_| SignError("no randomness".into());
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new()).map_err(wrong)?;
+        let document =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new()).map_err(wrong)?;
         Self::from_pkcs8(document.as_ref())
     }
 

@@ -41,7 +41,9 @@ impl EnrolError {
     /// One line for the operator: what to do about it.
     pub(super) fn advice(&self) -> &'static str {
         match self {
-            Self::Ca(CaError::Denied(Some(Denial::Banned))) => "an operator banned it; `chancery-ca node evict` lifts the ban",
+            Self::Ca(CaError::Denied(Some(Denial::Banned))) => {
+                "an operator banned it; `chancery-ca node evict` lifts the ban"
+            }
             Self::Ca(CaError::Denied(_)) => {
                 "the CA's record says why (`chancery-ca audit list`); a new TPM is enrolled with `chancery-ca node enrol --ek HASH`, the hash is what `chancery-attestor ek` prints"
             }

@@ -31,7 +31,11 @@ impl Held {
     /// When the next SVID is due: at half of the life, a tenth of it earlier or later by chance.
     pub(super) fn due(since: UnixTime, not_after: UnixTime) -> UnixTime {
         let life = not_after.since(since).max(0);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a lifetime in seconds is small")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            reason = "a lifetime in seconds is small"
+        )]
         let offset = (life as f64 * (0.45 + 0.1 * fraction())) as i64;
         since.plus(offset)
     }

@@ -252,7 +252,11 @@ impl Enroller {
     fn follow_bundle(&mut self) {
         let current = self.parts.identity.borrow().as_ref().map(|identity| Arc::clone(&identity.bundle));
         if let Some(bundle) = current.filter(|bundle| *bundle != self.parts.bundle) {
-            tracing::info!(sequence = bundle.sequence_number, authorities = bundle.x509_authorities.len(), "new bundle");
+            tracing::info!(
+                sequence = bundle.sequence_number,
+                authorities = bundle.x509_authorities.len(),
+                "new bundle"
+            );
             self.trust(&bundle);
             self.save();
         }

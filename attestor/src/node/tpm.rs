@@ -47,7 +47,8 @@ impl TpmCollector {
     pub(super) async fn open(&mut self) -> Result<Opening, CollectError> {
         let known = self.endorsement.take();
         let tpm = self.tpm.clone();
-        let made = spawn_blocking(move || Made::by(tpm, known)).await.map_err(|e| TpmError::Nonsense(e.to_string()))??;
+        let made =
+            spawn_blocking(move || Made::by(tpm, known)).await.map_err(|e| TpmError::Nonsense(e.to_string()))??;
         let Made { endorsement, ak_public, key, csr } = made;
         let blob = key.blob().clone();
         let payload = wire::Payload {

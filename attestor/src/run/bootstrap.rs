@@ -14,7 +14,8 @@ pub(crate) struct Bootstrap {
 /// Reads `trust_bundle`: PEM certificates, or a SPIFFE bundle document.
 pub(crate) fn load(config: &Config) -> Result<Bootstrap, ConfigError> {
     let path = &config.trust_bundle;
-    let invalid = |problem: String| ConfigError::Invalid { path: path.clone(), problem: format!("trust_bundle: {problem}") };
+    let invalid =
+        |problem: String| ConfigError::Invalid { path: path.clone(), problem: format!("trust_bundle: {problem}") };
     let bytes = std::fs::read(path).map_err(|e| invalid(format!("{e}; write it with `chancery-ca bundle show`")))?;
     let domain = config.trust_domain.clone();
     let x509 = match bytes.trim_ascii_start().first() {

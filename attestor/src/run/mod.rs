@@ -125,9 +125,7 @@ async fn open_tpm(config: &Config) -> Result<Option<Tpm>, RunError> {
 
 fn collector(config: &Config, tpm: Option<Tpm>) -> Collector {
     match tpm {
-        Some(tpm) => {
-            Collector::Tpm(TpmCollector::new(tpm, config.trust_domain.clone(), config.tpm.event_log.clone()))
-        }
+        Some(tpm) => Collector::Tpm(TpmCollector::new(tpm, config.trust_domain.clone(), config.tpm.event_log.clone())),
         None => Collector::JoinToken(JoinToken::new(config.join_token_file.clone().unwrap_or_default())),
     }
 }

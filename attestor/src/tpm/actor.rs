@@ -100,7 +100,12 @@ impl Tpm {
     ///
     /// # Errors
     /// [`TpmError::Refused`] where it was made for others.
-    pub fn activate(&self, ek: EkKind, id_object: Vec<u8>, encrypted_secret: Vec<u8>) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+    pub fn activate(
+        &self,
+        ek: EkKind,
+        id_object: Vec<u8>,
+        encrypted_secret: Vec<u8>,
+    ) -> Result<Zeroizing<Vec<u8>>, TpmError> {
         self.ask(LATE, move |device| device.activate(ek, &id_object, &encrypted_secret))
     }
 

@@ -68,7 +68,8 @@ impl Device {
         let mut values = Vec::with_capacity(pcrs.len());
         for some in pcrs.chunks(8) {
             let selection = selection(bank, some)?;
-            let (_, read, digests) = self.context.execute_without_session(|context| context.pcr_read(selection.clone()))?;
+            let (_, read, digests) =
+                self.context.execute_without_session(|context| context.pcr_read(selection.clone()))?;
             if read != selection || digests.len() != some.len() {
                 return Err(TpmError::Nonsense(format!(
                     "it keeps no PCR bank {bank:#06x} for PCRs {some:?}; enable the SHA-256 bank in the firmware"

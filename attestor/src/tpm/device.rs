@@ -71,7 +71,10 @@ impl Device {
 
     pub(super) fn attestation_key(&mut self) -> Result<Vec<u8>, TpmError> {
         self.ak()?;
-        self.ak.as_ref().map(|(_, public)| public.clone()).ok_or_else(|| TpmError::Nonsense("no attestation key".into()))
+        self.ak
+            .as_ref()
+            .map(|(_, public)| public.clone())
+            .ok_or_else(|| TpmError::Nonsense("no attestation key".into()))
     }
 
     /// Makes a primary key of `template` (TPMT_PUBLIC); the caller flushes it.
@@ -103,10 +106,8 @@ impl Device {
 }
 
 fn open(options: &Options) -> Result<Context, TpmError> {
-    let unavailable = |error: tss_esapi::Error| TpmError::Unavailable {
-        tcti: options.tcti.to_string(),
-        problem: error.to_string(),
-    };
+    let unavailable =
+        |error: tss_esapi::Error| TpmError::Unavailable { tcti: options.tcti.to_string(), problem: error.to_string() };
     // The library tells a missing device by an unknown number: asked here, the system says it in words.
     if let Tcti::Device(path) = &options.tcti {
         let device = std::fs::File::options().read(true).write(true).open(path);

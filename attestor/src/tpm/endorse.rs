@@ -79,9 +79,9 @@ impl Device {
             let first = device.first_session(key)?;
             let result = device.ek_session(ek).and_then(|second| {
                 let sessions = (Some(first), Some(second), None);
-                let opened = device.context.execute_with_sessions(sessions, |context| {
-                    context.activate_credential(ak, key, id_object, secret)
-                });
+                let opened = device
+                    .context
+                    .execute_with_sessions(sessions, |context| context.activate_credential(ak, key, id_object, secret));
                 device.end_session(second);
                 Ok(opened?)
             });
@@ -110,7 +110,14 @@ impl Device {
         let session = self.start(SessionType::Policy, None, HashingAlgorithm::Sha256)?;
         let policy = PolicySession::try_from(session)?;
         let proven = self.context.execute_with_session(Some(AuthSession::Password), |context| {
-            context.policy_secret(policy, AuthHandle::Endorsement, Nonce::default(), Digest::default(), Nonce::default(), None)
+            context.policy_secret(
+                policy,
+                AuthHandle::Endorsement,
+                Nonce::default(),
+                Digest::default(),
+                Nonce::default(),
+                None,
+            )
         });
         match proven {
             Ok(_) => Ok(session),
@@ -141,9 +148,9 @@ impl Device {
     }
 
     fn nv_handles(&mut self) -> Result<Vec<u32>, TpmError> {
-        let (capability, _) = self
-            .context
-            .execute_without_session(|context| context.get_capability(CapabilityType::Handles, NV_FIRST, MAX_NV_HANDLES))?;
+        let (capability, _) = self.context.execute_without_session(|context| {
+            context.get_capability(CapabilityType::Handles, NV_FIRST, MAX_NV_HANDLES)
+        })?;
         match capability {
             CapabilityData::Handles(handles) => Ok(handles.iter().map(|handle| u32::from(*handle)).collect()),
             _ => Err(TpmError::Nonsense("asked for handles, got something else".into())),
@@ -152,7 +159,8 @@ impl Device {
 
     fn certificate(&mut self, kind: EkKind) -> Result<Endorsement, TpmError> {
         let index = NvIndexTpmHandle::new(nv_index(kind))?;
-        let handle = self.context.execute_without_session(|context| context.tr_from_tpm_public(TpmHandle::NvIndex(index)))?;
+        let handle =
+            self.context.execute_without_session(|context| context.tr_from_tpm_public(TpmHandle::NvIndex(index)))?;
         let bytes = self
             .context
             .execute_with_nullauth_session(|context| nv::read_full(context, NvAuth::NvIndex(handle.into()), index))?;
@@ -196,20 +204,22 @@ fn trimmed(bytes: &[u8]) -> Option<&[u8]> {
 /// DER SubjectPublicKeyInfo of an EK's TPMT_PUBLIC.
 fn spki(public: &[u8]) -> Result<Vec<u8>, TpmError> {
     const P256: &[u8] = &[
-        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d,
-        0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
+        0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
     ];
     const P384: &[u8] = &[
-        0x30, 0x76, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22,
-        0x03, 0x62, 0x00, 0x04,
+        0x30, 0x76, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04,
+        0x00, 0x22, 0x03, 0x62, 0x00, 0x04,
     ];
     const RSA2048: &[u8] = &[
-        0x30, 0x82, 0x01, 0x22, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00, 0x03,
-        0x82, 0x01, 0x0f, 0x00, 0x30, 0x82, 0x01, 0x0a, 0x02, 0x82, 0x01, 0x01, 0x00,
+        0x30, 0x82, 0x01, 0x22, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05,
+        0x00, 0x03, 0x82, 0x01, 0x0f, 0x00, 0x30, 0x82, 0x01, 0x0a, 0x02, 0x82, 0x01, 0x01, 0x00,
     ];
     const EXPONENT_65537: &[u8] = &[0x02, 0x03, 0x01, 0x00, 0x01];
     match Public::unmarshall(public)? {
-        Public::Rsa { unique, .. } if unique.value().len() == 256 => Ok([RSA2048, unique.value(), EXPONENT_65537].concat()),
+        Public::Rsa { unique, .. } if unique.value().len() == 256 => {
+            Ok([RSA2048, unique.value(), EXPONENT_65537].concat())
+        }
         Public::Ecc { unique, .. } if unique.x().value().len() > 32 => {
             let mut point = [0; 96];
             let (x, y) = point.split_at_mut(48);

@@ -20,7 +20,9 @@ pub enum TpmError {
     #[error("the TPM did not answer within {0} s")]
     Slow(u64),
     /// It cannot be opened.
-    #[error("the TPM at {tcti} cannot be opened ({problem}); check that it exists, that this user may use it (group tss), and tpm.tcti")]
+    #[error(
+        "the TPM at {tcti} cannot be opened ({problem}); check that it exists, that this user may use it (group tss), and tpm.tcti"
+    )]
     Unavailable {
         /// Where it was looked for.
         tcti: String,

@@ -70,9 +70,17 @@ mod tests {
 
     #[test]
     fn forms_that_the_library_would_misread_are_refused() {
-        for text in
-            ["swtpm:path=/x", "swtpm", "device:", "device", "mssim:host=127.0.0.1,port=1", "swtpm:host=localhost,port=1", "", "swtpm:host=127.0.0.1,port=70000", "swtpm:host=127.0.0.1,port=1,path=/x"]
-        {
+        for text in [
+            "swtpm:path=/x",
+            "swtpm",
+            "device:",
+            "device",
+            "mssim:host=127.0.0.1,port=1",
+            "swtpm:host=localhost,port=1",
+            "",
+            "swtpm:host=127.0.0.1,port=70000",
+            "swtpm:host=127.0.0.1,port=1,path=/x",
+        ] {
             assert!(text.parse::<Tcti>().is_err(), "{text}");
         }
     }

@@ -42,7 +42,9 @@ use chancery_sdk::{
     x509::{X509Bundle, X509BundleSet, X509Svid},
 };
 use prost::Message;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SubjectPublicKeyInfo};
+use rcgen::{
+    BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SubjectPublicKeyInfo,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -136,7 +138,8 @@ impl FakeCa {
     pub async fn start_as(authority: &Arc<Authority>, path: &str, address: &str) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let known = watch::Sender::new(Known { life: 3600, tokens: BTreeSet::from(["token".into()]), ..Known::default() });
+        let known =
+            watch::Sender::new(Known { life: 3600, tokens: BTreeSet::from(["token".into()]), ..Known::default() });
         let stop = CancellationToken::new();
         let (connections, incoming) = mpsc::channel::<io::Result<Io>>(16);
         let acceptor = acceptor(authority, path);
@@ -177,7 +180,8 @@ fn acceptor(authority: &Authority, path: &str) -> TlsAcceptor {
 
 async fn accept(listener: TcpListener, tls: TlsAcceptor, to: mpsc::Sender<io::Result<Io>>, stop: CancellationToken) {
     loop {
-        let (tcp, _) = tokio::select! { accepted = listener.accept() => accepted.unwrap(), () = stop.cancelled() => return };
+        let (tcp, _) =
+            tokio::select! { accepted = listener.accept() => accepted.unwrap(), () = stop.cancelled() => return };
         let (tls, to, stop) = (tls.clone(), to.clone(), stop.clone());
         tokio::spawn(async move {
             let Ok(stream) = tls.accept(tcp).await else { return };
@@ -246,7 +250,10 @@ struct Service {
 
 fn denied(reason: Reason) -> Status {
     let details = PermissionDeniedDetails { reason: reason.into() }.encode_to_vec();
-    let any = prost_types::Any { type_url: "type.googleapis.com/spire.api.types.PermissionDeniedDetails".into(), value: details };
+    let any = prost_types::Any {
+        type_url: "type.googleapis.com/spire.api.types.PermissionDeniedDetails".into(),
+        value: details,
+    };
     let status = rpc::Status { code: 7, message: "denied".into(), details: vec![any] };
     Status::with_details(tonic::Code::PermissionDenied, "denied", status.encode_to_vec().into())
 }
@@ -324,7 +331,8 @@ impl Service {
         let (payload, csr) = opening;
         let refused = |e: core_denied::Denied| Status::permission_denied(e.to_string());
         let said = wire::Payload::decode(payload.as_slice()).unwrap();
-        let applicant = core::examine_payload(&payload_of(&said), &csr, &trust(), true, clock::now()).map_err(refused)?;
+        let applicant =
+            core::examine_payload(&payload_of(&said), &csr, &trust(), true, clock::now()).map_err(refused)?;
         let pcrs: Vec<u32> = (0..8).collect();
         let challenge = wire::Challenge {
             nonce: ring_random().to_vec(),
@@ -464,7 +472,10 @@ impl Agent for Service {
     async fn ban_agent(&self, _: Request<BanAgentRequest>) -> Result<Response<()>, Status> {
         unimplemented()
     }
-    async fn create_join_token(&self, _: Request<CreateJoinTokenRequest>) -> Result<Response<types::JoinToken>, Status> {
+    async fn create_join_token(
+        &self,
+        _: Request<CreateJoinTokenRequest>,
+    ) -> Result<Response<types::JoinToken>, Status> {
         unimplemented()
     }
 }
@@ -476,7 +487,12 @@ impl Bundle for Service {
             self.authorize(&request)?;
         }
         let mine = types::X509Certificate { asn1: self.authority.der.clone(), tainted: false };
-        Ok(Response::new(types::Bundle { trust_domain: DOMAIN.into(), x509_authorities: vec![mine], sequence_number: self.known.borrow().sequence.max(1), ..types::Bundle::default() }))
+        Ok(Response::new(types::Bundle {
+            trust_domain: DOMAIN.into(),
+            x509_authorities: vec![mine],
+            sequence_number: self.known.borrow().sequence.max(1),
+            ..types::Bundle::default()
+        }))
     }
 
     async fn count_bundles(&self, _: Request<CountBundlesRequest>) -> Result<Response<CountBundlesResponse>, Status> {
@@ -485,28 +501,52 @@ impl Bundle for Service {
     async fn append_bundle(&self, _: Request<AppendBundleRequest>) -> Result<Response<types::Bundle>, Status> {
         unimplemented()
     }
-    async fn publish_jwt_authority(&self, _: Request<PublishJwtAuthorityRequest>) -> Result<Response<PublishJwtAuthorityResponse>, Status> {
+    async fn publish_jwt_authority(
+        &self,
+        _: Request<PublishJwtAuthorityRequest>,
+    ) -> Result<Response<PublishJwtAuthorityResponse>, Status> {
         unimplemented()
     }
-    async fn publish_wit_authority(&self, _: Request<PublishWitAuthorityRequest>) -> Result<Response<PublishWitAuthorityResponse>, Status> {
+    async fn publish_wit_authority(
+        &self,
+        _: Request<PublishWitAuthorityRequest>,
+    ) -> Result<Response<PublishWitAuthorityResponse>, Status> {
         unimplemented()
     }
-    async fn list_federated_bundles(&self, _: Request<ListFederatedBundlesRequest>) -> Result<Response<ListFederatedBundlesResponse>, Status> {
+    async fn list_federated_bundles(
+        &self,
+        _: Request<ListFederatedBundlesRequest>,
+    ) -> Result<Response<ListFederatedBundlesResponse>, Status> {
         unimplemented()
     }
-    async fn get_federated_bundle(&self, _: Request<GetFederatedBundleRequest>) -> Result<Response<types::Bundle>, Status> {
+    async fn get_federated_bundle(
+        &self,
+        _: Request<GetFederatedBundleRequest>,
+    ) -> Result<Response<types::Bundle>, Status> {
         unimplemented()
     }
-    async fn batch_create_federated_bundle(&self, _: Request<BatchCreateFederatedBundleRequest>) -> Result<Response<BatchCreateFederatedBundleResponse>, Status> {
+    async fn batch_create_federated_bundle(
+        &self,
+        _: Request<BatchCreateFederatedBundleRequest>,
+    ) -> Result<Response<BatchCreateFederatedBundleResponse>, Status> {
         unimplemented()
     }
-    async fn batch_update_federated_bundle(&self, _: Request<BatchUpdateFederatedBundleRequest>) -> Result<Response<BatchUpdateFederatedBundleResponse>, Status> {
+    async fn batch_update_federated_bundle(
+        &self,
+        _: Request<BatchUpdateFederatedBundleRequest>,
+    ) -> Result<Response<BatchUpdateFederatedBundleResponse>, Status> {
         unimplemented()
     }
-    async fn batch_set_federated_bundle(&self, _: Request<BatchSetFederatedBundleRequest>) -> Result<Response<BatchSetFederatedBundleResponse>, Status> {
+    async fn batch_set_federated_bundle(
+        &self,
+        _: Request<BatchSetFederatedBundleRequest>,
+    ) -> Result<Response<BatchSetFederatedBundleResponse>, Status> {
         unimplemented()
     }
-    async fn batch_delete_federated_bundle(&self, _: Request<BatchDeleteFederatedBundleRequest>) -> Result<Response<BatchDeleteFederatedBundleResponse>, Status> {
+    async fn batch_delete_federated_bundle(
+        &self,
+        _: Request<BatchDeleteFederatedBundleRequest>,
+    ) -> Result<Response<BatchDeleteFederatedBundleResponse>, Status> {
         unimplemented()
     }
 }

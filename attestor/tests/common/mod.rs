@@ -1,11 +1,11 @@
 //! A TPM of its own for every test: a copy of one that was manufactured once.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod ca;
 #[path = "../../../tests/src/process.rs"]
 pub mod process;
 #[path = "../../../tests/src/swtpm.rs"]
 pub mod swtpm;
-pub mod ca;
 
 use std::{
     fs::{self, File},
@@ -15,7 +15,6 @@ use std::{
 use chancery_attestor::tpm::{Bus, Options, Tpm};
 use swtpm::{Manufacturer, Swtpm, copy_state};
 use tempfile::TempDir;
-
 
 /// An emulator and the folder it ends with.
 pub struct Machine {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use chancery_sdk::time::UnixTime;
-use ring::digest::{SHA256, Context};
+use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value, json};
 
 /// Version of the event's JSON.

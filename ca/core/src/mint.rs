@@ -124,7 +124,13 @@ mod tests {
 
     #[test]
     fn reserved_and_foreign_ids_are_not_minted() {
-        for bad in ["spiffe://td/agent/x/y", "spiffe://td/spire/server", "spiffe://td/spire/agent/tpm/a", "spiffe://other/x", "http://td/x"] {
+        for bad in [
+            "spiffe://td/agent/x/y",
+            "spiffe://td/spire/server",
+            "spiffe://td/spire/agent/tpm/a",
+            "spiffe://other/x",
+            "http://td/x",
+        ] {
             assert!(mint(&[bad], &[], None).is_err(), "{bad}");
         }
         let limits = Limits { issuer: NOW.plus(86_400), node: None };

@@ -79,6 +79,7 @@ impl fmt::Display for Selector {
 /// Those describe the process that connected, not whoever shares its socket: a class of only these is
 /// refused, an entry gets a warning. Source: ARCHITECTURE, "What kernel facts prove".
 pub fn only_executable(selectors: &Selectors) -> bool {
-    let executable = |s: &Selector| s.kind() == "unix" && (s.value().starts_with("path:") || s.value().starts_with("sha256:"));
+    let executable =
+        |s: &Selector| s.kind() == "unix" && (s.value().starts_with("path:") || s.value().starts_with("sha256:"));
     !selectors.is_empty() && selectors.iter().all(executable)
 }

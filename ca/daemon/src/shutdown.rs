@@ -33,11 +33,8 @@ impl Shutdown {
     /// # Errors
     /// Whatever the kernel says when a handler cannot be installed.
     pub fn from_signals() -> io::Result<Self> {
-        let (mut term, mut int, mut hup) = (
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::hangup())?,
-        );
+        let (mut term, mut int, mut hup) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
         let (reload, reloads) = watch::channel(0);
         let this = Self { soft: CancellationToken::new(), hard: CancellationToken::new(), reloads };
         let (soft, hard) = (this.soft.clone(), this.hard.clone());

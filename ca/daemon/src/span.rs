@@ -11,7 +11,9 @@ pub struct Span(pub Duration);
 
 /// Why a text is no length of time.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
-#[error("'{0}' is no length of time: write a number and a unit, for example \"500ms\", \"30s\", \"15m\", \"1h30m\" or \"90d\"")]
+#[error(
+    "'{0}' is no length of time: write a number and a unit, for example \"500ms\", \"30s\", \"15m\", \"1h30m\" or \"90d\""
+)]
 pub struct SpanError(String);
 
 impl Span {

@@ -99,8 +99,7 @@ pub(super) fn self_signed(
     let der = params.self_signed(&RcgenKey(Arc::clone(key)))?.der().clone();
     let spki = spki(key);
     let uri = domain.id().to_string();
-    let want =
-        profile::Expected { uri, dns_names: &[], spki: &spki, serial, not_before, not_after, is_ca: true };
+    let want = profile::Expected { uri, dns_names: &[], spki: &spki, serial, not_before, not_after, is_ca: true };
     profile::compare(&der, &want)?;
     Ok(der)
 }

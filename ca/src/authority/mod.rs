@@ -262,13 +262,7 @@ impl AuthorityManager {
         Ok(all.into_iter().filter(|a| a.kind == kind && a.server == self.settings.server).collect())
     }
 
-    async fn take(
-        &self,
-        store: &Store,
-        kind: AuthorityKind,
-        step: Step,
-        now: UnixTime,
-    ) -> Result<(), AuthorityError> {
+    async fn take(&self, store: &Store, kind: AuthorityKind, step: Step, now: UnixTime) -> Result<(), AuthorityError> {
         let told = format!("{step:?} ({kind})");
         let (fact, gone) = match step {
             Step::Activate(id) => (Fact::ActivateAuthority(AuthorityId { id }), None),

@@ -3,13 +3,10 @@
 //! Source: X509-SVID sections 2 to 5; RFC 5280; conformance XS-01 to XS-33.
 
 use chancery_core::leaf::{Leaf, Subject};
-use chancery_sdk::{
-    id::TrustDomain,
-    time::UnixTime,
-};
+use chancery_sdk::{id::TrustDomain, time::UnixTime};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose,
-    IsCa, KeyIdMethod, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
+    KeyIdMethod, KeyUsagePurpose, SanType, SerialNumber,
 };
 use ring::digest::{SHA256, digest};
 use time::OffsetDateTime;

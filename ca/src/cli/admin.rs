@@ -1,9 +1,7 @@
 //! `class`, `instance` and `audit`.
 
 use chancery_proto::{
-    chancery::admin::v1::{
-        Class, ClassName, EndInstanceRequest, InstanceId, ListEventsRequest, ListInstancesRequest,
-    },
+    chancery::admin::v1::{Class, ClassName, EndInstanceRequest, InstanceId, ListEventsRequest, ListInstancesRequest},
     spire::api::types,
 };
 use chancery_sdk::id::SpiffeId;
@@ -126,12 +124,12 @@ pub async fn class(client: &Client, command: ClassCommand) -> Result<Answer, Fai
     let class = match command {
         ClassCommand::Create { name, parent_id, selectors, x509_svid_ttl, allow_unproven_nodes } => {
             let parent_id = parent_id.to_string();
-            let class =
-                Class { name, parent_id, selectors, x509_svid_ttl, allow_unproven_nodes, ..Class::default() };
+            let class = Class { name, parent_id, selectors, x509_svid_ttl, allow_unproven_nodes, ..Class::default() };
             admin.create_class(class).await?.into_inner()
         }
         ClassCommand::Update { name, parent_id, selectors, x509_svid_ttl, allow_unproven_nodes } => {
-            if parent_id.is_none() && selectors.is_empty() && x509_svid_ttl.is_none() && allow_unproven_nodes.is_none() {
+            if parent_id.is_none() && selectors.is_empty() && x509_svid_ttl.is_none() && allow_unproven_nodes.is_none()
+            {
                 return Err(Failure::usage("nothing to change: name at least one field"));
             }
             let mut class = admin.get_class(ClassName { name }).await?.into_inner();

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use chancery_proto::spire::api::{
     server::bundle::v1::{
-        BatchDeleteFederatedBundleRequest, BatchSetFederatedBundleRequest, GetBundleRequest, ListFederatedBundlesRequest,
-        batch_delete_federated_bundle_request,
+        BatchDeleteFederatedBundleRequest, BatchSetFederatedBundleRequest, GetBundleRequest,
+        ListFederatedBundlesRequest, batch_delete_federated_bundle_request,
     },
     types::{self, JwtKey, X509Certificate},
 };
@@ -154,7 +154,8 @@ pub fn written(wire: &types::Bundle, format: Format) -> Result<String, Failure> 
 }
 
 fn vocabulary(wire: &types::Bundle) -> Result<bundle::Bundle, Failure> {
-    let wrong = |e: &dyn std::fmt::Display| Failure::refused(format!("the CA's bundle of '{}': {e}", wire.trust_domain));
+    let wrong =
+        |e: &dyn std::fmt::Display| Failure::refused(format!("the CA's bundle of '{}': {e}", wire.trust_domain));
     let domain = TrustDomain::new(&wire.trust_domain).map_err(|e| wrong(&e))?;
     let mut x509 = X509Bundle::new(domain.clone());
     for authority in &wire.x509_authorities {

@@ -5,8 +5,8 @@ use std::path::Path;
 use chancery_proto::{
     chancery::admin::v1::admin_client::AdminClient,
     spire::api::server::{
-        agent::v1::agent_client::AgentClient, bundle::v1::bundle_client::BundleClient, entry::v1::entry_client::EntryClient,
-        svid::v1::svid_client::SvidClient,
+        agent::v1::agent_client::AgentClient, bundle::v1::bundle_client::BundleClient,
+        entry::v1::entry_client::EntryClient, svid::v1::svid_client::SvidClient,
     },
 };
 use hyper_util::rt::TokioIo;
@@ -34,7 +34,10 @@ impl Client {
     pub async fn connect(socket: &Path) -> Result<Self, Failure> {
         // Tried by hand first: the transport's error hides why.
         if let Err(e) = UnixStream::connect(socket).await {
-            let text = format!("cannot reach the CA at {}: {e}; is `chancery-ca run` up, and is this its --socket?", socket.display());
+            let text = format!(
+                "cannot reach the CA at {}: {e}; is `chancery-ca run` up, and is this its --socket?",
+                socket.display()
+            );
             return Err(Failure::refused(text));
         }
         let path = socket.to_owned();

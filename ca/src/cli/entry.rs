@@ -2,8 +2,8 @@
 
 use chancery_proto::spire::api::{
     server::entry::v1::{
-        BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, CountEntriesRequest, GetEntryRequest,
-        ListEntriesRequest, count_entries_request, list_entries_request,
+        BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, CountEntriesRequest,
+        GetEntryRequest, ListEntriesRequest, count_entries_request, list_entries_request,
     },
     types::{self, EntryMask, FederatesWithMatch, SelectorMatch, entry::AdditionalAttributes},
 };

@@ -93,9 +93,7 @@ pub fn jwt_svid(svid: &types::Jwtsvid) -> Value {
 }
 
 pub fn bundle(bundle: &types::Bundle) -> Value {
-    let key = |public_key: &[u8], key_id: &str, expires_at: i64, tainted: bool| {
-        json!({ "expires_at": long(expires_at), "key_id": key_id, "public_key": bytes(public_key), "tainted": tainted })
-    };
+    let key = |public_key: &[u8], key_id: &str, expires_at: i64, tainted: bool| json!({ "expires_at": long(expires_at), "key_id": key_id, "public_key": bytes(public_key), "tainted": tainted });
     let x509 = bundle.x509_authorities.iter().map(|a| json!({ "asn1": bytes(&a.asn1), "tainted": a.tainted }));
     let jwt = bundle.jwt_authorities.iter().map(|k| key(&k.public_key, &k.key_id, k.expires_at, k.tainted));
     let wit = bundle.wit_authorities.iter().map(|k| key(&k.public_key, &k.key_id, k.expires_at, k.tainted));
@@ -167,6 +165,7 @@ pub fn anchors(list: &[admin::Anchor]) -> Value {
 }
 
 pub fn explained(told: &admin::ExplainPolicyResponse) -> Value {
-    let rule = |r: &admin::explain_policy_response::Rule| json!({ "detail": r.detail, "passed": r.passed, "rule": r.rule });
+    let rule =
+        |r: &admin::explain_policy_response::Rule| json!({ "detail": r.detail, "passed": r.passed, "rule": r.rule });
     json!({ "admitted": told.admitted, "policy": told.policy, "rules": told.rules.iter().map(rule).collect::<Vec<_>>() })
 }

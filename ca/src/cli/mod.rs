@@ -180,7 +180,9 @@ fn print(answer: Answer, output: Output) -> Result<(), Failure> {
 fn write(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::refused(format!("cannot write the answer: {e}"))),
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::refused(format!("cannot write the answer: {e}")))
+        }
         Err(_) | Ok(()) => Ok(()),
     }
 }

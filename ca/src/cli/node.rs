@@ -78,7 +78,9 @@ pub enum PolicyCommand {
         id: SpiffeId,
     },
     /// Write a policy, as TOML, that a node's last accepted evidence meets
-    #[command(after_help = "Example:\n  chancery-ca policy learn spiffe://example.org/spire/agent/tpm/3f6c... --name prod >> policy.toml")]
+    #[command(
+        after_help = "Example:\n  chancery-ca policy learn spiffe://example.org/spire/agent/tpm/3f6c... --name prod >> policy.toml"
+    )]
     Learn {
         /// SPIFFE ID of the node
         #[arg(value_parser = value::id)]

@@ -5,10 +5,7 @@ use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt};
 use chancery_daemon::{hardening, shutdown::Shutdown, telemetry};
 
 use super::{Common, Failure, Output, write};
-use crate::{
-    config::Config,
-    store::Store,
-};
+use crate::{config::Config, store::Store};
 
 /// Runs the CA until it is told to stop.
 ///

@@ -133,7 +133,8 @@ fn ek_hash_is_taken_as_digits_or_from_a_certificate() {
     let dir = tempfile::tempdir().unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
-    let want = hex::encode(ring::digest::digest(&ring::digest::SHA256, &rcgen::PublicKeyData::subject_public_key_info(&key)));
+    let want =
+        hex::encode(ring::digest::digest(&ring::digest::SHA256, &rcgen::PublicKeyData::subject_public_key_info(&key)));
     for (name, content) in [("ek.pem", certificate.pem().into_bytes()), ("ek.der", certificate.der().to_vec())] {
         let path = dir.path().join(name);
         std::fs::write(&path, content).unwrap();

@@ -24,7 +24,8 @@ pub fn ttl(text: &str) -> Result<i32, String> {
 
 /// Parses `TYPE:VALUE`.
 pub fn selector(text: &str) -> Result<types::Selector, String> {
-    let selector: chancery_core::selector::Selector = text.parse().map_err(|e: chancery_core::selector::SelectorError| e.to_string())?;
+    let selector: chancery_core::selector::Selector =
+        text.parse().map_err(|e: chancery_core::selector::SelectorError| e.to_string())?;
     Ok(types::Selector { r#type: selector.kind().into(), value: selector.value().into() })
 }
 

@@ -46,10 +46,8 @@ struct Suite {
     key_bytes: usize,
 }
 
-const LOW: fn() -> Suite =
-    || Suite { digest: &SHA256, hmac: hmac::HMAC_SHA256, cipher: &AES_128, key_bytes: 16 };
-const HIGH: fn() -> Suite =
-    || Suite { digest: &SHA384, hmac: hmac::HMAC_SHA384, cipher: &AES_256, key_bytes: 32 };
+const LOW: fn() -> Suite = || Suite { digest: &SHA256, hmac: hmac::HMAC_SHA256, cipher: &AES_128, key_bytes: 16 };
+const HIGH: fn() -> Suite = || Suite { digest: &SHA384, hmac: hmac::HMAC_SHA384, cipher: &AES_256, key_bytes: 32 };
 
 /// Wraps `secret` for the TPM that holds `ek` and an object of name `name` (algorithm and digest).
 ///
@@ -86,12 +84,7 @@ fn oaep(suite: Suite, modulus: &[u8; 256]) -> Option<(Suite, Seed, Vec<u8>)> {
 }
 
 /// The seed from an ephemeral agreement with the EK.
-fn ecdh(
-    suite: Suite,
-    curve: &'static agreement::Algorithm,
-    x: &[u8],
-    y: &[u8],
-) -> Option<(Suite, Seed, Vec<u8>)> {
+fn ecdh(suite: Suite, curve: &'static agreement::Algorithm, x: &[u8], y: &[u8]) -> Option<(Suite, Seed, Vec<u8>)> {
     let ephemeral = agreement::PrivateKey::generate(curve).ok()?;
     let public = ephemeral.compute_public_key().ok()?;
     // Uncompressed points: 0x04, then both coordinates at full length.
@@ -117,7 +110,14 @@ fn kdf_a(suite: &Suite, key: &[u8], label: &[u8], context: &[u8], bytes: usize) 
 }
 
 /// KDFe: concatenation KDF of SP 800-56A. `label` includes its NUL.
-fn kdf_e(hash: &'static digest::Algorithm, z: &[u8], label: &[u8], party_u: &[u8], party_v: &[u8], bytes: usize) -> Seed {
+fn kdf_e(
+    hash: &'static digest::Algorithm,
+    z: &[u8],
+    label: &[u8],
+    party_u: &[u8],
+    party_v: &[u8],
+    bytes: usize,
+) -> Seed {
     expand(bytes, |counter, _| {
         let mut context = digest::Context::new(hash);
         [&counter.to_be_bytes()[..], z, label, party_u, party_v].iter().for_each(|part| context.update(part));
@@ -178,9 +178,8 @@ mod tests {
         let credential = make_credential(&EkKey::Rsa2048 { modulus }, b"name", &[7; 32]).unwrap();
         let private = OaepPrivateDecryptingKey::new(private).unwrap();
         let mut seed = [0; 256];
-        let seed = private
-            .decrypt(&OAEP_SHA256_MGF1SHA256, &credential.encrypted_secret, &mut seed, Some(IDENTITY))
-            .unwrap();
+        let seed =
+            private.decrypt(&OAEP_SHA256_MGF1SHA256, &credential.encrypted_secret, &mut seed, Some(IDENTITY)).unwrap();
         assert_eq!(seed.len(), 32);
         assert_eq!(credential.id_object.len(), 2 + 32 + 2 + 32);
     }

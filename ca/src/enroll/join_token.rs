@@ -25,9 +25,8 @@ pub async fn join_token(state: &State, source: IpAddr, token: &[u8], csr: &[u8])
     let hash = agents::token_hash(token);
     let id = agents::token_node(state, &hash)?;
     let node = admit::node(id, "join_token", state.now());
-    let steps = ["csr.signature", "join_token.spent"]
-        .map(|name| Step { name, passed: true, detail: String::new() })
-        .to_vec();
+    let steps =
+        ["csr.signature", "join_token.spent"].map(|name| Step { name, passed: true, detail: String::new() }).to_vec();
     let admission = admit::Admission {
         node,
         spki: csr.spki_der().to_vec(),

@@ -9,11 +9,7 @@ mod trust;
 
 use std::net::IpAddr;
 
-use chancery_core::{
-    evidence::Denied,
-    node::Node,
-    reason::Reason,
-};
+use chancery_core::{evidence::Denied, node::Node, reason::Reason};
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
 use rustls_pki_types::CertificateDer;
 
@@ -27,7 +23,7 @@ use crate::{
     metrics::Metrics,
     problem::Problem,
     state::State,
-    store::{FailNode, Fact},
+    store::{Fact, FailNode},
 };
 
 /// How long a challenge stays open.

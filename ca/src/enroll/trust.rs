@@ -89,7 +89,11 @@ impl Deref for Trust {
 /// An anchor that cannot be used is left out, and said: the others still count.
 fn anchor(stored: &Anchor) -> Option<tpm::Anchor> {
     let left_out = |problem: String| {
-        tracing::error!(fingerprint = stored.fingerprint, problem, "anchor left out; import it again with its manufacturer");
+        tracing::error!(
+            fingerprint = stored.fingerprint,
+            problem,
+            "anchor left out; import it again with its manufacturer"
+        );
     };
     let manufacturer = stored.manufacturer.parse::<Manufacturer>().map_err(|e| left_out(e.to_string())).ok()?;
     tpm::Anchor::parse(&stored.der, manufacturer, Some(stored.not_after)).map_err(|e| left_out(e.to_string())).ok()
@@ -101,8 +105,10 @@ fn enrol(config: &Config) -> Result<tpm::Enrol, TrustError> {
     }
     let allowed = config.tpm.allow.iter().map(|row| {
         let manufacturer = row.manufacturer.parse();
-        let manufacturer =
-            manufacturer.map_err(|e: tpm::trust::ManufacturerError| TrustError::Config { key: "tpm.allow", problem: e.to_string() })?;
+        let manufacturer = manufacturer.map_err(|e: tpm::trust::ManufacturerError| TrustError::Config {
+            key: "tpm.allow",
+            problem: e.to_string(),
+        })?;
         Ok(Allowed { manufacturer, model: row.model.clone() })
     });
     allowed.collect::<Result<_, _>>().map(tpm::Enrol::Open)

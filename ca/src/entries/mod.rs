@@ -134,6 +134,9 @@ fn unknown(id: &str) -> Problem {
 
 fn warn_of_weak_selectors(entry: &Entry) {
     if selector::only_executable(&entry.selectors) {
-        tracing::warn!(entry = entry.id, "selectors describe who connects, not who shares its socket: add a uid, unit or container");
+        tracing::warn!(
+            entry = entry.id,
+            "selectors describe who connects, not who shares its socket: add a uid, unit or container"
+        );
     }
 }

@@ -146,9 +146,8 @@ async fn admin(state: &State, id: &SpiffeId, peer: &Peer) -> Result<Caller, Deni
         tracing::error!(%problem, caller = %id, "gate cannot read the entries");
         Denial::Unavailable
     })?;
-    let is_admin = entries
-        .iter()
-        .any(|e| e.spiffe_id == *id && e.rights.admin && e.expires_at.is_none_or(|end| now < end));
+    let is_admin =
+        entries.iter().any(|e| e.spiffe_id == *id && e.rights.admin && e.expires_at.is_none_or(|end| now < end));
     is_admin.then(|| Caller::Admin(id.clone())).ok_or(Denial::NotAllowed)
 }
 

@@ -28,7 +28,12 @@ impl BundleService {
         Self { state: Arc::clone(state) }
     }
 
-    async fn put(&self, wanted: types::Bundle, mode: SetMode, fill: &Fill<'_>) -> (types::Status, Option<types::Bundle>) {
+    async fn put(
+        &self,
+        wanted: types::Bundle,
+        mode: SetMode,
+        fill: &Fill<'_>,
+    ) -> (types::Status, Option<types::Bundle>) {
         let result = async {
             let mut bundle = read(&wanted)?;
             if let Some(mask) = fill.input {
@@ -77,7 +82,10 @@ impl Bundle for BundleService {
         Ok(Response::new(cut(bundle, request.get_ref().output_mask.as_ref())))
     }
 
-    async fn append_bundle(&self, request: Request<pb::AppendBundleRequest>) -> Result<Response<types::Bundle>, Status> {
+    async fn append_bundle(
+        &self,
+        request: Request<pb::AppendBundleRequest>,
+    ) -> Result<Response<types::Bundle>, Status> {
         caller(request.extensions())?;
         Err(Status::unimplemented("authorities of this trust domain are made by its servers and cannot be appended"))
     }

@@ -65,10 +65,5 @@ fn signed(wire: Option<pb::Signed>) -> Signed {
 }
 
 fn malformed(error: prost::DecodeError) -> Denied {
-    Denied {
-        reason: Reason::EvidenceMalformed,
-        attributable: false,
-        steps: Vec::new(),
-        detail: error.to_string(),
-    }
+    Denied { reason: Reason::EvidenceMalformed, attributable: false, steps: Vec::new(), detail: error.to_string() }
 }

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tonic_health::{pb::health_server::{Health, HealthServer}, server::health_reporter};
+use tonic_health::{
+    pb::health_server::{Health, HealthServer},
+    server::health_reporter,
+};
 
 use crate::State;
 

@@ -61,9 +61,7 @@ pub fn services(state: &Arc<State>) -> Routes {
 
 /// The TCP door.
 pub fn tcp(state: &Arc<State>) -> Door {
-    let server = builder()
-        .max_connection_age(state.config.limits.connection_age.0)
-        .max_connection_age_grace(AGE_GRACE);
+    let server = builder().max_connection_age(state.config.limits.connection_age.0).max_connection_age_grace(AGE_GRACE);
     server.layer(GateLayer::new(state)).add_routes(services(state))
 }
 

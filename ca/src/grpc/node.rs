@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chancery_core::{class::NodeProof, instance::MAX_PROCESS_SELECTORS};
 use chancery_proto::chancery::node::v1::{
-    BeginRequest, BeginResponse, Class, EndRequest, EndResponse, ListClassesRequest, ListClassesResponse, NewJwtRequest,
-    NewJwtResponse, ProcessFacts, ReconcileRequest, ReconcileResponse, RenewRequest, RenewResponse, Svid, node_server,
-    reconcile_response::Live,
+    BeginRequest, BeginResponse, Class, EndRequest, EndResponse, ListClassesRequest, ListClassesResponse,
+    NewJwtRequest, NewJwtResponse, ProcessFacts, ReconcileRequest, ReconcileResponse, RenewRequest, RenewResponse,
+    Svid, node_server, reconcile_response::Live,
 };
 use chancery_sdk::id::SpiffeId;
 use tonic::{Request, Response, Status};
@@ -43,7 +43,10 @@ impl Service {
 
 #[tonic::async_trait]
 impl node_server::Node for Service {
-    async fn list_classes(&self, request: Request<ListClassesRequest>) -> Result<Response<ListClassesResponse>, Status> {
+    async fn list_classes(
+        &self,
+        request: Request<ListClassesRequest>,
+    ) -> Result<Response<ListClassesResponse>, Status> {
         let node = calling_node(&request)?;
         let offered = instance::classes(&self.state, &node).await.map_err(status::of)?;
         Ok(Response::new(ListClassesResponse { classes: offered.into_iter().map(class).collect() }))
@@ -75,7 +78,8 @@ impl node_server::Node for Service {
         let id = instance_id(&request.instance_id)?;
         let token = start_token(&request.start_token)?;
         let state = Arc::clone(&self.state);
-        let issued = detached(async move { instance::jwt(&state, &node, &id, &token, &request.audience).await }).await?;
+        let issued =
+            detached(async move { instance::jwt(&state, &node, &id, &token, &request.audience).await }).await?;
         Ok(Response::new(NewJwtResponse { svid: Some(svid::jwt(issued)) }))
     }
 

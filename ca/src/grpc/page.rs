@@ -7,7 +7,8 @@
 /// With a size of 0 or less the whole comes at once, whatever the token.
 pub fn cut<T>(rows: Vec<T>, size: i32, token: &str, key: impl Fn(&T) -> String) -> (Vec<T>, String) {
     let Some(size) = usize::try_from(size).ok().filter(|size| *size > 0) else { return (rows, String::new()) };
-    let some: Vec<T> = rows.into_iter().filter(|row| token.is_empty() || key(row).as_str() > token).take(size).collect();
+    let some: Vec<T> =
+        rows.into_iter().filter(|row| token.is_empty() || key(row).as_str() > token).take(size).collect();
     let next = some.last().map(&key).unwrap_or_default();
     (some, next)
 }

@@ -16,7 +16,11 @@ use rustls_pki_types::ServerName;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tonic::{Code, body::Body, transport::{Channel, Endpoint}};
+use tonic::{
+    Code,
+    body::Body,
+    transport::{Channel, Endpoint},
+};
 use tower::{Service, ServiceExt, service_fn};
 
 use crate::{

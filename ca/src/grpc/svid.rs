@@ -5,10 +5,10 @@ use std::sync::Arc;
 use chancery_core::node::Node;
 use chancery_proto::spire::api::{
     server::svid::v1::{
-        BatchNewWitsvidRequest, BatchNewWitsvidResponse, BatchNewX509svidRequest, BatchNewX509svidResponse, MintJwtsvidRequest,
-        MintJwtsvidResponse, MintWitsvidRequest, MintWitsvidResponse, MintX509svidRequest, MintX509svidResponse,
-        NewDownstreamX509caRequest, NewDownstreamX509caResponse, NewJwtsvidRequest, NewJwtsvidResponse, NewX509svidParams,
-        batch_new_x509svid_response, svid_server,
+        BatchNewWitsvidRequest, BatchNewWitsvidResponse, BatchNewX509svidRequest, BatchNewX509svidResponse,
+        MintJwtsvidRequest, MintJwtsvidResponse, MintWitsvidRequest, MintWitsvidResponse, MintX509svidRequest,
+        MintX509svidResponse, NewDownstreamX509caRequest, NewDownstreamX509caResponse, NewJwtsvidRequest,
+        NewJwtsvidResponse, NewX509svidParams, batch_new_x509svid_response, svid_server,
     },
     types,
 };
@@ -74,7 +74,10 @@ pub fn jwt(svid: Jwt) -> types::Jwtsvid {
 
 #[tonic::async_trait]
 impl svid_server::Svid for Service {
-    async fn mint_x509svid(&self, request: Request<MintX509svidRequest>) -> Result<Response<MintX509svidResponse>, Status> {
+    async fn mint_x509svid(
+        &self,
+        request: Request<MintX509svidRequest>,
+    ) -> Result<Response<MintX509svidResponse>, Status> {
         let caller = caller(request.extensions())?;
         let request = request.into_inner();
         let state = Arc::clone(&self.state);
@@ -83,14 +86,16 @@ impl svid_server::Svid for Service {
         Ok(Response::new(MintX509svidResponse { svid: Some(x509(svid)) }))
     }
 
-    async fn mint_jwtsvid(&self, request: Request<MintJwtsvidRequest>) -> Result<Response<MintJwtsvidResponse>, Status> {
+    async fn mint_jwtsvid(
+        &self,
+        request: Request<MintJwtsvidRequest>,
+    ) -> Result<Response<MintJwtsvidResponse>, Status> {
         let caller = caller(request.extensions())?;
         let request = request.into_inner();
         let id = wire::spiffe_id(request.id.as_ref(), "id")?;
         let state = Arc::clone(&self.state);
-        let svid = detached(async move {
-            issue::mint_jwt(&state, &caller, &id, &request.audience, request.ttl.into()).await
-        });
+        let svid =
+            detached(async move { issue::mint_jwt(&state, &caller, &id, &request.audience, request.ttl.into()).await });
         Ok(Response::new(MintJwtsvidResponse { svid: Some(jwt(svid.await?)) }))
     }
 

@@ -1,11 +1,6 @@
 //! Keys as PKCS#8 files, 0600, written new and renamed.
 
-use std::{
-    fs, io,
-    os::unix::fs::DirBuilderExt,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{fs, io, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc};
 
 use zeroize::Zeroizing;
 

@@ -81,4 +81,3 @@ pub async fn renew(
     current.set(&X509Svid::parse(&chain, &key.pkcs8)?)?;
     Ok(now.plus(issued.cert.expires_at.since(now) / 2))
 }
-

@@ -6,8 +6,8 @@ use arc_swap::ArcSwap;
 use chancery_core::node::Standing;
 use chancery_proto::spire::api::{
     server::agent::v1::{
-        AgentX509svidParams, AttestAgentRequest, PostStatusRequest, RenewAgentRequest,
-        agent_client::AgentClient, attest_agent_request, attest_agent_response,
+        AgentX509svidParams, AttestAgentRequest, PostStatusRequest, RenewAgentRequest, agent_client::AgentClient,
+        attest_agent_request, attest_agent_response,
     },
     types::AttestationData,
 };
@@ -29,7 +29,11 @@ use tower::service_fn;
 use super::*;
 use crate::{agents, run::Running, sample};
 
-async fn handshake(running: &Running, svid: Option<&X509Svid>, alpn: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
+async fn handshake(
+    running: &Running,
+    svid: Option<&X509Svid>,
+    alpn: &[&[u8]],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let clock = chancery_daemon::clock::system();
     let server = SpiffeId::parse("spiffe://example.org/spire/server").unwrap();
     let bundles: Arc<ArcSwap<X509BundleSet>> = running.state.authority.x509_bundles();
@@ -102,7 +106,11 @@ async fn a_node_joins_with_a_token_once_renews_and_is_cut_off_by_a_ban() {
     let mut node = client(&running, Some(&fresh)).await;
     node.post_status(status.clone()).await.unwrap();
     agents::ban(&running.state, fresh.id()).await.unwrap();
-    assert_ne!(node.post_status(status.clone()).await.unwrap_err().code(), Code::PermissionDenied, "the connection is cut");
+    assert_ne!(
+        node.post_status(status.clone()).await.unwrap_err().code(),
+        Code::PermissionDenied,
+        "the connection is cut"
+    );
     let banned = client(&running, Some(&fresh)).await.post_status(status).await.unwrap_err();
     assert_eq!(banned.code(), Code::PermissionDenied);
     assert_eq!(running.state.store.node(fresh.id()).await.unwrap().unwrap().standing, Standing::Banned);

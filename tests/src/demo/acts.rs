@@ -121,9 +121,9 @@ fn intruder_config(playground: &Playground, folder: &Path, tpm: &Swtpm) -> Strin
 
 fn wait_for_refusal(setting: &Setting, after: i64, reason: &str) -> Result<(), String> {
     let what = format!("a refusal with {reason}");
-    let event = setting.timeline.wait_for(after, REFUSAL_WITHIN, &what, |e| {
-        e.kind == "strangers.refused" && e.fields["reason"] == reason
-    })?;
+    let event = setting
+        .timeline
+        .wait_for(after, REFUSAL_WITHIN, &what, |e| e.kind == "strangers.refused" && e.fields["reason"] == reason)?;
     println!("refused: event #{} says {reason}; no node was touched", event.number);
     Ok(())
 }
@@ -146,7 +146,9 @@ pub fn extended_pcr(setting: &mut Setting) -> Result<(), String> {
         e.kind == "node.failed" && e.subject == node_id && e.fields["reason"] == "PCR_POLICY"
     })?;
     for id in &doomed {
-        setting.timeline.wait_for(after, REFUSAL_WITHIN, "the end of an instance", |e| e.kind == "instance.ended" && e.subject == *id)?;
+        setting.timeline.wait_for(after, REFUSAL_WITHIN, "the end of an instance", |e| {
+            e.kind == "instance.ended" && e.subject == *id
+        })?;
     }
     for agent in setting.agents.0.iter().filter(|a| a.node == 1) {
         agent.wait(REFUSAL_WITHIN, "the loss of the identity", |s| s.lost)?;
@@ -154,7 +156,9 @@ pub fn extended_pcr(setting: &mut Setting) -> Result<(), String> {
     println!("node 1 was refused by event #{}; its two instances have ended", failed.number);
     for agent in setting.agents.0.iter().filter(|a| a.node == 0) {
         let before: u64 = agent.seen().peers.values().map(|c| c.calls).sum();
-        agent.wait(REFUSAL_WITHIN, "further calls on the good node", |s| s.peers.values().map(|c| c.calls).sum::<u64>() > before)?;
+        agent.wait(REFUSAL_WITHIN, "further calls on the good node", |s| {
+            s.peers.values().map(|c| c.calls).sum::<u64>() > before
+        })?;
     }
     Ok(())
 }

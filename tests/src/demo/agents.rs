@@ -82,7 +82,12 @@ impl Agent {
         while !enough(&seen) {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(format!("agent {} on node {}: {what} within {} s did not happen", seen.id, self.node, within.as_secs()));
+                return Err(format!(
+                    "agent {} on node {}: {what} within {} s did not happen",
+                    seen.id,
+                    self.node,
+                    within.as_secs()
+                ));
             }
             seen = self.seen.1.wait_timeout(seen, left).expect("no holder panics").0;
         }
@@ -171,7 +176,10 @@ impl Agents {
             let seen = agent.seen();
             for (peer, counts) in &seen.peers {
                 if counts.failures > 0 {
-                    return Err(format!("{} -> {peer}: {} failed, last: {}", seen.id, counts.failures, counts.last_failure));
+                    return Err(format!(
+                        "{} -> {peer}: {} failed, last: {}",
+                        seen.id, counts.failures, counts.last_failure
+                    ));
                 }
             }
         }

@@ -77,6 +77,9 @@ impl Thief {
             stream.read_exact(&mut answer).await?;
             Ok::<_, std::io::Error>(())
         };
-        self.runtime.block_on(async { timeout(PATIENCE, call).await }).map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+        self.runtime
+            .block_on(async { timeout(PATIENCE, call).await })
+            .map_err(|e| e.to_string())?
+            .map_err(|e| e.to_string())
     }
 }

@@ -22,7 +22,10 @@ pub fn print(setting: &mut Setting) -> Result<(), String> {
                 failures += counts.failures;
             }
             if counts.calls < counts.handshakes * CALLS_PER_SECOND * 8 / 10 {
-                return Err(format!("{} -> {peer}: {} calls over {} connections are too few", seen.id, counts.calls, counts.handshakes));
+                return Err(format!(
+                    "{} -> {peer}: {} calls over {} connections are too few",
+                    seen.id, counts.calls, counts.handshakes
+                ));
             }
         }
     }

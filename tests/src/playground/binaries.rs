@@ -26,7 +26,10 @@ impl Binaries {
         for name in ["chancery-ca", "chancery-attestor"] {
             if !this.path(name).is_file() {
                 let line = "cargo build -p chancery-ca -p chancery-attestor -p chancery-tests";
-                return Err(format!("{} is missing: run `{line}` (with --release for a release build)", this.path(name).display()));
+                return Err(format!(
+                    "{} is missing: run `{line}` (with --release for a release build)",
+                    this.path(name).display()
+                ));
             }
         }
         Ok(this)

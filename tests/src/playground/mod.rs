@@ -44,8 +44,7 @@ impl Playground {
         let dir = fresh_folder(&options.dir)?;
         let bin = Binaries::find()?;
         let authority = Authority::start(&dir, &bin, options)?;
-        let mut this =
-            Self { machines: Vec::new(), authority, bin, dir, trust_domain: options.trust_domain.clone() };
+        let mut this = Self { machines: Vec::new(), authority, bin, dir, trust_domain: options.trust_domain.clone() };
         for index in 0..options.nodes {
             this.machines.push(Machine::prepare(&this.dir, index, &this.bin, &this.authority, options)?);
         }

@@ -30,7 +30,8 @@ fn playground_json_names_files_that_exist() {
     let text = std::fs::read_to_string(stage.playground.dir.join("playground.json")).unwrap();
     let all: serde_json::Value = serde_json::from_str(&text).unwrap();
     let node = &all["nodes"][0];
-    for path in [&all["ca"]["admin_socket"], &all["ca"]["bundle_pem"], &all["ca"]["bundle_json"], &all["ca"]["config"]] {
+    for path in [&all["ca"]["admin_socket"], &all["ca"]["bundle_pem"], &all["ca"]["bundle_json"], &all["ca"]["config"]]
+    {
         assert!(std::path::Path::new(path.as_str().unwrap()).exists(), "{path}");
     }
     for path in [&node["workload_socket"], &node["admin_socket"], &node["config"]] {
@@ -56,9 +57,7 @@ fn a_used_join_token_admits_nobody_else() {
     std::fs::write(&path, config).unwrap();
     let program = stage.playground.bin.path("chancery-attestor");
     let log = second.join("log");
-    let mut process =
-        Process::start("second", &program, &["run", "--config", path.to_str().unwrap()], &log)
-            .unwrap();
+    let mut process = Process::start("second", &program, &["run", "--config", path.to_str().unwrap()], &log).unwrap();
     let refused = until(Duration::from_secs(10), || {
         let events = stage.playground.ca(&["audit", "list"])?;
         events.contains("JOIN_TOKEN_UNKNOWN").then_some(()).ok_or("no refusal in the record".into())

@@ -42,11 +42,7 @@ fn the_python_package_fetches_and_verifies_both_kinds() {
     let stage = stage(Attest::JoinToken, |_| {});
     let id = stage.entry_for_us(0, "/web");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/fetch.py");
-    let out = Command::new(python)
-        .arg(script)
-        .env("SPIFFE_ENDPOINT_SOCKET", stage.endpoint(0))
-        .output()
-        .unwrap();
+    let out = Command::new(python).arg(script).env("SPIFFE_ENDPOINT_SOCKET", stage.endpoint(0)).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), format!("{id} {id}"));
 }

@@ -61,7 +61,9 @@ fn selection(selection: wire::PcrSelection) -> Result<(u16, Vec<u8>), String> {
 fn credential(credential: wire::Credential) -> Result<(Vec<u8>, Vec<u8>), String> {
     let (id, secret) = (credential.id_object.len(), credential.encrypted_secret.len());
     if id == 0 || id > MAX_ID_OBJECT_BYTES || secret == 0 || secret > MAX_SECRET_BYTES {
-        return Err(format!("its credential has {id} and {secret} bytes, allowed are {MAX_ID_OBJECT_BYTES} and {MAX_SECRET_BYTES}"));
+        return Err(format!(
+            "its credential has {id} and {secret} bytes, allowed are {MAX_ID_OBJECT_BYTES} and {MAX_SECRET_BYTES}"
+        ));
     }
     Ok((credential.id_object, credential.encrypted_secret))
 }

@@ -40,7 +40,9 @@ pub enum ClassError {
     InstanceId(#[source] IdError),
     #[error(transparent)]
     Name(#[from] ClassNameError),
-    #[error("only unix:path or unix:sha256 describe who connected, not who shares its socket: add a uid, unit or container selector")]
+    #[error(
+        "only unix:path or unix:sha256 describe who connected, not who shares its socket: add a uid, unit or container selector"
+    )]
     OnlyExecutable,
     #[error(
         "parent {0} is neither a node nor a node alias: name a node, or an entry that has the parent spiffe://<trust domain>/spire/server"

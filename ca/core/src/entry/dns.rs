@@ -89,8 +89,24 @@ mod tests {
         let label = "a".repeat(64);
         let whole = format!("{longest}d");
         for bad in [
-            "", " ", ".", "a.", ".a", "a..b", "-a", "a-", "a_b", "bücher.example", "*", "*.", "a.*.b", "a*.b", "*.*.b", "ab--c",
-            &label, &whole,
+            "",
+            " ",
+            ".",
+            "a.",
+            ".a",
+            "a..b",
+            "-a",
+            "a-",
+            "a_b",
+            "bücher.example",
+            "*",
+            "*.",
+            "a.*.b",
+            "a*.b",
+            "*.*.b",
+            "ab--c",
+            &label,
+            &whole,
         ] {
             assert!(check_dns_name(bad).is_err(), "{bad}");
         }

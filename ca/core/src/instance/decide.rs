@@ -115,7 +115,9 @@ pub enum InstanceError {
     #[error("{0} selectors of one process exceed {MAX_PROCESS_SELECTORS}")]
     TooManySelectors(usize),
     /// The node's hardware is not proven and the class demands it.
-    #[error("class '{0}' begins only on nodes of proven hardware; `class update --allow-unproven-nodes` is the exception")]
+    #[error(
+        "class '{0}' begins only on nodes of proven hardware; `class update --allow-unproven-nodes` is the exception"
+    )]
     Unproven(ClassName),
 }
 
@@ -201,7 +203,11 @@ fn again(facts: BeginFacts<'_>, known: &Instance, csr: &Csr, issuance: Issuance)
     leaf(known.id.clone(), ttl, csr, issuance)
 }
 
-fn live<'a>(node: &Node, instance: Option<&'a Instance>, start_token: &[u8; 32]) -> Result<&'a Instance, InstanceError> {
+fn live<'a>(
+    node: &Node,
+    instance: Option<&'a Instance>,
+    start_token: &[u8; 32],
+) -> Result<&'a Instance, InstanceError> {
     check_node(node)?;
     let Some(instance) = instance else { return Err(InstanceError::NotYours) };
     if instance.node_id != node.id || &instance.start_token != start_token {
@@ -209,7 +215,9 @@ fn live<'a>(node: &Node, instance: Option<&'a Instance>, start_token: &[u8; 32])
     }
     match instance.standing {
         Standing::Good => Ok(instance),
-        standing @ (Standing::Ended | Standing::Revoked) => Err(InstanceError::Dead { id: instance.id.clone(), standing }),
+        standing @ (Standing::Ended | Standing::Revoked) => {
+            Err(InstanceError::Dead { id: instance.id.clone(), standing })
+        }
     }
 }
 

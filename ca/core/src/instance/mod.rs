@@ -3,7 +3,8 @@
 mod decide;
 
 pub use decide::{
-    Begin, BeginFacts, InstanceError, Issuance, MAX_LIVE_PER_NODE, MAX_PROCESS_SELECTORS, begin, is_hardware_proven, jwt, renew,
+    Begin, BeginFacts, InstanceError, Issuance, MAX_LIVE_PER_NODE, MAX_PROCESS_SELECTORS, begin, is_hardware_proven,
+    jwt, renew,
 };
 
 use std::{fmt, str::FromStr};

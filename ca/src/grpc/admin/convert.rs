@@ -122,7 +122,8 @@ pub fn event(event: StoredEvent) -> admin::Event {
 /// # Errors
 /// INVALID_ARGUMENT.
 pub fn hash(text: &str) -> Result<[u8; 32], Status> {
-    let wrong = || Status::invalid_argument("ek_hash must be 64 lower-case hex digits, as `chancery-attestor ek` prints");
+    let wrong =
+        || Status::invalid_argument("ek_hash must be 64 lower-case hex digits, as `chancery-attestor ek` prints");
     if text.bytes().any(|b| b.is_ascii_uppercase()) {
         return Err(wrong());
     }

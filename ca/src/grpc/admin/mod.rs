@@ -6,9 +6,10 @@ mod events;
 use std::sync::Arc;
 
 use chancery_proto::chancery::admin::v1::{
-    Class, ClassName, EndInstanceRequest, EnrolNodeRequest, EnrolNodeResponse, Event, ExplainPolicyResponse, ImportAnchorsRequest,
-    Instance, InstanceId, LearnPolicyRequest, LearnPolicyResponse, ListAnchorsResponse, ListClassesResponse, ListEventsRequest,
-    ListInstancesRequest, ListInstancesResponse, ListNodesResponse, Node, NodeId, ReloadResponse, admin_server,
+    Class, ClassName, EndInstanceRequest, EnrolNodeRequest, EnrolNodeResponse, Event, ExplainPolicyResponse,
+    ImportAnchorsRequest, Instance, InstanceId, LearnPolicyRequest, LearnPolicyResponse, ListAnchorsResponse,
+    ListClassesResponse, ListEventsRequest, ListInstancesRequest, ListInstancesResponse, ListNodesResponse, Node,
+    NodeId, ReloadResponse, admin_server,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -76,7 +77,10 @@ impl admin_server::Admin for Service {
         let found = instance::list(&self.state, &filter).await.map_err(status::of)?;
         let last = found.last().filter(|_| filter.limit.is_some());
         let next_page_token = last.map(|i| i.id.to_string()).unwrap_or_default();
-        Ok(Response::new(ListInstancesResponse { instances: found.iter().map(convert::instance).collect(), next_page_token }))
+        Ok(Response::new(ListInstancesResponse {
+            instances: found.iter().map(convert::instance).collect(),
+            next_page_token,
+        }))
     }
 
     async fn get_instance(&self, request: Request<InstanceId>) -> Result<Response<Instance>, Status> {
@@ -139,7 +143,10 @@ impl admin_server::Admin for Service {
         Ok(Response::new(convert::explained(told)))
     }
 
-    async fn learn_policy(&self, request: Request<LearnPolicyRequest>) -> Result<Response<LearnPolicyResponse>, Status> {
+    async fn learn_policy(
+        &self,
+        request: Request<LearnPolicyRequest>,
+    ) -> Result<Response<LearnPolicyResponse>, Status> {
         caller(request.extensions())?;
         let request = request.into_inner();
         let id = convert::id(&request.node_id, "node_id")?;
@@ -156,7 +163,10 @@ impl admin_server::Admin for Service {
 
     type ListEventsStream = ReceiverStream<Result<Event, Status>>;
 
-    async fn list_events(&self, request: Request<ListEventsRequest>) -> Result<Response<Self::ListEventsStream>, Status> {
+    async fn list_events(
+        &self,
+        request: Request<ListEventsRequest>,
+    ) -> Result<Response<Self::ListEventsStream>, Status> {
         caller(request.extensions())?;
         let request = request.into_inner();
         let (answers, stream) = mpsc::channel(EVENTS_AHEAD);

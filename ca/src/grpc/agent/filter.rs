@@ -9,11 +9,7 @@ use chancery_proto::spire::api::{
     types::{SelectorMatch, selector_match::MatchBehavior},
 };
 use chancery_sdk::time::UnixTime;
-use time::{
-    OffsetDateTime,
-    format_description::BorrowedFormatItem,
-    macros::format_description,
-};
+use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 use tonic::Status;
 
 use crate::agents;

@@ -127,9 +127,10 @@ impl Agent for AgentService {
         let request = request.into_inner();
         let agent = request.agent_id.as_ref().map(|id| wire::spiffe_id(Some(id), "agent_id")).transpose()?;
         let state = Arc::clone(&self.state);
-        let token = status::detached(async move {
-            agents::create_token(&state, request.ttl.into(), request.token, agent).await
-        });
+        let token =
+            status::detached(
+                async move { agents::create_token(&state, request.ttl.into(), request.token, agent).await },
+            );
         let token = token.await?;
         Ok(Response::new(types::JoinToken { value: token.value, expires_at: token.expires_at.0 }))
     }

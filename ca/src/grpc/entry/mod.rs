@@ -5,17 +5,17 @@ mod sync;
 
 use std::sync::Arc;
 
+use chancery_core::entry::Mask;
 use chancery_proto::spire::api::{
     server::entry::v1::{
         BatchCreateEntryRequest, BatchCreateEntryResponse, BatchDeleteEntryRequest, BatchDeleteEntryResponse,
-        BatchUpdateEntryRequest, BatchUpdateEntryResponse, CountEntriesRequest, CountEntriesResponse, GetAuthorizedEntriesRequest,
-        GetAuthorizedEntriesResponse, GetEntryRequest, ListEntriesRequest, ListEntriesResponse, SyncAuthorizedEntriesRequest,
-        SyncAuthorizedEntriesResponse, batch_create_entry_response, batch_delete_entry_response, batch_update_entry_response,
-        entry_server, list_entries_request,
+        BatchUpdateEntryRequest, BatchUpdateEntryResponse, CountEntriesRequest, CountEntriesResponse,
+        GetAuthorizedEntriesRequest, GetAuthorizedEntriesResponse, GetEntryRequest, ListEntriesRequest,
+        ListEntriesResponse, SyncAuthorizedEntriesRequest, SyncAuthorizedEntriesResponse, batch_create_entry_response,
+        batch_delete_entry_response, batch_update_entry_response, entry_server, list_entries_request,
     },
     types,
 };
-use chancery_core::entry::Mask;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -100,7 +100,10 @@ pub fn calling_node<T>(request: &Request<T>) -> Result<Arc<chancery_core::node::
 
 #[tonic::async_trait]
 impl entry_server::Entry for Service {
-    async fn count_entries(&self, request: Request<CountEntriesRequest>) -> Result<Response<CountEntriesResponse>, Status> {
+    async fn count_entries(
+        &self,
+        request: Request<CountEntriesRequest>,
+    ) -> Result<Response<CountEntriesResponse>, Status> {
         caller(request.extensions())?;
         let filter = request.into_inner().filter.map(|f| list_entries_request::Filter {
             by_spiffe_id: f.by_spiffe_id,
@@ -115,7 +118,10 @@ impl entry_server::Entry for Service {
         Ok(Response::new(CountEntriesResponse { count: i32::try_from(found.len()).unwrap_or(i32::MAX) }))
     }
 
-    async fn list_entries(&self, request: Request<ListEntriesRequest>) -> Result<Response<ListEntriesResponse>, Status> {
+    async fn list_entries(
+        &self,
+        request: Request<ListEntriesRequest>,
+    ) -> Result<Response<ListEntriesResponse>, Status> {
         caller(request.extensions())?;
         let request = request.into_inner();
         let filter = convert::filter(request.filter, &self.state.trust_domain)?;

@@ -74,7 +74,8 @@ async fn send_entries(
 }
 
 async fn send_revisions(entries: &[Arc<Entry>], answers: &Answers) -> Result<(), Status> {
-    let revision = |e: &Arc<Entry>| EntryRevision { id: e.id.clone(), revision_number: e.revision, created_at: e.created_at.0 };
+    let revision =
+        |e: &Arc<Entry>| EntryRevision { id: e.id.clone(), revision_number: e.revision, created_at: e.created_at.0 };
     for (page, more) in pages(entries.iter().map(revision).collect()) {
         let answer = SyncAuthorizedEntriesResponse { entry_revisions: page, entries: Vec::new(), more };
         send(answers, answer).await?;

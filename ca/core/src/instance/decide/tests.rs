@@ -207,7 +207,8 @@ fn instance_never_outlives_its_node() {
 
 #[test]
 fn only_the_live_instance_of_this_node_and_process_renews() {
-    let outcome = |instance: Option<&Instance>, token: [u8; 32]| renew(&node(), instance, &token, 0, &csr(), issuance());
+    let outcome =
+        |instance: Option<&Instance>, token: [u8; 32]| renew(&node(), instance, &token, 0, &csr(), issuance());
     assert_eq!(outcome(Some(&instance()), TOKEN).unwrap().id(), &instance().id);
     assert_eq!(outcome(None, TOKEN), Err(InstanceError::NotYours));
     assert_eq!(outcome(Some(&instance()), [8; 32]), Err(InstanceError::NotYours));

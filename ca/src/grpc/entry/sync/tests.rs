@@ -61,9 +61,9 @@ async fn up_to_a_page_comes_whole_and_ends_the_stream() {
 
 #[tokio::test]
 async fn more_come_as_revisions_and_then_as_asked_for() {
-    let answers = exchange_of(501, vec![ask(&[], None), ask(&["e00000", "unknown"], None), ask(&["unknown"], None)]).await;
-    let shapes: Vec<_> =
-        answers.iter().flatten().map(|a| (a.entry_revisions.len(), a.entries.len(), a.more)).collect();
+    let answers =
+        exchange_of(501, vec![ask(&[], None), ask(&["e00000", "unknown"], None), ask(&["unknown"], None)]).await;
+    let shapes: Vec<_> = answers.iter().flatten().map(|a| (a.entry_revisions.len(), a.entries.len(), a.more)).collect();
     assert_eq!(shapes, [(500, 0, true), (1, 0, false), (0, 1, false), (0, 0, false)]);
 }
 
