@@ -123,7 +123,7 @@ fn wait_for_refusal(setting: &Setting, after: i64, reason: &str) -> Result<(), S
     let what = format!("a refusal with {reason}");
     let event = setting
         .timeline
-        .wait_for(after, REFUSAL_WITHIN, &what, |e| e.kind == "strangers.refused" && e.fields["reason"] == reason)?;
+        .wait_for(after, REFUSAL_WITHIN, &what, |e| e.kind == "strangers.refused" && e.subject == reason)?;
     println!("refused: event #{} says {reason}; no node was touched", event.number);
     Ok(())
 }
