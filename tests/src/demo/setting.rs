@@ -42,9 +42,9 @@ impl Setting {
         let scratch = folder.path().join("attacks");
         std::fs::create_dir(&scratch).map_err(|e| e.to_string())?;
         let policy = folder.path().join("policies.toml");
-        std::fs::write(&policy, policy_text(spoil)).map_err(|e| e.to_string())?;
+        std::fs::write(&policy, policy_text()).map_err(|e| e.to_string())?;
         say("starting a CA and two nodes, each with its own TPM, enrolled");
-        let playground = Playground::start(&options(folder.path(), &policy))?;
+        let playground = Playground::start(&options(folder.path(), policy, spoil))?;
         let timeline = Timeline::follow(&playground)?;
         register(&playground)?;
         say("starting two agents on each node; each process becomes an instance with an ID of its own");
@@ -69,21 +69,19 @@ impl Setting {
     }
 }
 
-fn options(folder: &Path, policy: &Path) -> Options {
+/// Spoiled, the CA has no policy: PCRs are quoted and nothing is asked of them.
+fn options(folder: &Path, policy: PathBuf, spoil: Option<Spoil>) -> Options {
     let lifetimes = Lifetimes {
         instance_ttl: Some("24s".into()),
         node_ttl: Some("40s".into()),
-        policy_file: Some(policy.into()),
+        policy_file: (spoil != Some(Spoil::NoPolicy)).then_some(policy),
         ..Lifetimes::default()
     };
     Options { nodes: NODES, trust_domain: "demo.test".into(), lifetimes, ..Options::new(folder.join("playground")) }
 }
 
-/// The watched PCR must still be zero; spoiled, nothing is asked of any PCR.
-fn policy_text(spoil: Option<Spoil>) -> String {
-    if spoil == Some(Spoil::NoPolicy) {
-        return String::new();
-    }
+/// The watched PCR must still be zero.
+fn policy_text() -> String {
     let zero = hex::encode([0; 32]);
     format!(
         "[[tpm.policy]]\nname = \"demo\"\nmatch = {{}}\nbank = \"sha256\"\npcrs = [{WATCHED_PCR}]\n\n\
