@@ -66,7 +66,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
         for (per, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-            if millis >= per && millis % per == 0 {
+            if millis >= per && millis.is_multiple_of(per) {
                 return write!(f, "{}{unit}", millis / per);
             }
         }
