@@ -91,7 +91,7 @@ fn ecdh(suite: Suite, curve: &'static agreement::Algorithm, x: &[u8], y: &[u8]) 
     let (ours_x, ours_y) = public.as_ref().get(1..)?.split_at_checked(x.len())?;
     let theirs: Vec<u8> = [&[4], x, y].concat();
     let bytes = suite.digest.output_len();
-    let seed = agreement::agree(&ephemeral, &UnparsedPublicKey::new(curve, theirs), (), |z| {
+    let seed = agreement::agree(&ephemeral, UnparsedPublicKey::new(curve, theirs), (), |z| {
         Ok(kdf_e(suite.digest, z, IDENTITY, ours_x, x, bytes))
     });
     let mut point = sized(ours_x)?;
