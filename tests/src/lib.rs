@@ -1,6 +1,7 @@
 //! What whole-system tests, the playground and the demo are built from: real processes, never mocks.
 
 pub mod attestation;
+pub mod bench;
 pub mod demo;
 pub mod playground;
 pub mod postgres;
