@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod enroll;
 pub mod identity;
 pub mod instance;
+pub mod metrics;
 pub mod node;
 pub mod peer;
 pub mod plan;

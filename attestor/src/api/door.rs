@@ -18,10 +18,11 @@ use crate::{
     cache::{Cache, Svid, View},
     identity::IdentityWatch,
     instance::Instances,
+    metrics::WorkloadMetrics,
     peer::Caller,
     sync::Ask,
     upstream::Upstream,
-    workload::Attestors,
+    workload::{AttestError, Attestors},
 };
 
 /// Longest wait for SVIDs that are just being issued.
@@ -47,9 +48,10 @@ pub struct Door {
     pub(crate) clock: Clock,
     pub(crate) stop: CancellationToken,
     pub(crate) verifiers: Verifiers,
+    pub(crate) metrics: WorkloadMetrics,
     pub(super) tokens: Tokens,
     /// Whether the node had standing in this run: then its absence is a loss, not a start.
-    stood: AtomicBool,
+    pub(super) stood: AtomicBool,
 }
 
 /// What a caller's selectors give it.
@@ -70,23 +72,6 @@ pub(super) struct Grant {
 }
 
 impl Door {
-    /// A door over these parts; `stop` ends every stream.
-    #[expect(clippy::too_many_arguments, reason = "wired once, in `serve` and in tests")]
-    pub fn new(
-        attestors: Attestors,
-        cache: Arc<Cache>,
-        instances: Instances,
-        ask: Arc<Ask>,
-        identity: IdentityWatch,
-        upstream: Arc<dyn Upstream>,
-        clock: Clock,
-        stop: CancellationToken,
-        verifiers: Verifiers,
-    ) -> Self {
-        let (tokens, stood) = (Tokens::default(), AtomicBool::new(false));
-        Self { attestors, cache, instances, ask, identity, upstream, clock, stop, verifiers, tokens, stood }
-    }
-
     /// Forgets every JWT-SVID whenever the node loses its standing. Runs until the stop.
     pub(crate) async fn forget_tokens(self: Arc<Self>) {
         let mut identity = self.identity.clone();
@@ -104,7 +89,15 @@ impl Door {
     /// The caller's selectors, while this node may hand out anything at all.
     pub(super) async fn observe(&self, caller: &Arc<Caller>) -> Result<Selectors, Refusal> {
         self.standing()?;
-        Ok(self.attestors.attest(caller).await?)
+        let attested = self.attestors.attest(caller).await;
+        self.metrics.attested(match &attested {
+            Ok(_) => "known",
+            Err(AttestError::Changed { .. }) => "changed",
+            Err(AttestError::Ended { .. }) => "ended",
+            Err(AttestError::Identity { .. }) => "other_user",
+            Err(AttestError::Unavailable { .. }) => "unavailable",
+        });
+        Ok(attested?)
     }
 
     /// Attests the caller and matches it; before it is refused the CA is asked once more.

@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use chancery_core::selector::Selectors;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -53,7 +54,10 @@ pub(super) async fn open<F: Feed>(door: &Arc<Door>, caller: Arc<Caller>) -> Resu
         return Err(gone());
     }
     let _ = tx.try_send(Ok(first.message));
-    let follower = Follower { door: Arc::clone(door), caller, views, said: first.said, selectors: first.selectors };
+    let seat = Open(door.metrics.streams.clone());
+    seat.0.inc();
+    let follower =
+        Follower { door: Arc::clone(door), caller, views, said: first.said, selectors: first.selectors, _open: seat };
     tokio::spawn(follower.run::<F>(tx));
     Ok(ReceiverStream::new(rx))
 }
@@ -64,6 +68,16 @@ struct Follower {
     views: watch::Receiver<Arc<View>>,
     said: Said,
     selectors: Selectors,
+    _open: Open,
+}
+
+/// A stream, counted until it is dropped.
+struct Open(Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Follower {

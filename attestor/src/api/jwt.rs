@@ -8,6 +8,7 @@ use futures_util::future::try_join_all;
 use super::{Door, Refusal, tokens::TokenKey};
 use crate::{
     ca::{AuthorizedEntry, CaError, IssuedJwt},
+    metrics::Issued,
     peer::Caller,
 };
 
@@ -104,6 +105,9 @@ async fn token(
         Subject::Entry(entry) => door.upstream.new_jwt(&entry.id, audience).await,
         Subject::Instance(id) => door.instances.jwt(caller, id, audience).await,
     };
+    if asked.is_ok() {
+        door.metrics.issued(Issued::Jwt);
+    }
     match (asked, kept) {
         (Ok(jwt), _) if jwt.id != *subject.id() => {
             Err(Refusal::Unavailable(format!("asked the CA for a token of {}, got one of {}", subject.id(), jwt.id)))

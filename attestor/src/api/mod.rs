@@ -5,6 +5,7 @@
 
 mod admin;
 mod bundles;
+mod count;
 mod door;
 mod explain;
 mod feed;

@@ -1,4 +1,8 @@
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use chancery_daemon::{
     clock,
@@ -15,13 +19,14 @@ use tokio::net::UnixListener;
 use tonic::{service::interceptor::InterceptedService, transport::Server};
 use tonic_health::pb::health_server::HealthServer;
 
-use super::{Door, Verifiers, admin::AdminApi, header, health::HealthApi, service::WorkloadApi};
+use super::{Door, Verifiers, admin::AdminApi, count::Counted, header, health::HealthApi, service::WorkloadApi, tokens::Tokens};
 use crate::{
     cache::Cache,
     config::Config,
     crypto::random,
     identity::IdentityWatch,
     instance::{Instances, StateFile},
+    metrics::WorkloadMetrics,
     peer::{PidProof, accept},
     plan::Rotation,
     sync::{Ask, Syncer},
@@ -99,12 +104,13 @@ pub async fn serve(
     doors: Doors,
     upstream: Arc<dyn Upstream>,
     identity: IdentityWatch,
+    metrics: WorkloadMetrics,
     shutdown: Shutdown,
 ) -> Result<(), DoorError> {
     raise_descriptor_limit();
     let workload = socket::bind(&doors.workload_socket, WORKLOAD_MODE).await?;
     let admin = socket::bind(&doors.admin_socket, ADMIN_MODE).await?;
-    let door = open(&doors, upstream, identity, &shutdown).await?;
+    let door = open(&doors, upstream, identity, metrics, &shutdown).await?;
     let both = async {
         tokio::try_join!(
             serve_workload(Arc::clone(&door), workload, doors.pid_proof, &shutdown),
@@ -135,6 +141,7 @@ async fn open(
     doors: &Doors,
     upstream: Arc<dyn Upstream>,
     identity: IdentityWatch,
+    metrics: WorkloadMetrics,
     shutdown: &Shutdown,
 ) -> Result<Arc<Door>, DoorError> {
     let key = random().map_err(|e| DoorError::Random(e.to_string()))?;
@@ -148,13 +155,28 @@ async fn open(
         interval: doors.sync_interval,
         rotation: Arc::clone(&rotation),
         clock: clock::system(),
+        metrics: metrics.clone(),
     };
     let file = StateFile::new(doors.state_file.clone());
-    let instances = Instances::new(Arc::clone(&upstream), rotation, clock::system(), file, stop.clone());
+    let instances =
+        Instances::new(Arc::clone(&upstream), rotation, clock::system(), file, metrics.clone(), stop.clone());
     instances.start(identity.clone()).await;
     tokio::spawn(syncer.run(stop.clone()));
     let attestors = Attestors::new(vec![Box::new(Unix::new(doors.max_digest_bytes))], DEADLINE);
-    let door = Door::new(attestors, cache, instances, ask, identity, upstream, clock::system(), stop, doors.verifiers);
+    let door = Door {
+        attestors,
+        cache,
+        instances,
+        ask,
+        identity,
+        upstream,
+        clock: clock::system(),
+        stop,
+        verifiers: doors.verifiers,
+        metrics,
+        tokens: Tokens::default(),
+        stood: AtomicBool::new(false),
+    };
     let door = Arc::new(door);
     tokio::spawn(Door::forget_tokens(Arc::clone(&door)));
     Ok(door)
@@ -169,6 +191,7 @@ async fn serve_workload(
     let api = SpiffeWorkloadApiServer::new(WorkloadApi(Arc::clone(&door))).max_decoding_message_size(MAX_REQUEST_BYTES);
     // Only the Workload API asks for the header: clients of the other services do not send it (CF-08).
     let api = InterceptedService::new(api, header::require);
+    let api = Counted { inner: api, metrics: door.metrics.clone() };
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTOR)

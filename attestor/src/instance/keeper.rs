@@ -10,6 +10,7 @@ use crate::{
     ca::{BeginInstance, CaError, ProcessFacts},
     cache::{FreshKey, Svid, fresh_key},
     crypto::fraction,
+    metrics::Issued,
     sync::until,
 };
 
@@ -122,6 +123,7 @@ impl Keeper {
         };
         match asked {
             Ok(issued) => {
+                self.shared.metrics.issued(Issued::Instance);
                 let svid = Svid::new(&issued, key.pkcs8, &self.shared.rotation, (self.shared.clock)());
                 Ok(Arc::new(svid.map_err(|e| CaError::Lost(e.to_string()))?))
             }
@@ -230,7 +232,9 @@ impl Shared {
     /// Takes `me` off the list; its process may begin again if it lives, as the CA decides.
     async fn forget(self: &Arc<Self>, me: &Arc<Instance>) {
         let token = me.process.start_token();
-        self.list().remove(&token);
+        if self.list().remove(&token).is_some() {
+            self.metrics.instances.dec();
+        }
         if self.named().remove(&token).is_some() {
             self.save().await;
         }

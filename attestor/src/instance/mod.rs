@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ca::{CaError, IssuedJwt, ProcessFacts},
     cache::Svid,
+    metrics::WorkloadMetrics,
     peer::{Caller, Process, StartToken},
     plan::Rotation,
     upstream::Upstream,
@@ -86,6 +87,7 @@ struct Shared {
     rotation: Arc<Rotation>,
     clock: Clock,
     file: StateFile,
+    metrics: WorkloadMetrics,
     /// Guards the list of keepers' processes; held for a look-up, an insertion or a copy.
     live: Mutex<HashMap<StartToken, Arc<Instance>>>,
     /// Guards the SPIFFE IDs of those that have begun; held for a look-up, an insertion or a copy, never with `live`.
@@ -106,6 +108,7 @@ impl Instances {
         rotation: Arc<Rotation>,
         clock: Clock,
         file: StateFile,
+        metrics: WorkloadMetrics,
         stop: CancellationToken,
     ) -> Self {
         let shared = Shared {
@@ -113,6 +116,7 @@ impl Instances {
             rotation,
             clock,
             file,
+            metrics,
             live: Mutex::default(),
             named: Mutex::default(),
             gate: RwLock::default(),
@@ -199,6 +203,7 @@ impl Shared {
         }
         let instance = Arc::new(Instance::new(Arc::clone(&caller.process), class.clone()));
         list.insert(caller.process.start_token(), Arc::clone(&instance));
+        self.metrics.instances.inc();
         drop(list);
         let facts = facts(caller, selectors);
         tokio::spawn(Keeper::begin(Arc::clone(self), Arc::clone(&instance), selectors.clone(), facts).run());

@@ -51,7 +51,9 @@ impl Shared {
             return;
         }
         let instance = Arc::new(Instance::new(Arc::new(process), class));
-        self.list().insert(token, Arc::clone(&instance));
+        if self.list().insert(token, Arc::clone(&instance)).is_none() {
+            self.metrics.instances.inc();
+        }
         self.named().insert(token, record.instance_id.clone());
         tracing::info!(instance = %record.instance_id, pid = record.pid, "process still lives");
         tokio::spawn(Keeper::adopted(Arc::clone(self), instance, record.instance_id.clone()).run());

@@ -1,9 +1,10 @@
 use std::{
     collections::HashMap,
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -16,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-use super::{Caller, PidProof};
+use super::{Caller, PidProof, authority::Rewriter};
 
 /// Connections identified and not yet taken by the server.
 const BACKLOG: usize = 64;
@@ -26,9 +27,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections of one user at a time: each costs us three descriptors, and one user may not use up all.
 const MAX_PER_USER: usize = 1000;
 
+/// Bytes read from a connection at once.
+const READ_BYTES: usize = 8 << 10;
+
 /// A connection whose caller is known.
 pub struct DoorStream {
     io: UnixStream,
+    rewriter: Rewriter,
     caller: Arc<Caller>,
     _seat: Seat,
 }
@@ -98,7 +103,7 @@ pub fn accept(
                         tracing::warn!(uid = caller.uid, max = MAX_PER_USER, "user has too many connections");
                         continue;
                     };
-                    if tx.send(Ok(DoorStream { io, caller: Arc::new(caller), _seat: seat })).await.is_err() {
+                    if tx.send(Ok(DoorStream::new(io, caller, seat))).await.is_err() {
                         return;
                     }
                 }
@@ -107,6 +112,12 @@ pub fn accept(
         }
     });
     ReceiverStream::new(rx)
+}
+
+impl DoorStream {
+    fn new(io: UnixStream, caller: Caller, seat: Seat) -> Self {
+        Self { io, rewriter: Rewriter::default(), caller: Arc::new(caller), _seat: seat }
+    }
 }
 
 impl Connected for DoorStream {
@@ -119,7 +130,22 @@ impl Connected for DoorStream {
 
 impl AsyncRead for DoorStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        loop {
+            let piece = self.rewriter.take(buf.remaining());
+            if !piece.is_empty() || buf.remaining() == 0 {
+                buf.put_slice(piece);
+                return Poll::Ready(Ok(()));
+            }
+            let mut space = [MaybeUninit::uninit(); READ_BYTES];
+            let mut fresh = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut fresh))?;
+            if fresh.filled().is_empty() {
+                self.rewriter.end();
+                buf.put_slice(self.rewriter.take(buf.remaining()));
+                return Poll::Ready(Ok(()));
+            }
+            self.rewriter.feed(fresh.filled());
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! connected, with the uid and gid it connected with. Never reads anything the process says about itself.
 //! Called by the doors (`api`), by `instance` after a restart, and by `explain`.
 
+mod authority;
 mod caller;
 mod door;
 mod process;

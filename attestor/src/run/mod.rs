@@ -14,6 +14,7 @@ use crate::{
     config::{Config, Enrolment},
     enroll::{EnrolMetrics, Enroller, Parts},
     identity::{self, IdentityWatch},
+    metrics::WorkloadMetrics,
     node::{Collector, JoinToken, TpmCollector},
     state::{Folder, StateError},
     tpm::{Options, Tpm, TpmError},
@@ -61,18 +62,19 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let config = Arc::new(config);
     let mut registry = Registry::default();
     let (enroller, node) = assemble(Arc::clone(&config), shutdown.clone(), &mut registry).await?;
+    let metrics = WorkloadMetrics::register(&mut registry);
     serve_metrics(&node, registry).await?;
     let enrolment = tokio::spawn(enroller.run(shutdown.soft.clone()));
-    let served = serve(node).await;
+    let served = serve(node, metrics).await;
     shutdown.soft.cancel();
     let _ = enrolment.await;
     served
 }
 
 /// The doors. Ends with the shutdown, or with the reason why a door cannot open.
-async fn serve(node: Node) -> Result<(), RunError> {
+async fn serve(node: Node, metrics: WorkloadMetrics) -> Result<(), RunError> {
     let doors = Doors::from_config(&node.config);
-    let served = api::serve(doors, Arc::new(node.ca), node.identity, node.shutdown).await;
+    let served = api::serve(doors, Arc::new(node.ca), node.identity, metrics, node.shutdown).await;
     served.map_err(|e| RunError::Start(e.to_string()))
 }
 

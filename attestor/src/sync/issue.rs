@@ -4,6 +4,7 @@ use super::Syncer;
 use crate::{
     ca::{AuthorizedEntry, CaError, IssuedX509},
     cache::{EntrySvid, FreshKey, Svid, View, fresh_key},
+    metrics::Issued,
     plan::{Held, plan},
 };
 
@@ -44,6 +45,7 @@ impl Syncer {
         for ((entry, key), answer) in entries.into_iter().zip(keys).zip(answers) {
             match answer.map_err(|e| e.to_string()).and_then(|issued| self.checked(&entry, key, &issued)) {
                 Ok(svid) => {
+                    self.metrics.issued(Issued::Entry);
                     let held = EntrySvid { svid, revision: entry.revision, created_at: entry.created_at };
                     view.svids.insert(entry.id.clone(), Arc::new(held));
                 }

@@ -20,6 +20,7 @@ use crate::{
     cache::{Cache, View},
     crypto::fraction,
     identity::IdentityWatch,
+    metrics::WorkloadMetrics,
     plan::Rotation,
     upstream::Upstream,
 };
@@ -40,6 +41,7 @@ pub struct Syncer {
     pub(crate) interval: Duration,
     pub(crate) rotation: Arc<Rotation>,
     pub(crate) clock: Clock,
+    pub(crate) metrics: WorkloadMetrics,
 }
 
 /// Why the task woke up.
@@ -75,6 +77,7 @@ impl Syncer {
                     self.issue().await;
                 }
             }
+            self.metrics.identities.set(i64::try_from(self.cache.view().svids.len()).unwrap_or(i64::MAX));
         }
     }
 
@@ -100,6 +103,7 @@ impl Syncer {
     async fn poll_once(&self) -> bool {
         let number = self.ask.begin();
         let ok = self.poll().await;
+        self.metrics.synced(ok.then(|| (self.clock)()));
         self.ask.finish(number, ok);
         ok
     }

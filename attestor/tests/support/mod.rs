@@ -10,9 +10,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use chancery_attestor::{
     api::{Doors, Verifiers, serve},
     identity::{self, IdentitySender, NodeIdentity},
+    metrics::WorkloadMetrics,
     peer::PidProof,
 };
 use chancery_daemon::{clock, shutdown::Shutdown};
+use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -30,6 +32,7 @@ pub struct Node {
     pub dir: Arc<TempDir>,
     pub doors: Doors,
     pub identity: IdentitySender,
+    pub registry: Registry,
     pub shutdown: Shutdown,
     pub task: JoinHandle<()>,
 }
@@ -56,9 +59,11 @@ impl Node {
         };
         let (identity, watch) = identity::channel();
         let shutdown = Shutdown::manual();
-        let running = serve(doors.clone(), Arc::clone(&ca) as _, watch, shutdown.clone());
+        let mut registry = Registry::default();
+        let metrics = WorkloadMetrics::register(&mut registry);
+        let running = serve(doors.clone(), Arc::clone(&ca) as _, watch, metrics, shutdown.clone());
         let task = tokio::spawn(async move { running.await.unwrap() });
-        let node = Self { ca, dir, doors, identity, shutdown, task };
+        let node = Self { ca, dir, doors, identity, registry, shutdown, task };
         node.listening().await;
         node
     }
