@@ -86,3 +86,21 @@ pub fn jwt_limits(state: &State, node: Option<&Node>) -> Result<Limits, Problem>
 fn no_authority() -> Problem {
     Problem::Unavailable("no authority is active yet".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use chancery_sdk::time::UnixTime;
+
+    use super::*;
+
+    #[test]
+    fn js_27_token_lives_five_minutes_by_default_and_never_longer_than_its_key() {
+        let profile = jwt(&Ttl::default()).unwrap();
+        let now = UnixTime(1_000_000);
+        let ends = |issuer: i64, asked: i64| {
+            let limits = Limits { issuer: now.plus(issuer), node: None };
+            profile.clamp(asked, limits, now).unwrap().not_after.since(now)
+        };
+        assert_eq!((ends(86_400, 0), ends(120, 0), ends(86_400, 90_000)), (300, 120, JWT_CAP_SECS));
+    }
+}

@@ -1,4 +1,4 @@
-//! Decides SVIDs an operator mints: the one place that takes names from a CSR (docs/decisions: minting).
+//! Decides SVIDs an operator mints: the one place that takes names from a CSR (docs/decisions/0006).
 //!
 //! For local admins only, as SPIRE's tools expect; reserved paths are refused here as everywhere.
 

@@ -11,12 +11,18 @@ use chancery_sdk::{
     time::UnixTime,
     x509::{self, X509Bundle, X509BundleSet},
 };
-use rcgen::{Issuer, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey, SubjectPublicKeyInfo};
+#[cfg(test)]
+use rcgen::{Issuer, SubjectPublicKeyInfo};
+use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{SignError, profile};
+use super::{
+    SignError,
+    der::{self, IssuerParts},
+    profile,
+};
 use crate::{
     keys::{KeyError, KeyStore, MemoryKeys, Signer},
     store::Authority,
@@ -46,7 +52,8 @@ pub(super) struct X509Issuer {
     /// No leaf ends later.
     pub not_after: UnixTime,
     certificate: CertificateDer<'static>,
-    issuer: Issuer<'static, RcgenKey>,
+    key: Arc<dyn Signer>,
+    parts: IssuerParts,
 }
 
 /// A signer in the form rcgen takes.
@@ -131,16 +138,16 @@ impl X509Issuer {
         if parsed.public_key().raw != spki(&key) {
             return Err(SignError::Mismatch("authority's key"));
         }
-        let issuer = Issuer::from_ca_cert_der(&certificate, RcgenKey(key))?;
+        let key_id = x509::subject_key_id(&certificate).ok_or(SignError::Mismatch("authority's key identifier"))?;
+        let parts = IssuerParts::new(parsed.subject().as_raw(), &key_id);
         let (id, not_after) = (authority.id.clone(), authority.not_after);
-        Ok(Self { id, not_after, certificate, issuer })
+        Ok(Self { id, not_after, certificate, key, parts })
     }
 
     /// Signs a leaf whose end was checked.
     pub(super) fn sign(&self, leaf: &Leaf) -> Result<CertificateDer<'static>, SignError> {
-        let public = SubjectPublicKeyInfo::from_der(leaf.spki_der())?;
-        let params = profile::leaf(leaf, &public)?;
-        Ok(params.signed_by(&public, &self.issuer)?.der().clone())
+        let tbs = der::tbs(leaf, &self.parts)?;
+        Ok(CertificateDer::from(der::certificate(&tbs, &self.key.sign(&tbs)?)))
     }
 
     /// Signs a probe with the leaf profile and judges it as a verifier would, before anybody is given one.
@@ -162,3 +169,6 @@ impl X509Issuer {
         x509::verify(&[der], &set, now).map(drop).map_err(mismatch)
     }
 }
+
+#[cfg(test)]
+mod tests;

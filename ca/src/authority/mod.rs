@@ -3,6 +3,7 @@
 //! One X.509 and one JWT authority per server sign; they rotate by themselves (see `rotation`). What is
 //! published is read back from the store, so every server publishes everybody's authorities.
 
+mod der;
 mod issuer;
 mod profile;
 mod rotation;

@@ -41,7 +41,8 @@ pub(super) fn authority(
     Ok(params)
 }
 
-/// A leaf: digitalSignature only, both EKUs, cA explicitly false, one URI SAN.
+/// A leaf: digitalSignature only, both EKUs, cA explicitly false, one URI SAN. What `der` writes is held to this.
+#[cfg(test)]
 pub(super) fn leaf(leaf: &Leaf, public: &rcgen::SubjectPublicKeyInfo) -> Result<CertificateParams, SignError> {
     let point = rcgen::PublicKeyData::der_bytes(public);
     let mut params = base(leaf.serial(), point, leaf.not_before(), leaf.not_after())?;
@@ -80,6 +81,7 @@ fn uri(text: &str) -> Result<SanType, SignError> {
     Ok(SanType::URI(text.try_into()?))
 }
 
+#[cfg(test)]
 fn name(subject: &Subject) -> Result<DistinguishedName, SignError> {
     let mut name = DistinguishedName::new();
     for (oid, text) in &subject.0 {

@@ -137,3 +137,38 @@ async fn no_svid_ever_fails_to_verify_while_authorities_rotate() {
     }
     assert!(issuers.len() >= 12, "{} authorities signed", issuers.len());
 }
+
+#[tokio::test]
+async fn tb_03_tb_05_tb_07_sequence_grows_with_every_change_of_the_bundle_and_with_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = sample::store(dir.path()).await;
+    let manager = manager(&store, Arc::new(MemoryKeys::default())).await;
+    let bundle = || {
+        let published = manager.published().borrow().clone();
+        let mut ids: Vec<_> = published.authorities.iter().map(|a| a.id.clone()).collect();
+        ids.sort();
+        (published.sequence, ids, published.refresh_hint)
+    };
+    let first = bundle();
+    assert!(first.0 > 0 && first.2 == 300);
+    manager.rotate(&store, T0.plus(60)).await.unwrap();
+    assert_eq!(bundle(), first);
+    let mut last = first;
+    // Half of its life: successors are published; one life and the grace: the old ones go.
+    for after in [43_200, 72_000, 86_400 + 60] {
+        manager.rotate(&store, T0.plus(after)).await.unwrap();
+        let now = bundle();
+        assert_eq!(now.0 > last.0, now.1 != last.1, "{last:?} {now:?}");
+        last = now;
+    }
+    assert!(last.0 > 1);
+}
+
+#[tokio::test]
+async fn tb_23_no_key_serves_two_kinds_of_svid() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = manager(&sample::store(dir.path()).await, Arc::new(MemoryKeys::default())).await;
+    let (x509, jwt) =
+        (only_authority(&manager, AuthorityKind::X509).public, only_authority(&manager, AuthorityKind::Jwt).public);
+    assert_ne!(x509::spki_of(&x509).unwrap(), jwt);
+}
