@@ -11,6 +11,7 @@ use chancery_core::{
     node::Node,
     selector::Selectors,
 };
+use chancery_daemon::clock;
 use chancery_sdk::id::SpiffeId;
 
 use crate::{
@@ -94,6 +95,7 @@ pub async fn begin(state: &State, node: &Node, process: &Process, csr_der: &[u8]
             live: state.store.live_instances(&node.id).await?.len(),
         };
         let decided = instance::begin(facts, &csr, chance::uuid_v7()?, issuance(state, node)?)?;
+        within_rate(state, &process.class)?;
         let (fact, svid) = sign(state, node, process, &csr, decided)?;
         match state.store.commit(fact).await? {
             Outcome::Done { .. } => {
@@ -108,6 +110,15 @@ pub async fn begin(state: &State, node: &Node, process: &Process, csr_der: &[u8]
         }
     }
     Err(rotating())
+}
+
+/// The class is known to exist here, so that no caller makes buckets.
+fn within_rate(state: &State, class: &ClassName) -> Result<(), Problem> {
+    if state.begins.take(class, clock::now_millis()) {
+        return Ok(());
+    }
+    let limit = state.config.limits.begins_per_class;
+    Err(Problem::Exhausted(format!("more than {limit} instances of {class} begin in a second; ask again in one")))
 }
 
 /// A new SVID of a running instance, for the same key or a new one.

@@ -29,6 +29,7 @@ pub mod nodes;
 pub mod peer;
 pub mod policies;
 pub mod problem;
+pub mod rates;
 mod run;
 #[cfg(test)]
 mod sample;

@@ -14,6 +14,7 @@ use crate::{
     limits::Slots,
     live::LivePeers,
     metrics::Metrics,
+    rates::Rates,
     store::Store,
     view::View,
 };
@@ -40,6 +41,8 @@ pub struct State {
     pub failures: Arc<FailureCounter>,
     /// Attestations going on, in all and by source.
     pub attestations: Arc<Slots>,
+    /// How fast instances of a class may begin.
+    pub begins: Rates,
     /// The ten series.
     pub metrics: Arc<Metrics>,
     /// Now, as an argument.

@@ -53,6 +53,7 @@ fn limits(config: &Config) -> Option<String> {
         ("limits.connections_per_source", l.connections_per_source),
         ("limits.attestations", l.attestations),
         ("limits.attestations_per_source", l.attestations_per_source),
+        ("limits.begins_per_class", l.begins_per_class),
     ];
     if let Some((key, _)) = counts.iter().find(|(_, n)| *n == 0) {
         return Some(format!("{key}: 0 would let nobody in; use at least 1"));

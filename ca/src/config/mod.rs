@@ -164,6 +164,8 @@ pub struct Limits {
     pub attestations: usize,
     /// Attestations at once from one source prefix.
     pub attestations_per_source: usize,
+    /// Instances of one class that may begin in a second, on each server.
+    pub begins_per_class: usize,
     /// Time for a TLS handshake.
     pub handshake_timeout: Span,
     /// Age at which a connection is asked to close.
@@ -223,6 +225,7 @@ impl Default for Limits {
             connections_per_source: 4096,
             attestations: 256,
             attestations_per_source: 32,
+            begins_per_class: 100,
             handshake_timeout: Span::secs(5),
             connection_age: Span::secs(600),
         }

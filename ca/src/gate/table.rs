@@ -73,8 +73,11 @@ pub const METHODS: &[(&str, Who)] = &[
     ("/spire.api.server.entry.v1.Entry/GetEntry", Operators),
     ("/spire.api.server.entry.v1.Entry/ListEntries", Operators),
     ("/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries", Nodes),
+    // WIT-SVIDs are answered by UNIMPLEMENTED, which whoever may ask should see.
+    ("/spire.api.server.svid.v1.SVID/BatchNewWITSVID", Nodes),
     ("/spire.api.server.svid.v1.SVID/BatchNewX509SVID", Nodes),
     ("/spire.api.server.svid.v1.SVID/MintJWTSVID", Operators),
+    ("/spire.api.server.svid.v1.SVID/MintWITSVID", Operators),
     ("/spire.api.server.svid.v1.SVID/MintX509SVID", Operators),
     ("/spire.api.server.svid.v1.SVID/NewJWTSVID", Nodes),
 ];
