@@ -255,7 +255,7 @@ async fn wa_17_a_bad_message_leaves_the_last_good_state() {
 }
 
 #[tokio::test]
-async fn wa_70_the_default_is_the_first_and_wa_73_hints_may_be_absent() {
+async fn wa_70_wa_73_the_default_is_the_first_and_hints_may_be_absent() {
     let authority = Authority::new("example.org");
     let fake = Fake::start();
     grant(&fake, vec![authority.message("/first", "internal"), authority.message("/second", "external")]);

@@ -78,7 +78,7 @@ async fn we_03_endpoint_speaks_grpc() {
 }
 
 #[tokio::test]
-async fn we_04_only_a_unix_socket_can_be_configured() {
+async fn we_02_we_04_we_05_only_a_unix_socket_can_be_configured() {
     // There is no TCP listener: whatever stands there is a path (WE-02, WE-05 hold by absence).
     let ca = FakeCa::new(vec![], vec![]);
     let dir = Arc::new(tempfile::tempdir().unwrap());
@@ -650,7 +650,7 @@ async fn wa_57_foreign_token_verifies_for_those_federated_only() {
 }
 
 #[tokio::test]
-async fn wa_60_wit_is_unimplemented_for_everybody_after_the_header() {
+async fn wa_04_wa_60_wit_is_unimplemented_for_everybody_after_the_header() {
     let node = stranger().await;
     let mut api = node.client().await.api();
     assert_eq!(code(api.fetch_witsvid(with_header(WitsvidRequest::default())).await), Code::Unimplemented);

@@ -318,3 +318,22 @@ fn member_named_twice_is_malformed() {
         assert!(Bundle::from_json(td(), text.as_bytes()).is_err(), "{text}");
     }
 }
+
+/// One key in a document, as each kind in turn: what it verifies is its own kind, and the other set stays empty.
+#[test]
+fn wa_21_wa_49_each_kind_of_bundle_verifies_its_own_kind_of_svid_only() {
+    let signer = Signer::es256();
+    let jwt = bundle_of(&[], &[&signer]);
+    assert!(jwt.x509.is_empty() && jwt::check(&signer.token(), &JwtBundleSet::from(jwt.jwt)).is_ok());
+    let mut document = written(&bundle_of(&[&root()], &[&signer]));
+    for key in document["keys"].as_array_mut().unwrap() {
+        if key["kid"] == signer.kid {
+            key["use"] = json!("x509-svid");
+        }
+    }
+    // An X.509 key without its certificate is refused or left out, and verifies no token either way.
+    if let Ok(read) = Bundle::from_json(td(), document.to_string().as_bytes()) {
+        assert_eq!(read.x509.authorities().len(), 1);
+        assert!(jwt::check(&signer.token(), &JwtBundleSet::from(read.jwt)).is_err());
+    }
+}
