@@ -203,7 +203,7 @@ async fn wrong_csr_is_refused_and_leaves_no_record() {
 }
 
 #[tokio::test]
-async fn js_04_js_06_js_11_js_16_js_18_js_24_token_of_an_entry_verifies() {
+async fn js_04_js_06_js_11_js_15_js_16_js_18_js_24_token_of_an_entry_verifies() {
     let world = world().await;
     let ours = created(&world, draft("/spire/agent/tpm/aa", "/db", &["unix:uid:1"])).await;
     let token = issue::jwt(&world.state, &world.node, &ours.id, &["aud".into()]).await.unwrap();
@@ -218,6 +218,8 @@ async fn js_04_js_06_js_11_js_16_js_18_js_24_token_of_an_entry_verifies() {
     let seen = JwtSvid::verify(&token.token, &bundles, "aud", world.state.now(), 0).unwrap();
     assert_eq!((&seen.id, seen.expires_at), (&id("/db"), token.expires_at));
     assert!(token.issued_at < token.expires_at);
+    let registered = ["aud", "exp", "iat", "iss", "jti", "sub"];
+    assert!(seen.claims.keys().all(|claim| registered.contains(&claim.as_str())), "JS-15: {:?}", seen.claims);
     let refused = issue::jwt(&world.state, &world.node, &ours.id, &[String::new()]).await;
     assert!(matches!(refused, Err(Problem::Invalid(_))), "JS-18");
     assert_eq!(recorded(&world.state, "jwt.issued").await, 1);
