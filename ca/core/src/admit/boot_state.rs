@@ -1,7 +1,7 @@
 //! The boot state of a node against the last accepted one.
 //!
 //! The counters count because the AK lives in the endorsement hierarchy: a TPM hides them from others.
-//! Source: research 4.4; TPM 2.0 Library, part 1, section 36 (timing).
+//! Source: docs/SOURCES.md, C21; TPM 2.0 Library, part 1, section 36 (timing).
 
 use crate::{
     evidence::{Checks, Denied},

@@ -100,7 +100,7 @@ pub struct Admission {
 /// # Errors
 /// [`Denied`]; attributable where the node's own AK signed what is refused.
 ///
-/// Source: ARCHITECTURE, "Renewal is re-attestation"; research 4.4.
+/// Source: ARCHITECTURE, "Renewal is re-attestation"; docs/SOURCES.md, C21.
 pub fn decide(facts: &NodeFacts<'_>) -> Result<Admission, Denied> {
     let mut checks = Checks::after(facts.verified.steps.clone());
     let banned = facts.stored.is_some_and(|node| node.standing == Standing::Banned);

@@ -75,7 +75,7 @@ pub fn claimed_ek(payload: &Payload) -> Result<[u8; 32], Denied> {
 /// # Errors
 /// [`Denied`], never attributable: nothing is proven before the challenge is answered.
 ///
-/// Source: research checks C1 to C9, C19, C20.
+/// Source: docs/SOURCES.md, checks C1 to C9, C19, C20.
 pub fn examine_payload(
     payload: &Payload,
     csr: &[u8],

@@ -74,7 +74,7 @@ pub struct Verified {
 /// [`Denied`]; attributable once the quote is of this challenge and connection, signed by an AK that was
 /// activated now or is this node's own.
 ///
-/// Source: research section 7; ARCHITECTURE, "Whose failure is it?".
+/// Source: docs/SOURCES.md, checks C10 to C20; ARCHITECTURE, "Whose failure is it?".
 pub fn verify_response(
     applicant: &Applicant,
     challenge: OpenChallenge,
