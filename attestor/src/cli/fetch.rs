@@ -37,7 +37,7 @@ pub(super) enum What {
 /// Options of every fetch.
 #[derive(Args, Debug)]
 pub(super) struct Common {
-    /// Workload API socket; else SPIFFE_ENDPOINT_SOCKET, else /run/chancery/workload.sock
+    /// Workload API socket; else SPIFFE_ENDPOINT_SOCKET, else /run/chancery/attestor/workload.sock
     #[arg(long)]
     socket: Option<PathBuf>,
     /// Folder for files, made when missing; keys are written with mode 0600

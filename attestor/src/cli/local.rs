@@ -16,7 +16,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 use super::Output;
 
 /// Where the packages put the Workload API.
-const WORKLOAD_SOCKET: &str = "/run/chancery/workload.sock";
+const WORKLOAD_SOCKET: &str = "/run/chancery/attestor/workload.sock";
 /// Where the packages put the operator's socket.
 pub(super) const ADMIN_SOCKET: &str = "/run/chancery/attestor/admin.sock";
 

@@ -64,7 +64,7 @@ enum Command {
     Fetch(fetch::What),
     /// Exit code 0 when the Workload API can answer
     Healthcheck {
-        /// Workload API socket; else SPIFFE_ENDPOINT_SOCKET, else /run/chancery/workload.sock
+        /// Workload API socket; else SPIFFE_ENDPOINT_SOCKET, else /run/chancery/attestor/workload.sock
         #[arg(long)]
         socket: Option<PathBuf>,
     },
@@ -76,7 +76,7 @@ enum Command {
     },
     /// Prints every update of this process's X509-SVIDs
     Watch {
-        /// Workload API socket; else SPIFFE_ENDPOINT_SOCKET, else /run/chancery/workload.sock
+        /// Workload API socket; else SPIFFE_ENDPOINT_SOCKET, else /run/chancery/attestor/workload.sock
         #[arg(long)]
         socket: Option<PathBuf>,
         /// How to print
