@@ -64,6 +64,16 @@ pub(crate) enum Issued {
     Jwt,
 }
 
+impl Issued {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Entry => "entry",
+            Self::Instance => "instance",
+            Self::Jwt => "jwt",
+        }
+    }
+}
+
 impl Default for WorkloadMetrics {
     fn default() -> Self {
         Self {
@@ -97,11 +107,7 @@ impl WorkloadMetrics {
         series.register("open_streams", "Workload API streams open", this.streams.clone());
         series.register("svids", "SVIDs received from the CA, by kind", this.svids.clone());
         series.register("syncs", "Polls of the CA, by verdict", this.syncs.clone());
-        series.register(
-            "workload_attestations",
-            "Looks at a calling process, by verdict",
-            this.attestations.clone(),
-        );
+        series.register("workload_attestations", "Looks at a calling process, by verdict", this.attestations.clone());
         series.register_with_unit(
             "workload_call_duration",
             "Time until a Workload API call had its first answer, by method",
@@ -109,7 +115,25 @@ impl WorkloadMetrics {
             this.call_seconds.clone(),
         );
         series.register("workload_calls", "Workload API calls by method and gRPC code", this.calls.clone());
+        this.begin_at_zero();
         this
+    }
+
+    /// Shows the usual rows before their first event: a rate needs the zero.
+    fn begin_at_zero(&self) {
+        for verdict in ["known", "changed", "ended", "other_user", "unavailable"] {
+            drop(self.attestations.get_or_create(&Verdict { verdict }));
+        }
+        for verdict in ["ok", "failed"] {
+            drop(self.syncs.get_or_create(&Verdict { verdict }));
+        }
+        for kind in [Issued::Entry, Issued::Instance, Issued::Jwt] {
+            drop(self.svids.get_or_create(&Kind { kind: kind.name() }));
+        }
+        for method in ["FetchJWTSVID", "FetchX509SVID"] {
+            drop(self.call_seconds.get_or_create(&Method { method }));
+            drop(self.calls.get_or_create(&Call { method, code: "OK" }));
+        }
     }
 
     pub(crate) fn attested(&self, verdict: &'static str) {
@@ -122,12 +146,7 @@ impl WorkloadMetrics {
     }
 
     pub(crate) fn issued(&self, kind: Issued) {
-        let kind = match kind {
-            Issued::Entry => "entry",
-            Issued::Instance => "instance",
-            Issued::Jwt => "jwt",
-        };
-        self.svids.get_or_create(&Kind { kind }).inc();
+        self.svids.get_or_create(&Kind { kind: kind.name() }).inc();
     }
 
     /// Counts a poll; `at` is the time of one that succeeded.

@@ -58,8 +58,8 @@ impl Metrics {
         let ca = registry.sub_registry_with_prefix("chancery_ca");
         ca.register("attestations", "Attestations by type and verdict", metrics.attestations.clone());
         ca.register(
-            "authority_ends",
-            "End of the authority in use, seconds since 1970",
+            "authority_not_after_seconds",
+            "End of the authority in use, Unix time",
             metrics.authority_ends.clone(),
         );
         ca.register("bundle_sequence", "Sequence number of the bundle served", metrics.bundle_sequence.clone());
@@ -70,7 +70,21 @@ impl Metrics {
         ca.register("rpc_seconds", "Time of calls in seconds", metrics.rpc_seconds.clone());
         ca.register("rpcs", "Calls by method and code", metrics.rpcs.clone());
         ca.register("svids", "SVIDs signed", metrics.svids.clone());
+        metrics.begin_at_zero();
         metrics
+    }
+
+    /// Shows the usual rows before their first event: a rate needs the zero.
+    fn begin_at_zero(&self) {
+        let rows = [
+            (&self.handshakes, "result", &["done", "no_slot", "refused", "timeout"]),
+            (&self.svids, "kind", &["instance", "jwt", "node", "x509"]),
+        ];
+        for (family, label, values) in rows {
+            for value in values {
+                drop(family.get_or_create(&vec![(label, (*value).to_string())]));
+            }
+        }
     }
 
     /// Counts one of `family` under one label.
@@ -90,3 +104,6 @@ impl Metrics {
         self.rpcs.get_or_create(&vec![("method", method), ("code", code.to_string())]).inc();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,10 @@ impl EnrolMetrics {
             "End of the node's SVID in Unix time; 0 without standing",
             metrics.not_after.clone(),
         );
+        // Rows before their first event: a rate needs the zero.
+        for outcome in ["admitted", "failed"] {
+            drop(metrics.attempts.get_or_create(&Outcome { outcome }));
+        }
         Arc::new(metrics)
     }
 

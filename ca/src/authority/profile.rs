@@ -1,18 +1,23 @@
-//! What our certificates look like: two profiles, and the check that a signed one is what was decided.
+//! What our certificates look like: the profile of authorities (that of leaves is in `der`), and the check that a
+//! signed one is what was decided.
 //!
 //! Source: X509-SVID sections 2 to 5; RFC 5280; conformance XS-01 to XS-33.
 
-use chancery_core::leaf::{Leaf, Subject};
 use chancery_sdk::{id::TrustDomain, time::UnixTime};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
-    KeyIdMethod, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, KeyIdMethod, KeyUsagePurpose,
+    SanType, SerialNumber,
 };
 use ring::digest::{SHA256, digest};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 use super::SignError;
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+pub(super) use oracle::leaf;
 
 /// Octets of a key identifier.
 const KEY_ID_BYTES: usize = 20;
@@ -41,23 +46,6 @@ pub(super) fn authority(
     Ok(params)
 }
 
-/// A leaf: digitalSignature only, both EKUs, cA explicitly false, one URI SAN. What `der` writes is held to this.
-#[cfg(test)]
-pub(super) fn leaf(leaf: &Leaf, public: &rcgen::SubjectPublicKeyInfo) -> Result<CertificateParams, SignError> {
-    let point = rcgen::PublicKeyData::der_bytes(public);
-    let mut params = base(leaf.serial(), point, leaf.not_before(), leaf.not_after())?;
-    params.distinguished_name = name(leaf.subject())?;
-    params.subject_alt_names = vec![uri(leaf.id().as_str())?];
-    for dns in leaf.dns_names() {
-        params.subject_alt_names.push(SanType::DnsName(dns.as_str().try_into()?));
-    }
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    params.use_authority_key_identifier_extension = true;
-    Ok(params)
-}
-
 fn base(
     serial: [u8; 16],
     point: &[u8],
@@ -79,21 +67,6 @@ fn moment(at: UnixTime) -> Result<OffsetDateTime, SignError> {
 
 fn uri(text: &str) -> Result<SanType, SignError> {
     Ok(SanType::URI(text.try_into()?))
-}
-
-#[cfg(test)]
-fn name(subject: &Subject) -> Result<DistinguishedName, SignError> {
-    let mut name = DistinguishedName::new();
-    for (oid, text) in &subject.0 {
-        let arcs: Result<Vec<u64>, _> = oid.split('.').map(str::parse).collect();
-        let arcs = arcs.map_err(|_| SignError::Profile("a subject attribute has no OID"))?;
-        match arcs.as_slice() {
-            // countryName and serialNumber are PrintableString (RFC 5280, appendix A).
-            [2, 5, 4, 5 | 6] => push_printable(&mut name, &arcs, text)?,
-            _ => name.push(DnType::from_oid(&arcs), text.as_str()),
-        }
-    }
-    Ok(name)
 }
 
 fn push_printable(name: &mut DistinguishedName, oid: &[u64], text: &str) -> Result<(), SignError> {

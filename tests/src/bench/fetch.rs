@@ -5,9 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chancery_proto::workload::{
-    JwtsvidRequest, X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient,
-};
+use chancery_proto::workload::{JwtsvidRequest, X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient};
 use hyper_util::rt::TokioIo;
 use rustix::process::geteuid;
 use tokio::net::UnixStream;

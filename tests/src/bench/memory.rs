@@ -98,7 +98,8 @@ async fn create(admin_socket: &Path, entries: &[types::Entry]) -> Result<(), Str
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
-    let channel = Endpoint::from_static("http://bench").connect_with_connector(dial).await.map_err(|e| e.to_string())?;
+    let channel =
+        Endpoint::from_static("http://bench").connect_with_connector(dial).await.map_err(|e| e.to_string())?;
     let mut client = EntryClient::new(channel);
     for batch in entries.chunks(BATCH) {
         let asked = BatchCreateEntryRequest { entries: batch.to_vec(), output_mask: None };

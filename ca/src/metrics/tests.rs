@@ -1,0 +1,68 @@
+//! The series of a CA exist, and move with what they name.
+
+use std::time::Duration;
+
+use chancery_core::reason::Reason;
+use prometheus_client::encoding::text::encode;
+
+use super::*;
+use crate::{
+    enroll,
+    gate::Caller,
+    issue,
+    sample::{self, domain},
+};
+
+fn shown(registry: &Registry) -> String {
+    let mut text = String::new();
+    encode(&mut text, registry).unwrap();
+    text
+}
+
+fn of(family: &Counters, labels: &[(&'static str, &str)]) -> u64 {
+    family.get_or_create(&labels.iter().map(|(label, value)| (*label, (*value).to_string())).collect()).get()
+}
+
+#[test]
+fn ca_has_ten_series_with_its_prefix() {
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    metrics.attested("tpm", "admitted");
+    metrics.called("/m", "0", 0.1);
+    Metrics::count(&metrics.refusals, "reason", Reason::UnknownType.code());
+    metrics.authority_ends.get_or_create(&vec![("kind", "x509".to_string())]).set(1);
+    let text = shown(&registry);
+    let series: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    assert!(series.len() >= 10, "{series:?}");
+    assert!(series.iter().all(|name| name.starts_with("chancery_ca_")), "{series:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn series_move_with_calls_handshakes_refusals_and_svids() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = sample::running(dir.path()).await;
+    let metrics = &ca.state.metrics;
+    // The self-test at start knocked at every door.
+    assert!(of(&metrics.handshakes, &[("result", "done")]) > 0);
+    let mut registry = Registry::default();
+    registry.register("rpcs", "Calls", metrics.rpcs.clone());
+    assert!(shown(&registry).contains("code=\"7\""), "refused calls are counted");
+    let (id, audience) = (format!("{}/w", domain().id()).parse().unwrap(), ["a".to_string()]);
+    let before = of(&metrics.svids, &[("kind", "jwt")]);
+    issue::mint_jwt(&ca.state, &Caller::Anyone, &id, &audience, 0).await.unwrap();
+    assert_eq!(of(&metrics.svids, &[("kind", "jwt")]), before + 1);
+    let Err(denied) = enroll::attestor(&ca.state, "teapot") else { panic!("unknown type") };
+    enroll::record(&ca.state, "teapot", None, None, &denied).await;
+    assert_eq!(of(&metrics.refusals, &[("reason", Reason::UnknownType.code())]), 1);
+    assert_eq!(of(&metrics.attestations, &[("type", "teapot"), ("verdict", "denied")]), 1);
+    let set = async {
+        let x509 = vec![("kind", "x509".to_string())];
+        while metrics.authority_ends.get_or_create(&x509).get() == 0 || metrics.event_number.get() < 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), set).await.expect("the gauges follow within a second");
+    assert!(metrics.bundle_sequence.get() > 0);
+    ca.state.shutdown.begin();
+    ca.stopped().await.unwrap();
+}
