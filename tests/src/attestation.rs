@@ -1,7 +1,7 @@
 //! Attestations by hand: what an attestor says to the CA, as bytes that tests and attacks can keep, alter and repeat.
 
 use chancery_attestor::{
-    ca::Dialer,
+    ca::{Dialer, Pinned},
     node::{Collector, Opening, TpmCollector},
     tpm::{Bus, Options, Tpm},
 };
@@ -10,7 +10,7 @@ use chancery_proto::spire::api::{
         AgentX509svidParams, AttestAgentRequest, AttestAgentResponse, agent_client::AgentClient, attest_agent_request,
         attest_agent_response,
     },
-    types::AttestationData,
+    types::{AttestationData, X509svid},
 };
 use chancery_sdk::{id::TrustDomain, x509::X509Bundle};
 use tokio::sync::mpsc;
@@ -33,17 +33,21 @@ impl Dialogue {
     /// # Errors
     /// The CA's status, or `Unavailable` where it cannot be reached.
     pub async fn open(authority: &Authority, domain: &str, payload: Vec<u8>, csr: Vec<u8>) -> Result<Self, Status> {
-        let away = |e: String| Status::unavailable(e);
-        let pem = std::fs::read_to_string(&authority.bundle_pem).map_err(|e| away(e.to_string()))?;
-        let domain = TrustDomain::new(domain).map_err(|e| away(e.to_string()))?;
-        let bundle = X509Bundle::from_pem(domain.clone(), &pem).map_err(|e| away(e.to_string()))?;
-        let dialer = Dialer::new(&domain, vec![authority.grpc.to_string()], bundle).map_err(|e| away(e.to_string()))?;
-        let pinned = dialer.pinned().await.map_err(|e| away(e.to_string()))?;
+        let dialer = dialer(authority, domain, &authority.grpc.to_string())?;
+        let pinned = dialer.pinned().await.map_err(|e| Status::unavailable(e.to_string()))?;
+        Self::over(pinned, payload, csr).await
+    }
+
+    /// Sends the first message on a connection that is open already.
+    ///
+    /// # Errors
+    /// The CA's status.
+    pub async fn over(pinned: Pinned, payload: Vec<u8>, csr: Vec<u8>) -> Result<Self, Status> {
         let (requests, queue) = mpsc::channel(4);
         let data = AttestationData { r#type: "tpm".into(), payload };
         let params = attest_agent_request::Params { data: Some(data), params: Some(AgentX509svidParams { csr }) };
         let first = AttestAgentRequest { step: Some(attest_agent_request::Step::Params(params)) };
-        requests.send(first).await.map_err(|e| away(e.to_string()))?;
+        requests.send(first).await.map_err(|e| Status::unavailable(e.to_string()))?;
         let answers = AgentClient::new(pinned.channel).attest_agent(ReceiverStream::new(queue)).await?.into_inner();
         Ok(Self { requests, answers, exporter: pinned.exporter })
     }
@@ -64,13 +68,21 @@ impl Dialogue {
     /// # Errors
     /// The CA's status.
     pub async fn answer(&mut self, response: Vec<u8>) -> Result<String, Status> {
+        let svid = self.admission(response).await?;
+        svid.id.map(|id| id.path).ok_or_else(|| Status::internal("a result without an ID"))
+    }
+
+    /// Answers the challenge; `Ok` carries the SVID of the admitted node.
+    ///
+    /// # Errors
+    /// The CA's status.
+    pub async fn admission(&mut self, response: Vec<u8>) -> Result<X509svid, Status> {
         let step = attest_agent_request::Step::ChallengeResponse(response);
         let _ = self.requests.send(AttestAgentRequest { step: Some(step) }).await;
         match self.next().await? {
             attest_agent_response::Step::Challenge(_) => Err(Status::internal("a second challenge")),
             attest_agent_response::Step::Result(result) => {
-                let id = result.svid.and_then(|s| s.id).map(|id| id.path);
-                id.ok_or_else(|| Status::internal("a result without an ID"))
+                result.svid.ok_or_else(|| Status::internal("a result without an SVID"))
             }
         }
     }
@@ -79,6 +91,18 @@ impl Dialogue {
         let message = self.answers.message().await?;
         message.and_then(|m| m.step).ok_or_else(|| Status::internal("the stream ended without a word"))
     }
+}
+
+/// A dialer that reaches this CA at `address` and trusts its bundle.
+///
+/// # Errors
+/// `Unavailable`: the bundle cannot be read.
+pub fn dialer(authority: &Authority, domain: &str, address: &str) -> Result<Dialer, Status> {
+    let away = |e: String| Status::unavailable(e);
+    let pem = std::fs::read_to_string(&authority.bundle_pem).map_err(|e| away(e.to_string()))?;
+    let domain = TrustDomain::new(domain).map_err(|e| away(e.to_string()))?;
+    let bundle = X509Bundle::from_pem(domain.clone(), &pem).map_err(|e| away(e.to_string()))?;
+    Dialer::new(&domain, vec![address.to_string()], bundle).map_err(|e| away(e.to_string()))
 }
 
 /// A collector over the TPM at `tcti`, as an attestor would use it.

@@ -1,0 +1,10 @@
+mod answers;
+mod certificates;
+mod court;
+mod flood;
+mod forge;
+mod log;
+mod openings;
+mod relay;
+mod rig;
+mod standing;
