@@ -1,8 +1,10 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwapOption;
 use chancery_sdk::id::TrustDomain;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tonic::{Response, Status, transport::Channel};
 
 use super::{CaError, Denial};
@@ -10,6 +12,8 @@ use crate::identity::IdentitySender;
 
 /// Longest time for one call, its retry included (SPIRE's own limit; spire-wire 3.1).
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a call whose SVID was just superseded waits for the channel of the next one.
+const SUCCESSION: Duration = Duration::from_secs(2);
 
 /// Something the enrolment task must know, learnt from an ordinary call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,8 +30,8 @@ pub enum Trouble {
 #[derive(Clone)]
 pub struct Ca {
     pub(super) domain: TrustDomain,
-    /// Snapshot of the channel that uses the current node SVID; replaced whole when the SVID rotates.
-    channel: Arc<ArcSwapOption<Channel>>,
+    /// The channel that uses the current node SVID; replaced whole when the SVID rotates.
+    channel: Arc<watch::Sender<Option<Channel>>>,
     trouble: mpsc::Sender<Trouble>,
     pub(super) identity: IdentitySender,
 }
@@ -42,20 +46,26 @@ impl Ca {
 
     /// Makes later calls use `channel`; `None` ends them. Streams and calls under way go on over the old one.
     pub fn use_channel(&self, channel: Option<Channel>) {
-        self.channel.store(channel.map(Arc::new));
+        self.channel.send_replace(channel);
     }
 
-    /// Makes one call, and a second one where the transport was lost.
+    /// Makes one call, and a second one where the transport was lost or the SVID rotated meanwhile.
     ///
-    /// The first call after a GOAWAY or a broken connection always fails once; the channel then dials anew.
+    /// The first call after a GOAWAY or a broken connection always fails once; the channel then dials anew. The first
+    /// call with a new SVID supersedes the old one at the CA a moment before the new channel is everybody's.
     pub(super) async fn call<T, F, Fut>(&self, ask: F) -> Result<T, CaError>
     where
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
         let twice = async {
+            let mut channels = self.channel.subscribe();
             match self.once(&ask).await {
                 Err(CaError::Lost(_)) => self.once(&ask).await,
+                Err(CaError::Denied(Some(Denial::NotActive))) => {
+                    let _ = timeout(SUCCESSION, channels.changed()).await;
+                    self.once(&ask).await
+                }
                 other => other,
             }
         };
@@ -74,15 +84,16 @@ impl Ca {
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        let Some(channel) = self.channel.load_full() else {
+        let channel = self.channel.borrow().clone();
+        let Some(channel) = channel else {
             return Err(CaError::Lost("the node is not attested yet".into()));
         };
-        Ok(ask(Channel::clone(&channel)).await?.into_inner())
+        Ok(ask(channel).await?.into_inner())
     }
 
     /// A full slot means the enrolment task has not looked yet; it will learn the same then.
     fn report(&self, trouble: Trouble) {
-        if self.channel.load().is_some() {
+        if self.channel.borrow().is_some() {
             let _ = self.trouble.try_send(trouble);
         }
     }
