@@ -8,8 +8,14 @@ pub(super) use sql::*;
 
 use std::{str::FromStr, time::Duration};
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use tokio::sync::{mpsc, watch};
+use sqlx::{
+    ConnectOptions, Connection,
+    postgres::{PgConnectOptions, PgPool, PgPoolOptions},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
 use super::{Message, Migrated, StoreError};
 
@@ -38,8 +44,9 @@ pub(super) async fn open(
 }
 
 pub(super) async fn migrate(url: &str) -> Result<Migrated, StoreError> {
-    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT);
-    let pool = pool.connect_with(PgConnectOptions::from_str(url)?).await?;
+    let options = PgConnectOptions::from_str(url)?;
+    reach(&options).await?;
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT).connect_with(options).await?;
     let done = schema::migrate(&pool).await;
     pool.close().await;
     done
@@ -50,6 +57,15 @@ async fn pool(url: &str, connections: u32) -> Result<PgPool, StoreError> {
     let limits =
         [("lock_timeout", "5000"), ("statement_timeout", "10000"), ("idle_in_transaction_session_timeout", "15000")];
     let options = PgConnectOptions::from_str(url)?.application_name("chancery-ca").options(limits);
+    reach(&options).await?;
     let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(CONNECT);
     Ok(pool.connect_with(options).await?)
+}
+
+/// Connects once by hand: a pool says only that its time is over, not why nobody answers.
+async fn reach(options: &PgConnectOptions) -> Result<(), StoreError> {
+    match timeout(CONNECT, options.connect()).await {
+        Ok(connection) => Ok(connection?.close().await?),
+        Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
+    }
 }
