@@ -11,8 +11,6 @@ use chancery_sdk::{
     time::UnixTime,
     x509::{self, X509Bundle, X509BundleSet},
 };
-#[cfg(test)]
-use rcgen::{Issuer, SubjectPublicKeyInfo};
 use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;

@@ -14,11 +14,6 @@ use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificat
 
 use super::SignError;
 
-#[cfg(test)]
-mod oracle;
-#[cfg(test)]
-pub(super) use oracle::leaf;
-
 /// Octets of a key identifier.
 const KEY_ID_BYTES: usize = 20;
 
@@ -153,3 +148,8 @@ fn has_both_ekus(cert: &X509Certificate<'_>) -> bool {
         _ => false,
     })
 }
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+pub(super) use oracle::leaf;

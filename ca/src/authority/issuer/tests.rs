@@ -1,6 +1,8 @@
 //! What certificates look like, row by row; and that a certificate of another look is refused by `compare`.
 
-use rcgen::{CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
+use rcgen::{
+    CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SubjectPublicKeyInfo,
+};
 use x509_parser::prelude::{GeneralName, X509Extension};
 
 use super::*;
