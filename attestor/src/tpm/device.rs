@@ -1,9 +1,10 @@
 use chancery_core::evidence::tpm::templates::{attestation_key_template, attestation_key_unique};
 use tss_esapi::{
     Context,
+    constants::CapabilityType,
     handles::{KeyHandle, ObjectHandle},
     interface_types::{resource_handles::Hierarchy, session_handles::AuthSession},
-    structures::{Auth, Public},
+    structures::{Auth, CapabilityData, Public},
     traits::{Marshall, UnMarshall},
 };
 
@@ -11,6 +12,11 @@ use super::{Options, Tcti, TpmError};
 
 /// The epoch of the attestation key; another one would give every TPM another key.
 const AK_EPOCH: u32 = 0;
+
+/// First handle of transient objects. Source: TPM 2.0 Library part 2, TPM_HT_TRANSIENT.
+const TRANSIENT_FIRST: u32 = 0x8000_0000;
+/// Objects of an earlier run that are looked for; emulators and chips hold three.
+const MAX_LEFTOVERS: u32 = 16;
 
 /// The open TPM and what is loaded in it: at most the attestation key, one node key, and one parent for a moment.
 pub(super) struct Device {
@@ -47,6 +53,12 @@ impl Device {
         self.flush();
         // The old context forgets its handles before the new one makes any: numbers are used again.
         self.context = open(&self.options)?;
+        // On a device the kernel's resource manager forgets for a process that died; an emulator has three places.
+        if !matches!(self.options.tcti, Tcti::Device(_))
+            && let Err(error) = forget_leftovers(&mut self.context)
+        {
+            tracing::warn!(%error, "what an earlier run left in the TPM stays there");
+        }
         Ok(())
     }
 
@@ -103,6 +115,17 @@ impl Device {
         self.context.flush_context(handle.into())?;
         result
     }
+}
+
+/// Flushes every transient object.
+fn forget_leftovers(context: &mut Context) -> Result<(), TpmError> {
+    let ask = |context: &mut Context| context.get_capability(CapabilityType::Handles, TRANSIENT_FIRST, MAX_LEFTOVERS);
+    let (CapabilityData::Handles(left), _) = context.execute_without_session(ask)? else { return Ok(()) };
+    for handle in left.into_inner() {
+        let object = context.execute_without_session(|context| context.tr_from_tpm_public(handle))?;
+        context.flush_context(object)?;
+    }
+    Ok(())
 }
 
 fn open(options: &Options) -> Result<Context, TpmError> {
