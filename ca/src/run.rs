@@ -132,8 +132,8 @@ pub async fn start(config: Config, shutdown: Shutdown, clock: Clock) -> Result<R
     let listener = bind("listen", config.listen).await?;
     let (state, tls, registry) = assemble(config, shutdown, clock).await?;
     let bound = listener.local_addr().unwrap_or(state.config.listen);
-    let admin = socket::bind(&state.config.admin_socket, 0o600).await?;
     serve_metrics(&state, registry).await?;
+    let admin = socket::bind(&state.config.admin_socket, 0o600).await?;
     state.store.commit(Fact::ServerStarted(ServerStarted { version: env!("CARGO_PKG_VERSION").into() })).await?;
     sweep::start(&state, &tls);
     let soft = &state.shutdown.soft;
