@@ -1,7 +1,7 @@
 //! The demo: agents on two TPM nodes talk all the time, then five attacks, each judged by the CA's own events.
 
 mod acts;
-pub(crate) mod agents;
+pub mod agents;
 mod attacker;
 pub mod protocol;
 mod replay;

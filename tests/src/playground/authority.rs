@@ -140,7 +140,9 @@ fn config_text(folder: &Path, database: &str, grpc: SocketAddr, metrics: SocketA
         ("instance_svid", &lives.instance_ttl),
         ("x509_svid", &lives.x509_ttl),
         ("node_svid", &lives.node_ttl),
+        ("jwt_svid", &lives.jwt_ttl),
         ("ca", &lives.ca_ttl),
+        ("publish_delay", &lives.publish_delay),
     ];
     for (key, value) in rows {
         if let Some(value) = value {

@@ -49,9 +49,15 @@ pub struct Lifetimes {
     /// X509-SVIDs of nodes.
     #[arg(long, value_name = "TIME")]
     pub node_ttl: Option<String>,
-    /// Authorities of the CA.
+    /// JWT-SVIDs.
+    #[arg(long, value_name = "TIME")]
+    pub jwt_ttl: Option<String>,
+    /// Authorities of the CA; at least six times the longest of the others.
     #[arg(long, value_name = "TIME")]
     pub ca_ttl: Option<String>,
+    /// Least time an authority is published before it signs; at most a third of --ca-ttl.
+    #[arg(long, value_name = "TIME")]
+    pub publish_delay: Option<String>,
     /// Measured-boot policies of the CA.
     #[arg(long, value_name = "FILE")]
     pub policy_file: Option<PathBuf>,

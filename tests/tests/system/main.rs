@@ -2,4 +2,9 @@
 
 mod bring_up;
 mod clients;
+mod doors;
+mod instances;
+mod kills;
+mod lines;
+mod rotation;
 mod support;
