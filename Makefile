@@ -1,7 +1,7 @@
 # Every target does its own set-up. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench fuzz mutants lint fmt docs
+.PHONY: help setup build test soak demo bench fuzz mutants lint fmt docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -17,6 +17,10 @@ test: setup ## the whole suite: SQLite, PostgreSQL, swtpm
 	scripts/python-client
 	scripts/with-postgres scripts/run-tests
 	cargo test -q --doc -p chancery-sdk
+
+soak: setup ## kill -9 the CA 20 times under load, rotate its authorities 6 times
+	cargo build --workspace --all-targets
+	CHANCERY_KILLS=20 CHANCERY_ROTATIONS=6 cargo test -q -p chancery-tests --test system -- --nocapture kills:: rotation::
 
 demo: setup ## two TPM nodes, four agents, five attacks; ends by itself
 	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests
