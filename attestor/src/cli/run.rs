@@ -4,12 +4,17 @@ use chancery_daemon::{config, shutdown::Shutdown, telemetry};
 
 use crate::config::Config;
 
+/// Threads that serve: each has a stack and an allocator's arena of its own, and a node has better work for its cores.
+const MAX_WORKERS: usize = 4;
+
 /// Runs the daemon until it is told to stop.
 pub(super) fn run(path: &Path) -> Result<(), String> {
     let config = load(path)?;
     // The TPM library logs every refusal as an error before we have looked at it; its codes reach our own lines.
     telemetry::init(&format!("tss_esapi=off,{}", config.log_level), config.log_format)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    let runtime = runtime.map_err(|e| e.to_string())?;
     let outcome = runtime.block_on(async {
         let shutdown = Shutdown::from_signals().map_err(|e| e.to_string())?;
         crate::run::run(config, shutdown).await.map_err(|e| e.to_string())
