@@ -112,7 +112,7 @@ impl Desk {
         println!("{said}");
         assert_eq!(out.status.code(), Some(1), "exit code 124 means it hangs:\n{said}");
         // What the log told before the fault was met is the log's.
-        let told = said.lines().filter(|line| !line.contains("  INFO "));
+        let told = said.lines().filter(|line| !line.contains("  INFO ") && !line.contains("  WARN "));
         assert_eq!(told.count(), 1, "{said}");
         for word in words {
             assert!(said.contains(word), "'{word}' is missing: {said}");
@@ -213,8 +213,9 @@ fn a_missing_tpm_is_named_with_its_tcti() {
     let desk = Desk::attestor("");
     for tcti in ["device:/dev/no-such-tpm".to_owned(), format!("swtpm:host=127.0.0.1,port={}", free().port())] {
         desk.write_attestor(&desk.path("data"), &format!("node_attestor = \"tpm\"\n[tpm]\ntcti = {tcti:?}"));
-        desk.fails("run", &[&tcti]);
-        desk.fails("ek", &[&tcti]);
+        for command in ["run", "ek"] {
+            desk.fails(command, &[&tcti, "(os error ", "tpm.tcti"]);
+        }
     }
 }
 
@@ -275,7 +276,7 @@ fn a_database_that_is_away_is_told() {
     let port = free().port();
     let ca = Desk::ca(&format!("database = \"postgres://chancery:secret@127.0.0.1:{port}/chancery\""));
     for command in ["migrate", "run"] {
-        ca.fails(command, &["database is away", "onnection refused"]);
+        ca.fails(command, &["database is away", "onnection refused", "look at `database`"]);
         let said = Command::new(&ca.program).args([command, "--config"]).arg(&ca.config).output().unwrap();
         assert!(!String::from_utf8_lossy(&said.stderr).contains("secret"), "the password is printed");
     }
@@ -294,8 +295,8 @@ async fn a_database_of_another_release_is_left_alone() {
     sqlx::query(newer).execute(&mut database).await.unwrap();
     database.close().await.unwrap();
     let before = fs::read(&path).unwrap();
-    ca.fails("run", &["schema", "99999999999999"]);
-    ca.fails("migrate", &["99999999999999"]);
+    ca.fails("run", &["99999999999999", "newer release"]);
+    ca.fails("migrate", &["99999999999999", "newer release"]);
     assert_eq!(fs::read(&path).unwrap(), before);
 
     let ca = Desk::ca("");
@@ -316,7 +317,7 @@ fn a_data_folder_that_cannot_be_made_is_named() {
     let text = fs::read_to_string(&attestor.config).unwrap();
     fs::write(attestor.path("file"), "").unwrap();
     attestor.write(&text.replace("/data\"", "/file/data\""));
-    attestor.fails("run", &["data_dir", "file/data"]);
+    attestor.fails("run", &["data_dir", "file/data", "choose another"]);
 
     let Some(_mount) = mount(&ca.path("locked"), "size=1m,ro") else { return };
     ca.write_ca(&ca.path("locked"), &format!("database = {:?}", ca.path("ca.sqlite3")));
