@@ -100,7 +100,11 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(deeper) = cause {
-        text = format!("{text}: {deeper}");
+        // sqlx tells its cause in its own line too.
+        let told = deeper.to_string();
+        if !text.ends_with(&told) {
+            text = format!("{text}: {told}");
+        }
         cause = deeper.source();
     }
     text

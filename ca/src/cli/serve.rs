@@ -33,7 +33,7 @@ pub fn migrate(common: &Common) -> Result<(), Failure> {
         made.map_err(|e| Failure::refused(format!("data_dir = {:?}: {e}", config.data_dir)))?;
     }
     let done = runtime()?.block_on(Store::migrate(&config.database()));
-    let done = done.map_err(|e| Failure::refused(format!("database: {}", crate::run::chain(&e))))?;
+    let done = done.map_err(|e| Failure::refused(crate::RunError::from(e).to_string()))?;
     let text = match common.output {
         Output::Json => format!("{{\"from\":\"{}\",\"to\":\"{}\"}}\n", done.from, done.to),
         Output::Pretty if done.from == done.to => format!("Schema is at version {}\n", done.to),

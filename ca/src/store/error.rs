@@ -39,7 +39,7 @@ pub enum StoreError {
     #[error("migration")]
     Migration(#[source] Arc<sqlx::migrate::MigrateError>),
     /// The schema is not the one this program knows.
-    #[error("database schema is version {found}, this program needs {needed}: run `chancery-ca migrate`")]
+    #[error("database schema is version {found}, this program needs {needed}: {}", schema_advice(*found, *needed))]
     Schema {
         /// Newest version applied; 0 = empty.
         found: i64,
@@ -55,6 +55,11 @@ pub enum StoreError {
         /// What stands before the colon; the rest may hold a password.
         scheme: String,
     },
+}
+
+/// A schema only moves forward.
+fn schema_advice(found: i64, needed: i64) -> &'static str {
+    if found > needed { "run the newer release that made it" } else { "run `chancery-ca migrate`" }
 }
 
 /// SQLSTATE classes of PostgreSQL that mean "away": connection, operator intervention, lock not available,
