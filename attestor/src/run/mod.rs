@@ -137,5 +137,7 @@ async fn serve_metrics(node: &Node, registry: Registry) -> Result<(), RunError> 
     let identity = node.identity.clone();
     let ready: metrics::Ready = Arc::new(move || identity.borrow().is_some());
     let served = metrics::serve(address, Arc::new(registry), ready, node.shutdown.soft.clone()).await;
-    served.map(drop).map_err(|e| RunError::Start(format!("metrics_listen {address}: {e}")))
+    served.map(drop).map_err(|e| {
+        RunError::Start(format!("metrics_listen {address}: {e}; stop what listens there or choose another address"))
+    })
 }

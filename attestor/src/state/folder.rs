@@ -18,7 +18,7 @@ const MAX_BYTES: u64 = 1 << 20;
 #[derive(Debug, Error)]
 pub enum StateError {
     /// The file system refuses.
-    #[error("data_dir {path}: {source}", path = path.display())]
+    #[error("data_dir {path}: {source}; make the folder ours and writable, or choose another one", path = path.display())]
     Io {
         /// The folder or file.
         path: PathBuf,

@@ -132,10 +132,12 @@ fn open(options: &Options) -> Result<Context, TpmError> {
     let unavailable =
         |error: tss_esapi::Error| TpmError::Unavailable { tcti: options.tcti.to_string(), problem: error.to_string() };
     // The library tells a missing device by an unknown number: asked here, the system says it in words.
-    if let Tcti::Device(path) = &options.tcti {
-        let device = std::fs::File::options().read(true).write(true).open(path);
-        device.map_err(|e| TpmError::Unavailable { tcti: options.tcti.to_string(), problem: e.to_string() })?;
-    }
+    let there = match &options.tcti {
+        Tcti::Device(path) => std::fs::File::options().read(true).write(true).open(path).map(drop),
+        // Its control channel: the data channel may be somebody's for a moment.
+        Tcti::Swtpm { host, port } => std::net::TcpStream::connect((*host, port.saturating_add(1))).map(drop),
+    };
+    there.map_err(|e| TpmError::Unavailable { tcti: options.tcti.to_string(), problem: e.to_string() })?;
     let mut context = Context::new(options.tcti.library()?).map_err(unavailable)?;
     for (hierarchy, auth) in
         [(ObjectHandle::Endorsement, &options.endorsement_auth), (ObjectHandle::Owner, &options.owner_auth)]
