@@ -44,8 +44,18 @@ struct Standing(Vec<Value>);
 
 impl Court {
     pub fn open() -> Self {
+        Self::with_policy(None)
+    }
+
+    /// A CA with a measured-boot policy, TOML.
+    pub fn with_policy(policy: Option<&str>) -> Self {
         let folder = tempfile::Builder::new().prefix("chy-").tempdir().unwrap();
-        let options = Options { nodes: 0, ..Options::new(folder.path().join("pg")) };
+        let mut options = Options { nodes: 0, ..Options::new(folder.path().join("pg")) };
+        if let Some(policy) = policy {
+            let path = folder.path().join("policy.toml");
+            std::fs::write(&path, policy).unwrap();
+            options.lifetimes.policy_file = Some(path);
+        }
         let playground = Playground::start(&options).unwrap_or_else(|problem| panic!("{problem}"));
         let timeline = Timeline::follow(&playground).unwrap();
         let maker = Manufacturer::new(&folder.path().join("maker")).unwrap();

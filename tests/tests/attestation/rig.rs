@@ -30,6 +30,8 @@ pub struct Rig {
     domain: String,
     /// Which of the TPM's EKs it attests with.
     pub kind: EkKind,
+    /// Measured-boot log that it sends.
+    pub log: Vec<u8>,
     endorsements: RefCell<Vec<Endorsement>>,
 }
 
@@ -70,7 +72,7 @@ impl Rig {
         };
         let tpm = Tpm::open(options).unwrap();
         let endorsements = RefCell::new(tpm.endorsements().unwrap());
-        Self { swtpm, tpm, domain: domain.into(), kind: EkKind::P384, endorsements }
+        Self { swtpm, tpm, domain: domain.into(), kind: EkKind::P384, log: Vec::new(), endorsements }
     }
 
     pub fn endorsement(&self) -> Endorsement {
@@ -117,7 +119,7 @@ impl Rig {
             quote: wire(quote),
             pcr_values,
             certify: wire(self.certify(opening, asked)),
-            event_log: Vec::new(),
+            event_log: self.log.clone(),
         }
     }
 

@@ -44,7 +44,7 @@ fn what_the_nodes_own_ak_signed_ends_its_standing_and_its_instances() {
         (
             "33: a log of events that were not measured",
             Reason::LogReplay,
-            Box::new(|_, _, r| r.event_log = log::of(&[log::SEPARATOR])),
+            Box::new(|_, _, r| r.event_log = log::of(&log::secure_boot(1))),
         ),
         ("37: a log that is none", Reason::LogMalformed, Box::new(|_, _, r| r.event_log = vec![1, 2, 3])),
         (
