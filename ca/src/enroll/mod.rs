@@ -5,6 +5,8 @@
 mod admit;
 mod join_token;
 pub mod tpm;
+#[cfg(test)]
+mod tests;
 mod trust;
 
 use std::net::IpAddr;

@@ -1,0 +1,71 @@
+//! The life of a challenge, by a clock that the test sets. All else about evidence is tested in the core,
+//! and from outside with real TPMs.
+
+use chancery_core::{
+    evidence::tpm::{Payload, Response, claimed_ek},
+    reason::Reason,
+};
+
+use super::{CHALLENGE_SECS, Refused, record, tpm};
+use crate::{
+    sample::{Hand, parts},
+    state::State,
+    store::{Anchor, EnrolEk, Fact},
+};
+
+macro_rules! fixture {
+    ($name:literal) => {
+        hex::decode(include_str!(concat!("../../core/src/evidence/tpm/fixtures/", $name, ".hex")).trim()).unwrap()
+    };
+}
+
+/// An emulated TPM's opening; its EK is enrolled and its manufacturer trusted.
+async fn known_applicant(state: &State) -> Payload {
+    let payload = Payload {
+        version: 1,
+        ek_certificate: fixture!("ek_p384"),
+        ak_public: fixture!("ak_public"),
+        node_public: fixture!("node_public"),
+        ..Payload::default()
+    };
+    let anchor = Anchor {
+        fingerprint: "aa".into(),
+        der: fixture!("issuer"),
+        subject: "CN=swtpm-localca".into(),
+        manufacturer: "id:00001014".into(),
+        not_after: state.now().plus(3600),
+        note: String::new(),
+        imported_at: state.now(),
+    };
+    let ek_hash = claimed_ek(&payload).unwrap();
+    for fact in [Fact::EnrolEk(EnrolEk { ek_hash, note: String::new() }), Fact::ImportAnchor(anchor)] {
+        state.store.commit(fact).await.unwrap().done().unwrap();
+    }
+    state.reload().await.unwrap();
+    payload
+}
+
+#[tokio::test]
+async fn case_21_a_challenge_lives_a_minute_and_no_second_more() {
+    // In time, the empty answer fails for what it is.
+    for (after, reason) in [(CHALLENGE_SECS, Reason::ActivationFailed), (CHALLENGE_SECS + 1, Reason::ChallengeExpired)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let hand = Hand::now();
+        let (state, _tls) = parts(dir.path(), hand.clock()).await;
+        let payload = known_applicant(&state).await;
+        let (open, _) = tpm::challenge(&state, &payload, b"payload", &fixture!("csr")).await.unwrap();
+        hand.set(hand.read().plus(after));
+        let source = [192, 0, 2, 1].into();
+        let answer = tpm::Answer { message: Vec::new(), response: Response::default(), exporter: [0; 32], source };
+        let Err(Refused::Denied(denied)) = tpm::answer(&state, open, answer).await else { panic!("admitted") };
+        assert_eq!((denied.reason, denied.attributable), (reason, false), "after {after} s");
+
+        record(&state, tpm::TYPE, None, Some(source), &denied).await;
+        state.failures.flush(&state.store, state.now()).await;
+        let events = state.store.events(None, 64).await.unwrap();
+        let last = String::from_utf8(events.last().unwrap().bytes.clone()).unwrap();
+        assert!(last.contains("strangers.refused") && last.contains(reason.code()), "{last}");
+        assert!(state.store.nodes().await.unwrap().is_empty());
+    }
+}
