@@ -215,7 +215,7 @@ mod tests {
     fn a_socket_path_as_authority_becomes_one_letter_however_it_is_cut() {
         let path = "tmp%2Fworkload.sock";
         let data = frame(0, 1, b"\x41\x03a%b");
-        let padded = |authority| [vec![3, 0, 0, 0, 0, 9], block(authority), vec![0; 3]].concat();
+        let padded = |authority: &str| [vec![3, 0, 0, 0, 0, 9], block(authority), vec![0; 3]].concat();
         let sent = |authority: &str| {
             let frames = [frame(1, 4, &spelled(authority)), frame(1, 4, &block(authority))];
             [vec![b'P'; 24], frames.concat(), frame(1, 0x2c, &padded(authority)), data.clone()].concat()
