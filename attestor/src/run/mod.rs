@@ -4,9 +4,10 @@ pub(crate) mod bootstrap;
 
 use std::sync::Arc;
 
-use chancery_daemon::{config::ConfigError, hardening, metrics, shutdown::Shutdown};
+use chancery_daemon::{config::ConfigError, hardening, metrics, shutdown::Shutdown, socket::SocketError};
 use prometheus_client::registry::Registry;
 use thiserror::Error;
+use tokio::net::UnixStream;
 
 use crate::{
     api::{self, Doors},
@@ -64,11 +65,23 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let (enroller, node) = assemble(Arc::clone(&config), shutdown.clone(), &mut registry).await?;
     let metrics = WorkloadMetrics::register(&mut registry);
     serve_metrics(&node, registry).await?;
+    // A join token must not be spent by a start that then fails.
+    check_sockets(&node.config).await?;
     let enrolment = tokio::spawn(enroller.run(shutdown.soft.clone()));
     let served = serve(node, metrics).await;
     shutdown.soft.cancel();
     let _ = enrolment.await;
     served
+}
+
+/// Whether another process serves one of our sockets; the doors open them later.
+async fn check_sockets(config: &Config) -> Result<(), RunError> {
+    for path in [&config.workload_socket, &config.admin_socket] {
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(RunError::Start(SocketError::Busy(path.clone()).to_string()));
+        }
+    }
+    Ok(())
 }
 
 /// The doors. Ends with the shutdown, or with the reason why a door cannot open.
