@@ -59,6 +59,9 @@ mod tests {
         assert!(rates.take(&b, 0));
         assert!(!rates.take(&a, 499));
         assert!(rates.take(&a, 500) && !rates.take(&a, 500));
-        assert!(rates.take(&a, 60_000) && rates.take(&a, 60_000) && !rates.take(&a, 60_000), "no more than a second's worth");
+        assert!(
+            rates.take(&a, 60_000) && rates.take(&a, 60_000) && !rates.take(&a, 60_000),
+            "no more than a second's worth"
+        );
     }
 }

@@ -19,7 +19,9 @@ use tokio::net::UnixListener;
 use tonic::{service::interceptor::InterceptedService, transport::Server};
 use tonic_health::pb::health_server::HealthServer;
 
-use super::{Door, Verifiers, admin::AdminApi, count::Counted, header, health::HealthApi, service::WorkloadApi, tokens::Tokens};
+use super::{
+    Door, Verifiers, admin::AdminApi, count::Counted, header, health::HealthApi, service::WorkloadApi, tokens::Tokens,
+};
 use crate::{
     cache::Cache,
     config::Config,

@@ -4,9 +4,9 @@
 
 mod admit;
 mod join_token;
-pub mod tpm;
 #[cfg(test)]
 mod tests;
+pub mod tpm;
 mod trust;
 
 use std::net::IpAddr;
