@@ -8,9 +8,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The network an address is counted with: /24 or /64.
+/// The network an address is counted with: /24 or /64, and on loopback the address itself.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Prefix {
+    /// An address of 127.0.0.0/8: one machine, so a neighbour's flood is somebody else's.
+    Loopback([u8; 4]),
     /// An IPv4 /24.
     V4([u8; 3]),
     /// An IPv6 /64.
@@ -21,8 +23,8 @@ impl From<IpAddr> for Prefix {
     fn from(addr: IpAddr) -> Self {
         match addr.to_canonical() {
             IpAddr::V4(v4) => {
-                let [a, b, c, _] = v4.octets();
-                Self::V4([a, b, c])
+                let [a, b, c, d] = v4.octets();
+                if v4.is_loopback() { Self::Loopback([a, b, c, d]) } else { Self::V4([a, b, c]) }
             }
             IpAddr::V6(v6) => {
                 let [a, b, c, d, ..] = v6.segments();
@@ -35,6 +37,7 @@ impl From<IpAddr> for Prefix {
 impl std::fmt::Display for Prefix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match *self {
+            Self::Loopback(octets) => write!(f, "{}", Ipv4Addr::from(octets)),
             Self::V4([a, b, c]) => write!(f, "{}/24", Ipv4Addr::new(a, b, c, 0)),
             Self::V6([a, b, c, d]) => write!(f, "{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0)),
         }
@@ -69,13 +72,12 @@ impl Slots {
         Arc::new(Self { total, per_source, held: Mutex::default() })
     }
 
-    /// A slot for `addr`; `None` when there is none left for it. Loopback has no share of its own:
-    /// behind it stand all the processes of this machine.
+    /// A slot for `addr`; `None` when there is none left for it.
     pub fn take(self: &Arc<Self>, addr: IpAddr) -> Option<Slot> {
         let source = Prefix::from(addr);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = held.by_source.get(&source).copied().unwrap_or(0);
-        if held.total >= self.total || (mine >= self.per_source && !addr.to_canonical().is_loopback()) {
+        if held.total >= self.total || mine >= self.per_source {
             return None;
         }
         held.total += 1;
@@ -117,6 +119,7 @@ mod tests {
     #[test]
     fn prefixes_are_a_24_and_a_64_and_mapped_addresses_are_ipv4() {
         assert_eq!(Prefix::from(addr("192.0.2.77")).to_string(), "192.0.2.0/24");
+        assert_eq!(Prefix::from(addr("127.0.0.2")).to_string(), "127.0.0.2");
         assert_eq!(Prefix::from(addr("::ffff:192.0.2.77")).to_string(), "192.0.2.0/24");
         assert_eq!(Prefix::from(addr("2001:db8:1:2:3::1")).to_string(), "2001:db8:1:2::/64");
     }

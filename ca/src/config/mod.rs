@@ -158,7 +158,7 @@ pub struct Limits {
     pub handshakes: usize,
     /// Open TCP connections.
     pub connections: usize,
-    /// Open TCP connections of one source prefix (/24 or /64); loopback is exempt.
+    /// Open TCP connections of one source prefix (/24 or /64; on loopback one address).
     pub connections_per_source: usize,
     /// Attestations at once.
     pub attestations: usize,

@@ -4,7 +4,6 @@ use chancery_core::reason::Reason;
 use chancery_tests::{
     demo::{Timeline, TimelineEvent},
     playground::{Options, Playground},
-    process::run,
     swtpm::{Manufacturer, Swtpm},
 };
 use serde_json::Value;
@@ -224,10 +223,4 @@ pub fn denied<T: Debug>(case: &str, answer: Result<T, Status>) {
     let Err(status) = answer else { panic!("case {case} was admitted: {answer:?}") };
     assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "denied"), "case {case}");
     assert!(status.details().is_empty(), "case {case}: {:?}", status.details());
-}
-
-/// An address of this machine that is not loopback.
-pub fn outside_address() -> Option<std::net::Ipv4Addr> {
-    let said = run(std::path::Path::new("hostname"), &["-I"]).ok()?;
-    said.split_whitespace().find_map(|word| word.parse().ok())
 }

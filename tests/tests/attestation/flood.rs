@@ -1,5 +1,5 @@
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -14,32 +14,27 @@ use tokio::{
 };
 use tonic::{Code, Status};
 
-use crate::{
-    court::{Court, outside_address},
-    rig::Opening,
-};
+use crate::{court::Court, rig::Opening};
 
 /// Openings of one source that the CA keeps open: the default of `limits.attestations_per_source`.
 const PER_SOURCE: usize = 32;
 /// Strangers who open attestations without a pause.
 const STRANGERS: usize = 4;
+/// Another address than the honest node's; every loopback address has a share of its own.
+const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 /// Time of an honest attestation, whatever strangers do; alone it takes a small part of it.
 const NORMAL: Duration = Duration::from_secs(3);
 
 /// Case 55.
 #[test]
 fn honest_node_attests_in_its_normal_time_while_strangers_flood_from_elsewhere() {
-    let Some(elsewhere) = outside_address() else {
-        eprintln!("SKIPPED: this machine has no address but loopback, so nobody can flood from elsewhere");
-        return;
-    };
     let court = Court::open();
     let (rig, captured) = (court.rig("a"), court.rig("b"));
     court.admit(&rig);
     let alone = timed(&court, || court.run(rig.attest(&court)).map(drop));
 
     // An opening that costs the CA the most, repeated for ever: an enrolled EK, a challenge, and no answer.
-    let flood = court.run(Flood::begin(&court, elsewhere.into(), &captured.opening()));
+    let flood = court.run(Flood::begin(&court, ELSEWHERE, &captured.opening()));
     let mut slowest = Duration::ZERO;
     for _ in 0..5 {
         slowest = slowest.max(timed(&court, || court.run(rig.attest(&court)).map(drop)));

@@ -62,7 +62,9 @@ fn tls(stage: &Stage, svid: Option<&X509Svid>) -> Arc<ClientConfig> {
     let bundles = Arc::new(ArcSwap::from_pointee(X509BundleSet::from(bundle(stage))));
     let verifier = PeerVerifier::new(provider(), bundles, Allow::id(&server), system_clock());
     let current = CurrentSvid::empty(provider(), system_clock());
-    svid.map(|svid| current.set(svid).unwrap());
+    if let Some(svid) = svid {
+        current.set(svid).unwrap();
+    }
     Arc::new(client_config(Arc::new(verifier), Arc::new(current), &[H2]).unwrap())
 }
 

@@ -30,7 +30,8 @@ fn no_svid_fails_to_verify_while_authorities_rotate() {
         let ten = Some("10s".to_owned());
         let lives = &mut o.lifetimes;
         (lives.instance_ttl, lives.x509_ttl) = (ten.clone(), ten.clone());
-        (lives.node_ttl, lives.jwt_ttl) = (ten.clone(), ten);
+        // Renewed at half its life, a node SVID always leaves the 10 s that a credential needs at least.
+        (lives.node_ttl, lives.jwt_ttl) = (Some("24s".into()), ten);
         (lives.ca_ttl, lives.publish_delay) = (Some("60s".into()), Some("5s".into()));
     });
     for node in 0..2 {
