@@ -4,5 +4,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = chancery_core::eventlog::parse(bytes);
+    let _ = chancery_core::eventlog::examine(bytes);
 });

@@ -1,9 +1,12 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use chancery_core::selector::Selectors;
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::watch;
 use tonic::Status;
 
 use super::{Door, Refusal};
@@ -37,8 +40,8 @@ pub(super) trait Feed: Send + Sync + 'static {
     fn glimpse(door: &Door, caller: &Caller, selectors: &Selectors) -> Option<Said>;
 }
 
-/// The stream a handler answers with.
-pub(super) type Stream<M> = ReceiverStream<Result<M, Status>>;
+/// The stream a handler answers with. It does its work when it is polled: a reader that takes nothing costs nothing.
+pub(super) type Stream<M> = BoxStream<'static, Result<M, Status>>;
 
 /// Makes the first message at once (WA-11) and the next ones as they come (WA-09, WA-10).
 pub(super) async fn open<F: Feed>(door: &Arc<Door>, caller: Arc<Caller>) -> Result<Stream<F::Message>, Status> {
@@ -48,31 +51,50 @@ pub(super) async fn open<F: Feed>(door: &Arc<Door>, caller: Arc<Caller>) -> Resu
     // Before the message is made: no change falls between.
     let views = door.cache.watch();
     let first = F::make(door, &caller).await?;
-    // One slot: a message waits until its reader has taken the one before.
-    let (tx, rx) = mpsc::channel(1);
     if !caller.process.alive() {
         return Err(gone());
     }
-    let _ = tx.try_send(Ok(first.message));
-    let seat = Open(door.metrics.streams.clone());
-    seat.0.inc();
-    let follower =
-        Follower { door: Arc::clone(door), caller, views, said: first.said, selectors: first.selectors, _open: seat };
-    tokio::spawn(follower.run::<F>(tx));
-    Ok(ReceiverStream::new(rx))
+    let follower = Follower {
+        instance: door.instances.watch(&caller),
+        views,
+        said: first.said,
+        selectors: first.selectors,
+        fresh: true,
+        _open: Open::counted(&door.metrics.streams),
+        door: Arc::clone(door),
+        caller,
+    };
+    let rest = stream::unfold(Some(follower), |follower| async {
+        let mut follower = follower?;
+        Some(match follower.next::<F>().await {
+            Ok(message) => (Ok(message), Some(follower)),
+            Err(end) => (Err(end), None),
+        })
+    });
+    Ok(stream::iter([Ok(first.message)]).chain(rest).boxed())
 }
 
 struct Follower {
     door: Arc<Door>,
     caller: Arc<Caller>,
     views: watch::Receiver<Arc<View>>,
+    instance: Option<watch::Receiver<Phase>>,
     said: Said,
     selectors: Selectors,
+    /// Whether something may have changed before it was followed: then one look comes before the first wait.
+    fresh: bool,
     _open: Open,
 }
 
 /// A stream, counted until it is dropped.
 struct Open(Gauge);
+
+impl Open {
+    fn counted(streams: &Gauge) -> Self {
+        streams.inc();
+        Self(streams.clone())
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
@@ -81,54 +103,51 @@ impl Drop for Open {
 }
 
 impl Follower {
-    async fn run<F: Feed>(mut self, tx: mpsc::Sender<Result<F::Message, Status>>) {
+    /// The next message that says something new, or why the stream ends.
+    async fn next<F: Feed>(&mut self) -> Result<F::Message, Status> {
         let (door, caller) = (Arc::clone(&self.door), Arc::clone(&self.caller));
         let mut identity = door.identity.clone();
-        let end = tokio::select! {
+        tokio::select! {
             biased;
-            () = door.stop.cancelled() => shutting_down(),
-            () = caller.process.ended() => gone(),
-            _ = identity.wait_for(Option::is_none) => Refusal::Denied("the node has no standing".into()).into(),
-            () = tx.closed() => return,
-            refusal = self.follow::<F>(&tx) => refusal.into(),
-        };
-        // The reader may be slow, and may be gone; neither may keep this task.
-        let _ = tokio::time::timeout(chancery_daemon::shutdown::GRACE, tx.send(Err(end))).await;
+            () = door.stop.cancelled() => Err(shutting_down()),
+            () = caller.process.ended() => Err(gone()),
+            _ = identity.wait_for(Option::is_none) => Err(Refusal::Denied("the node has no standing".into()).into()),
+            made = self.follow::<F>() => made.map_err(Status::from),
+        }
     }
 
-    /// Sends what is new until the caller is refused.
-    async fn follow<F: Feed>(&mut self, tx: &mpsc::Sender<Result<F::Message, Status>>) -> Refusal {
+    /// Waits for what is new, until the caller is refused.
+    async fn follow<F: Feed>(&mut self) -> Result<F::Message, Refusal> {
         let door = Arc::clone(&self.door);
-        let mut instance = door.instances.watch(&self.caller);
-        // An instance may have changed before it was followed; the rest was followed before the message was made.
-        let mut waits = instance.is_none();
         loop {
-            if waits && !self.changed(&mut instance).await {
-                return Refusal::Unavailable("shutting down".into());
+            // An instance may have changed before it was followed; the rest was followed before the message was made.
+            let look = std::mem::take(&mut self.fresh) && self.instance.is_some();
+            if !look && !self.changed().await {
+                return Err(Refusal::Unavailable("shutting down".into()));
             }
             // An instance that is over takes its SVID with it; whether its process may begin anew is another call.
-            if let Some(Phase::Over(why)) = instance.as_ref().map(|phase| phase.borrow().clone())
+            if let Some(Phase::Over(why)) = self.instance.as_ref().map(|phase| phase.borrow().clone())
                 && !self.said.svids.is_empty()
             {
-                return Refusal::Denied(why);
+                return Err(Refusal::Denied(why));
             }
             self.views.mark_unchanged();
-            let began = instance.is_none();
-            instance = door.instances.watch(&self.caller);
-            waits = !(began && instance.is_some());
+            let began = self.instance.is_none();
+            self.instance = door.instances.watch(&self.caller);
+            self.fresh = began && self.instance.is_some();
             // Most changes concern others: only one that would change the message is worth an attestation.
             if F::glimpse(&door, &self.caller, &self.selectors).as_ref() != Some(&self.said)
-                && let Err(refusal) = self.push::<F>(tx).await
+                && let Some(message) = self.renewed::<F>().await?
             {
-                return refusal;
+                return Ok(message);
             }
         }
     }
 
     /// Waits for a change of the snapshot or of the caller's instance; false when there will be none.
-    async fn changed(&mut self, instance: &mut Option<watch::Receiver<Phase>>) -> bool {
+    async fn changed(&mut self) -> bool {
         let instance_changed = async {
-            match instance {
+            match &mut self.instance {
                 Some(phase) => phase.changed().await,
                 None => std::future::pending().await,
             }
@@ -140,20 +159,18 @@ impl Follower {
         }
     }
 
-    async fn push<F: Feed>(&mut self, tx: &mpsc::Sender<Result<F::Message, Status>>) -> Result<(), Refusal> {
-        // Room first, then the message: nothing that was true a while ago is sent now.
-        let Ok(room) = tx.reserve().await else { return Err(Refusal::Unavailable("the reader is gone".into())) };
+    /// The message of now, if it says anything new.
+    async fn renewed<F: Feed>(&mut self) -> Result<Option<F::Message>, Refusal> {
         let made = F::make(&self.door, &self.caller).await?;
         self.selectors = made.selectors;
         if made.said == self.said {
-            return Ok(());
+            return Ok(None);
         }
         self.said = made.said;
-        if !self.caller.process.alive() {
-            return Err(Refusal::Denied("the process has ended".into()));
+        match self.caller.process.alive() {
+            true => Ok(Some(made.message)),
+            false => Err(Refusal::Denied("the process has ended".into())),
         }
-        room.send(Ok(made.message));
-        Ok(())
     }
 }
 

@@ -31,6 +31,8 @@ pub enum Spoil {
 const ROTATIONS_WITHIN: Duration = Duration::from_secs(60);
 /// Rotations every instance must make before the attacks.
 const ROTATIONS: usize = 3;
+/// The same in a demo that is spoiled later on, which is told by an act after the rotations.
+const ROTATIONS_BEFORE_SPOILED_ACTS: usize = 1;
 
 /// Runs the whole demo.
 ///
@@ -42,7 +44,11 @@ pub fn run(spoil: Option<Spoil>) -> Result<(), String> {
     if spoil == Some(Spoil::StoppedAttestor) {
         setting.stop_attestor(0)?;
     }
-    setting.agents.wait_for_rotations(ROTATIONS, ROTATIONS_WITHIN)?;
+    let rotations = match spoil {
+        Some(Spoil::FreshEvidence | Spoil::NoPolicy) => ROTATIONS_BEFORE_SPOILED_ACTS,
+        Some(Spoil::StoppedAttestor) | None => ROTATIONS,
+    };
+    setting.agents.wait_for_rotations(rotations, ROTATIONS_WITHIN)?;
     setting.agents.check_calls()?;
     say("three rotations of every instance, every call answered; now the attacks");
     let thief = acts::stolen_identity(&mut setting)?;
