@@ -209,6 +209,8 @@ pub async fn assemble(
         publish_delay_secs: config.ttl.publish_delay.as_secs(),
         refresh_hint_secs: config.bundle.refresh_hint.as_secs(),
         jwt_issuer: config.jwt_issuer.clone(),
+        x509_key_type: config.keys.x509_key_type,
+        jwt_key_type: config.keys.jwt_key_type,
     };
     let authority = AuthorityManager::new(settings, keys::open(&config)?);
     authority.rotate(&store, clock()).await?;

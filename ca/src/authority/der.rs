@@ -4,6 +4,7 @@
 //! byte for byte, to what rcgen writes for the same decision; `compare` reads samples back while it runs.
 
 use chancery_core::leaf::{Leaf, Subject};
+use chancery_daemon::key_type::KeyType;
 use chancery_sdk::time::UnixTime;
 use time::OffsetDateTime;
 use x509_parser::{prelude::FromDer, x509::SubjectPublicKeyInfo};
@@ -29,6 +30,10 @@ const URI: u8 = 0x86;
 const VERSION: &[u8] = &[0xa0, 3, INTEGER, 1, 2];
 /// AlgorithmIdentifier ecdsa-with-SHA256, without parameters (RFC 5758, 3.2).
 const ECDSA_SHA256: &[u8] = &[SEQUENCE, 10, OID, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+/// AlgorithmIdentifier ecdsa-with-SHA384, without parameters (RFC 5758, 3.2).
+const ECDSA_SHA384: &[u8] = &[SEQUENCE, 10, OID, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3];
+/// AlgorithmIdentifier sha256WithRSAEncryption, with NULL (RFC 4055, 5).
+const RSA_SHA256: &[u8] = &[SEQUENCE, 13, OID, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11, 5, 0];
 /// OIDs with their tags: subjectAltName, subjectKeyIdentifier, authorityKeyIdentifier.
 const ID_SAN: &[u8] = &[OID, 3, 0x55, 0x1d, 17];
 const ID_SKI: &[u8] = &[OID, 3, 0x55, 0x1d, 14];
@@ -53,17 +58,24 @@ pub(super) struct IssuerParts {
     name: Vec<u8>,
     /// The authorityKeyIdentifier extension.
     key_id: Vec<u8>,
+    /// AlgorithmIdentifier of its signatures.
+    algorithm: &'static [u8],
 }
 
 impl IssuerParts {
     /// `name` is the authority's subject (DER Name), `key_id` its subject key identifier.
-    pub(super) fn new(name: &[u8], key_id: &[u8]) -> Self {
+    pub(super) fn new(name: &[u8], key_id: &[u8], key_type: KeyType) -> Self {
         let mut extension = Vec::new();
         nest(&mut extension, SEQUENCE, |o| {
             o.extend_from_slice(ID_AKI);
             nest(o, OCTET_STRING, |o| nest(o, SEQUENCE, |o| put(o, 0x80, key_id)));
         });
-        Self { name: name.to_vec(), key_id: extension }
+        let algorithm = match key_type {
+            KeyType::EcP256 => ECDSA_SHA256,
+            KeyType::EcP384 => ECDSA_SHA384,
+            KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => RSA_SHA256,
+        };
+        Self { name: name.to_vec(), key_id: extension, algorithm }
     }
 }
 
@@ -83,7 +95,7 @@ pub(super) fn tbs(leaf: &Leaf, issuer: &IssuerParts) -> Result<Vec<u8>, SignErro
     nest(&mut out, SEQUENCE, |o| {
         o.extend_from_slice(VERSION);
         unsigned(o, &leaf.serial());
-        o.extend_from_slice(ECDSA_SHA256);
+        o.extend_from_slice(issuer.algorithm);
         o.extend_from_slice(&issuer.name);
         nest(o, SEQUENCE, |o| {
             time(o, not_before);
@@ -107,12 +119,12 @@ pub(super) fn tbs(leaf: &Leaf, issuer: &IssuerParts) -> Result<Vec<u8>, SignErro
     Ok(out)
 }
 
-/// A certificate of its two halves. `signature` is DER ECDSA-Sig-Value.
-pub(super) fn certificate(tbs: &[u8], signature: &[u8]) -> Vec<u8> {
+/// A certificate of its two halves. `signature` is DER ECDSA-Sig-Value, or PKCS #1 v1.5.
+pub(super) fn certificate(tbs: &[u8], issuer: &IssuerParts, signature: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(tbs.len() + signature.len() + 32);
     nest(&mut out, SEQUENCE, |o| {
         o.extend_from_slice(tbs);
-        o.extend_from_slice(ECDSA_SHA256);
+        o.extend_from_slice(issuer.algorithm);
         nest(o, BIT_STRING, |o| {
             o.push(0); // unused bits
             o.extend_from_slice(signature);

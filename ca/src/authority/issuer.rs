@@ -6,12 +6,15 @@ use chancery_core::{
     leaf::{self, Leaf},
     lifetime::{Limits, Profile},
 };
+use chancery_daemon::{key_type::KeyType, public_key::PublicKey};
 use chancery_sdk::{
     id::TrustDomain,
     time::UnixTime,
     x509::{self, X509Bundle, X509BundleSet},
 };
-use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey};
+use rcgen::{
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey,
+};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -56,31 +59,40 @@ pub(super) struct X509Issuer {
 
 /// A signer in the form rcgen takes.
 #[derive(Debug)]
-struct RcgenKey(Arc<dyn Signer>);
+pub(super) struct RcgenKey {
+    key: Arc<dyn Signer>,
+    public: PublicKey,
+}
+
+impl RcgenKey {
+    pub(super) fn new(key: &Arc<dyn Signer>) -> Result<Self, SignError> {
+        let public = PublicKey::from_spki(key.spki()).ok_or(SignError::Mismatch("public key"))?;
+        Ok(Self { key: Arc::clone(key), public })
+    }
+}
 
 impl PublicKeyData for RcgenKey {
     fn der_bytes(&self) -> &[u8] {
-        self.0.point()
+        self.public.bits()
     }
 
     fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &PKCS_ECDSA_P256_SHA256
+        match self.public.kind() {
+            KeyType::EcP256 => &PKCS_ECDSA_P256_SHA256,
+            KeyType::EcP384 => &PKCS_ECDSA_P384_SHA384,
+            KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => &PKCS_RSA_SHA256,
+        }
     }
 }
 
 impl SigningKey for RcgenKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.0.sign(message).map_err(|problem| {
+        self.key.sign(message).map_err(|problem| {
             // rcgen's error has no room for the reason.
             tracing::error!(%problem, "authority key does not sign");
             rcgen::Error::RemoteKeyError
         })
     }
-}
-
-/// SubjectPublicKeyInfo of a key, DER.
-pub(super) fn spki(key: &Arc<dyn Signer>) -> Vec<u8> {
-    RcgenKey(Arc::clone(key)).subject_public_key_info()
 }
 
 /// Sixteen random octets that are a positive serial number.
@@ -100,11 +112,11 @@ pub(super) fn self_signed(
     not_after: UnixTime,
 ) -> Result<CertificateDer<'static>, SignError> {
     let serial = serial()?;
-    let params = profile::authority(domain, key.point(), serial, not_before, not_after)?;
-    let der = params.self_signed(&RcgenKey(Arc::clone(key)))?.der().clone();
-    let spki = spki(key);
+    let signer = RcgenKey::new(key)?;
+    let params = profile::authority(domain, signer.public.bits(), serial, not_before, not_after)?;
+    let der = params.self_signed(&signer)?.der().clone();
     let uri = domain.id().to_string();
-    let want = profile::Expected { uri, dns_names: &[], spki: &spki, serial, not_before, not_after, is_ca: true };
+    let want = profile::Expected { uri, dns_names: &[], spki: key.spki(), serial, not_before, not_after, is_ca: true };
     profile::compare(&der, &want)?;
     Ok(der)
 }
@@ -133,11 +145,11 @@ impl X509Issuer {
     pub(super) fn new(authority: &Authority, key: Arc<dyn Signer>) -> Result<Self, SignError> {
         let certificate = CertificateDer::from(authority.public.clone());
         let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_| SignError::Mismatch("authority"))?;
-        if parsed.public_key().raw != spki(&key) {
+        if parsed.public_key().raw != key.spki() {
             return Err(SignError::Mismatch("authority's key"));
         }
         let key_id = x509::subject_key_id(&certificate).ok_or(SignError::Mismatch("authority's key identifier"))?;
-        let parts = IssuerParts::new(parsed.subject().as_raw(), &key_id);
+        let parts = IssuerParts::new(parsed.subject().as_raw(), &key_id, key.key_type());
         let (id, not_after) = (authority.id.clone(), authority.not_after);
         Ok(Self { id, not_after, certificate, key, parts })
     }
@@ -145,18 +157,18 @@ impl X509Issuer {
     /// Signs a leaf whose end was checked.
     pub(super) fn sign(&self, leaf: &Leaf) -> Result<CertificateDer<'static>, SignError> {
         let tbs = der::tbs(leaf, &self.parts)?;
-        Ok(CertificateDer::from(der::certificate(&tbs, &self.key.sign(&tbs)?)))
+        Ok(CertificateDer::from(der::certificate(&tbs, &self.parts, &self.key.sign(&tbs)?)))
     }
 
     /// Signs a probe with the leaf profile and judges it as a verifier would, before anybody is given one.
     pub(super) fn lint(&self, domain: &TrustDomain, now: UnixTime) -> Result<(), SignError> {
         let mismatch = |_| SignError::Mismatch("probe");
-        let key = MemoryKeys::default().generate(&|_| "probe".into())?;
+        let key = MemoryKeys::default().generate("probe", KeyType::EcP256)?;
         let limits = Limits { issuer: self.not_after, node: None };
         let profile = Profile::new(60, 60).map_err(|_| SignError::Mismatch("probe's lifetime"))?;
         // An authority about to end is replaced, not linted.
         let Ok(validity) = profile.clamp(0, limits, now) else { return Ok(()) };
-        let leaf = leaf::for_server(domain, &spki(&key), validity, serial()?)
+        let leaf = leaf::for_server(domain, key.spki(), validity, serial()?)
             .map_err(|_| SignError::Mismatch("probe's decision"))?;
         let der = self.sign(&leaf)?;
         compare_leaf(&der, &leaf)?;

@@ -19,10 +19,11 @@ use chancery_core::{
     leaf::{JwtGrant, Leaf},
     node::CertRef,
 };
+use chancery_daemon::{key_type::KeyType, public_key::PublicKey};
 use chancery_sdk::{
     id::TrustDomain,
     time::UnixTime,
-    x509::{X509Bundle, X509BundleSet},
+    x509::{self, X509Bundle, X509BundleSet},
 };
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
@@ -33,7 +34,8 @@ use self::{
     rotation::Step,
 };
 use crate::{
-    keys::{KeyError, KeyStore},
+    chance,
+    keys::{self, KeyError, KeyStore, Signer},
     store::{Authority, AuthorityId, AuthorityKind, AuthorityState, Fact, Outcome, Store, StoreError},
 };
 
@@ -142,6 +144,10 @@ pub struct Settings {
     pub refresh_hint_secs: i64,
     /// `iss` of tokens.
     pub jwt_issuer: Option<String>,
+    /// Keys of X.509 authorities made from now on.
+    pub x509_key_type: KeyType,
+    /// Keys of JWT authorities made from now on.
+    pub jwt_key_type: KeyType,
 }
 
 /// Signs, rotates and publishes.
@@ -249,7 +255,7 @@ impl AuthorityManager {
     async fn rotate_kind(&self, store: &Store, kind: AuthorityKind, now: UnixTime) -> Result<(), AuthorityError> {
         for _ in 0..MAX_STEPS {
             let own = self.own(store, kind).await?;
-            let usable = |id: &str| matches!(self.keys.open(id), Ok(Some(_)));
+            let usable = |id: &str| own.iter().any(|a| a.id == id && matches!(self.key_of(a), Ok(Some(_))));
             let Some(step) = rotation::next(&own, &usable, now, self.settings.publish_delay_secs) else {
                 return self.install(kind, &own, now);
             };
@@ -265,34 +271,62 @@ impl AuthorityManager {
 
     async fn take(&self, store: &Store, kind: AuthorityKind, step: Step, now: UnixTime) -> Result<(), AuthorityError> {
         let told = format!("{step:?} ({kind})");
-        let (fact, gone) = match step {
-            Step::Activate(id) => (Fact::ActivateAuthority(AuthorityId { id }), None),
-            Step::Prepare => (Fact::PrepareAuthority(self.prepare(kind, now)?), None),
-            Step::Remove(id) => (Fact::RemoveAuthority(AuthorityId { id: id.clone() }), Some(id)),
-            Step::Retire(id) => (Fact::RetireAuthority(AuthorityId { id }), None),
+        let gone = match &step {
+            Step::Remove(id) => self.own(store, kind).await?.into_iter().find(|a| a.id == *id),
+            Step::Activate(_) | Step::Prepare | Step::Retire(_) => None,
+        };
+        let fact = match step {
+            Step::Activate(id) => Fact::ActivateAuthority(AuthorityId { id }),
+            Step::Prepare => Fact::PrepareAuthority(self.prepare(kind, now)?),
+            Step::Remove(id) => Fact::RemoveAuthority(AuthorityId { id }),
+            Step::Retire(id) => Fact::RetireAuthority(AuthorityId { id }),
         };
         let outcome = store.commit(fact).await?;
         if let Outcome::Refused(refusal) = outcome {
             return Err(AuthorityError::Refused { step: told, refusal });
         }
         tracing::info!(step = told, "authority");
-        if let Some(id) = gone {
-            self.keys.delete(&id)?;
+        if let Some(gone) = gone
+            && let Some((label, key)) = self.key_of(&gone)?
+        {
+            self.keys.delete(&label, key.spki())?;
         }
         Ok(())
     }
 
+    /// The key of an authority, with its label, by its public half; `None` when it is not in this key store.
+    fn key_of(&self, authority: &Authority) -> Result<Option<(String, Arc<dyn Signer>)>, KeyError> {
+        let spki = match authority.kind {
+            AuthorityKind::Jwt => Some(authority.public.clone()),
+            AuthorityKind::X509 => x509::spki_of(&authority.public).ok(),
+        };
+        for label in self.keys.labels()? {
+            if let Ok(Some(key)) = self.keys.open(&label, None)
+                && Some(key.spki()) == spki.as_deref()
+            {
+                return Ok(Some((label, key)));
+            }
+        }
+        Ok(None)
+    }
+
     fn prepare(&self, kind: AuthorityKind, now: UnixTime) -> Result<Authority, AuthorityError> {
-        let key = self.keys.generate(&|point| hex::encode(profile::key_id(point)))?;
+        let (purpose, key_type) = match kind {
+            AuthorityKind::Jwt => ("jwt", self.settings.jwt_key_type),
+            AuthorityKind::X509 => ("x509", self.settings.x509_key_type),
+        };
+        let uuid = chance::uuid_v4().map_err(|_| KeyError::Randomness)?;
+        let key = self.keys.generate(&keys::label::fresh(purpose, uuid), key_type)?;
         let not_before = now.plus(-rotation::BACKDATE_SECS);
         let not_after = now.plus(self.settings.life_secs);
         let public = match kind {
-            AuthorityKind::Jwt => issuer::spki(&key),
+            AuthorityKind::Jwt => key.spki().to_vec(),
             AuthorityKind::X509 => {
                 issuer::self_signed(&self.settings.trust_domain, &key, not_before, not_after)?.to_vec()
             }
         };
-        let id = hex::encode(profile::key_id(key.point()));
+        let bits = PublicKey::from_spki(key.spki()).ok_or(SignError::Mismatch("public key"))?;
+        let id = hex::encode(profile::key_id(bits.bits()));
         let server = self.settings.server.clone();
         Ok(Authority { id, kind, server, state: AuthorityState::Prepared, public, not_before, not_after })
     }
@@ -308,7 +342,7 @@ impl AuthorityManager {
         if in_use.as_deref() == Some(&active.id) {
             return Ok(());
         }
-        let Some(key) = self.keys.open(&active.id)? else { return Ok(()) };
+        let Some((_, key)) = self.key_of(active)? else { return Ok(()) };
         match kind {
             AuthorityKind::Jwt => self.jwt.store(Some(Arc::new(JwtIssuer::new(active, key)))),
             AuthorityKind::X509 => {

@@ -1,6 +1,13 @@
 use std::collections::VecDeque;
 
-use chancery_sdk::x509;
+use chancery_core::{
+    lifetime::{Limits, Profile},
+    mint,
+};
+use chancery_sdk::{
+    jwt::{JwtBundle, JwtBundleSet, JwtSvid},
+    x509,
+};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
@@ -16,6 +23,8 @@ fn settings(life_secs: i64, publish_delay_secs: i64) -> Settings {
         publish_delay_secs,
         refresh_hint_secs: 300,
         jwt_issuer: None,
+        x509_key_type: KeyType::EcP256,
+        jwt_key_type: KeyType::EcP256,
     }
 }
 
@@ -171,4 +180,63 @@ async fn tb_23_no_key_serves_two_kinds_of_svid() {
     let (x509, jwt) =
         (only_authority(&manager, AuthorityKind::X509).public, only_authority(&manager, AuthorityKind::Jwt).public);
     assert_ne!(x509::spki_of(&x509).unwrap(), jwt);
+}
+
+#[tokio::test]
+async fn authorities_of_every_key_type_issue_certificates_and_tokens_that_the_sdk_verifies() {
+    for (kind, alg) in KeyType::ALL.into_iter().zip(["ES256", "ES384", "RS256", "RS256", "RS256"]) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = sample::store(dir.path()).await;
+        let settings = Settings { x509_key_type: kind, jwt_key_type: kind, ..settings(86_400, 30) };
+        let manager = AuthorityManager::new(settings, Arc::new(MemoryKeys::default()));
+        manager.rotate(&store, T0).await.unwrap();
+        let (leaf, _) = sample::leaf(T0, manager.x509_not_after().unwrap(), 600);
+        let issued = manager.sign_x509(&leaf).unwrap();
+        let peer = x509::verify(&issued.chain, &manager.x509_bundles().load(), T0).unwrap();
+        assert_eq!(&peer.id, leaf.id(), "{kind}");
+        let authority = only_authority(&manager, AuthorityKind::X509).public;
+        let (_, cert) = X509Certificate::from_der(&authority).unwrap();
+        cert.verify_signature(None).unwrap();
+        assert_eq!(PublicKey::from_spki(&x509::spki_of(&authority).unwrap()).unwrap().kind(), kind);
+        token_verifies(&manager, alg);
+    }
+}
+
+/// A token of this manager, judged by the SDK with the published key.
+fn token_verifies(manager: &AuthorityManager, alg: &str) {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    let id = chancery_sdk::id::SpiffeId::from_segments(&sample::domain(), &["db"]).unwrap();
+    let limits = Limits { issuer: manager.jwt_not_after().unwrap(), node: None };
+    let profile = Profile::new(300, 300).unwrap();
+    let grant = mint::jwt(&id, &["a".into()], &sample::domain(), profile, 0, limits, T0).unwrap();
+    let issued = manager.sign_jwt(&grant).unwrap();
+    let authority = only_authority(manager, AuthorityKind::Jwt);
+    let mut bundle = JwtBundle::new(sample::domain());
+    bundle.insert(&authority.id, &authority.public).unwrap();
+    let mut set = JwtBundleSet::new();
+    set.insert(bundle);
+    assert_eq!(JwtSvid::verify(&issued.token, &set, "a", T0, 0).unwrap().id, id);
+    let header = URL_SAFE_NO_PAD.decode(issued.token.split('.').next().unwrap()).unwrap();
+    let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
+    assert_eq!(header, serde_json::json!({ "alg": alg, "kid": authority.id, "typ": "JWT" }));
+}
+
+#[tokio::test]
+async fn new_key_type_is_for_the_next_authority_and_the_old_one_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = sample::store(dir.path()).await;
+    let keys: Arc<dyn KeyStore> = Arc::new(MemoryKeys::default());
+    let first = manager(&store, Arc::clone(&keys)).await.x509_id();
+    let settings = Settings { x509_key_type: KeyType::EcP384, ..settings(86_400, 30) };
+    let changed = AuthorityManager::new(settings, keys);
+    changed.rotate(&store, T0.plus(1)).await.unwrap();
+    assert_eq!(changed.x509_id(), first);
+    for after in [43_200, 72_000] {
+        changed.rotate(&store, T0.plus(after)).await.unwrap();
+    }
+    let active = changed.x509_id().unwrap();
+    let published = changed.published().borrow().clone();
+    let active = published.authorities.iter().find(|a| a.id == active).unwrap();
+    let spki = x509::spki_of(&active.public).unwrap();
+    assert_eq!(PublicKey::from_spki(&spki).unwrap().kind(), KeyType::EcP384);
 }

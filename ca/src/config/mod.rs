@@ -11,6 +11,7 @@ use std::{
 
 use chancery_daemon::{
     config::{ConfigError, Span},
+    key_type::KeyType,
     telemetry::LogFormat,
 };
 use chancery_sdk::id::TrustDomain;
@@ -102,6 +103,10 @@ pub struct Ttl {
 pub struct Keys {
     /// Kind of key store.
     pub store: KeyStoreKind,
+    /// Keys of X.509 authorities made from now on.
+    pub x509_key_type: KeyType,
+    /// Keys of JWT authorities made from now on.
+    pub jwt_key_type: KeyType,
 }
 
 /// Kinds of key stores.

@@ -1,55 +1,83 @@
 //! Key stores: where signing keys live. A key never leaves its store; a [`Signer`] uses it.
+//!
+//! The label of a key is chosen and written down before the key exists; the public half tells whether what is found
+//! under it is the key that was written down.
 
 mod disk;
+pub mod label;
 mod memory;
-mod p256;
+mod software;
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
+use chancery_daemon::key_type::KeyType;
 use thiserror::Error;
 
 pub use self::{disk::DiskKeys, memory::MemoryKeys};
 use crate::config::{Config, KeyStoreKind};
 
-/// A P-256 key that may sign. Synchronous: called only where blocking is allowed.
+/// A key that may sign. Synchronous: called only where blocking is allowed.
 pub trait Signer: fmt::Debug + Send + Sync {
-    /// The public key as an uncompressed point, 65 bytes.
-    fn point(&self) -> &[u8];
+    /// SubjectPublicKeyInfo, DER.
+    fn spki(&self) -> &[u8];
 
-    /// Signs SHA-256 of `message` with ECDSA; ASN.1 DER.
+    /// Its kind, and with it its one signature algorithm.
+    fn key_type(&self) -> KeyType;
+
+    /// Signs `message`: ECDSA (DER ECDSA-Sig-Value) or RSA PKCS #1 v1.5, over SHA-256 (P-256, RSA) or SHA-384 (P-384).
     ///
     /// # Errors
-    /// [`KeyError::Sign`].
+    /// [`KeyError`].
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError>;
 }
 
-/// A place that makes, keeps and deletes P-256 keys. Names are of `a-z 0-9 -`.
+/// A place that makes, keeps and deletes keys under labels (see [`label`]).
 pub trait KeyStore: fmt::Debug + Send + Sync {
-    /// Makes a key; its name is `name(point)`.
+    /// Makes a key.
     ///
     /// # Errors
-    /// [`KeyError`]; nothing half-written stays.
-    fn generate(&self, name: &dyn Fn(&[u8]) -> String) -> Result<Arc<dyn Signer>, KeyError>;
+    /// [`KeyError::Exists`] where the label is taken; [`KeyError`] otherwise, and nothing half-made stays.
+    fn generate(&self, label: &str, kind: KeyType) -> Result<Arc<dyn Signer>, KeyError>;
 
-    /// The key of that name; `None` when it is not here.
+    /// The key of that label; `None` when it is not here. `spki` is the public half it must have, where it is known.
     ///
     /// # Errors
-    /// [`KeyError`] when it is here and cannot be used.
-    fn open(&self, name: &str) -> Result<Option<Arc<dyn Signer>>, KeyError>;
+    /// [`KeyError::OtherKey`]; [`KeyError`] when it is here and cannot be used.
+    fn open(&self, label: &str, spki: Option<&[u8]>) -> Result<Option<Arc<dyn Signer>>, KeyError>;
 
-    /// Deletes the key of that name; fine when it is not here.
+    /// Deletes the key of that label and public half; fine when it is not here.
     ///
     /// # Errors
-    /// [`KeyError::Store`].
-    fn delete(&self, name: &str) -> Result<(), KeyError>;
+    /// [`KeyError::OtherKey`], and nothing was deleted; [`KeyError`].
+    fn delete(&self, label: &str, spki: &[u8]) -> Result<(), KeyError>;
+
+    /// Labels of the keys here, in no order. A token may hold other servers' keys too.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    fn labels(&self) -> Result<Vec<String>, KeyError>;
+
+    /// Whether keys outlive the process.
+    fn persistent(&self) -> bool;
 }
 
 /// Why a key cannot be made, found or used.
 #[derive(Debug, Error)]
 pub enum KeyError {
-    /// The file holds no P-256 key.
-    #[error("{path}: no P-256 key in PKCS#8 form", path = .0.display())]
+    /// The label is taken.
+    #[error("a key labelled {0} exists already; nothing was made")]
+    Exists(String),
+    /// No label of ours.
+    #[error("{0:?} is no label of a key: use 1 to {max} of letters, digits, '-', '_', '/'", max = label::MAX_BYTES)]
+    Label(String),
+    /// The file holds no key of a known kind.
+    #[error("{path}: no P-256, P-384 or RSA key in PKCS#8 form", path = .0.display())]
     Malformed(PathBuf),
+    /// The public half is not the one written down.
+    #[error(
+        "the key labelled {0} has another public half than the one on record; it is not used. Put the recorded key back, or retire its authority"
+    )]
+    OtherKey(String),
     /// The generator of random numbers fails.
     #[error("no randomness")]
     Randomness,
@@ -77,49 +105,13 @@ pub fn open(config: &Config) -> Result<Arc<dyn KeyStore>, KeyError> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
-
-    use super::*;
-
-    /// What every key store must do.
-    fn conformance(store: &dyn KeyStore) {
-        let name = |point: &[u8]| hex::encode(&point[1..9]);
-        let key = store.generate(&name).unwrap();
-        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.point().to_vec());
-        public.verify(b"m", &key.sign(b"m").unwrap()).unwrap();
-        let label = name(key.point());
-        let again = store.open(&label).unwrap().unwrap();
-        assert_eq!(again.point(), key.point());
-        public.verify(b"m", &again.sign(b"m").unwrap()).unwrap();
-        assert!(store.open("absent").unwrap().is_none());
-        store.delete(&label).unwrap();
-        store.delete(&label).unwrap();
-        assert!(store.open(&label).unwrap().is_none());
-    }
-
-    #[test]
-    fn memory_keys_meet_the_contract() {
-        conformance(&MemoryKeys::default());
-    }
-
-    #[test]
-    fn disk_keys_meet_the_contract() {
-        let dir = tempfile::tempdir().unwrap();
-        conformance(&DiskKeys::open(dir.path().join("keys")).unwrap());
-    }
-
-    #[test]
-    fn disk_keys_are_for_the_owner_only_and_broken_ones_are_named() {
-        use std::os::unix::fs::MetadataExt;
-        let dir = tempfile::tempdir().unwrap();
-        let store = DiskKeys::open(dir.path().join("keys")).unwrap();
-        store.generate(&|_| "k".into()).unwrap();
-        let file = dir.path().join("keys/k.key");
-        assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::metadata(dir.path().join("keys")).unwrap().mode() & 0o777, 0o700);
-        std::fs::write(&file, b"x").unwrap();
-        assert!(store.open("k").unwrap_err().to_string().contains("k.key"));
+/// The key found under `label`, if it is the one that was asked for.
+fn same_key(label: &str, key: Arc<dyn Signer>, spki: Option<&[u8]>) -> Result<Arc<dyn Signer>, KeyError> {
+    match spki {
+        Some(spki) if spki != key.spki() => Err(KeyError::OtherKey(label.into())),
+        Some(_) | None => Ok(key),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use chancery_core::{
     leaf,
     lifetime::{Limits, Profile},
 };
-use chancery_daemon::clock;
+use chancery_daemon::{clock, key_type::KeyType};
 use chancery_sdk::id::TrustDomain;
 use ring::{
     rand::{SecureRandom, SystemRandom},
@@ -97,6 +97,8 @@ impl Issuer {
             publish_delay_secs: 60,
             refresh_hint_secs: 300,
             jwt_issuer: None,
+            x509_key_type: KeyType::EcP256,
+            jwt_key_type: KeyType::EcP256,
         };
         let manager = AuthorityManager::new(settings, Arc::new(MemoryKeys::default()));
         manager.rotate(&store, clock::now()).await.map_err(|e| e.to_string())?;

@@ -23,7 +23,7 @@ fn authority() -> (Issuer<'static, KeyPair>, IssuerParts) {
     params.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(vec![7; 20]);
     let der = params.self_signed(&key).unwrap().der().clone();
     let parsed = X509Certificate::from_der(&der).unwrap().1;
-    let parts = IssuerParts::new(parsed.subject().as_raw(), &[7; 20]);
+    let parts = IssuerParts::new(parsed.subject().as_raw(), &[7; 20], KeyType::EcP256);
     (Issuer::from_ca_cert_der(&der, key).unwrap(), parts)
 }
 

@@ -21,7 +21,7 @@ struct Pair {
 }
 
 fn pair() -> Pair {
-    let key = MemoryKeys::default().generate(&|_| "k".into()).unwrap();
+    let key = MemoryKeys::default().generate("k", KeyType::EcP256).unwrap();
     let der = self_signed(&sample::domain(), &key, T0, END).unwrap();
     let authority = Authority {
         id: "a".into(),
@@ -59,8 +59,8 @@ fn told(change: impl FnOnce(&mut CertificateParams)) -> Option<&'static str> {
     let public = SubjectPublicKeyInfo::from_der(leaf.spki_der()).unwrap();
     let mut params = profile::leaf(&leaf, &public).unwrap();
     change(&mut params);
-    let key = MemoryKeys::default().generate(&|_| "k".into()).unwrap();
-    let issuer = Issuer::from_params(&CertificateParams::default(), RcgenKey(key)).sign(params, &public);
+    let key = MemoryKeys::default().generate("k", KeyType::EcP256).unwrap();
+    let issuer = Issuer::from_params(&CertificateParams::default(), RcgenKey::new(&key).unwrap()).sign(params, &public);
     match compare_leaf(&issuer, &leaf) {
         Ok(()) => None,
         Err(SignError::Mismatch(part)) => Some(part),
