@@ -70,7 +70,7 @@ impl Dialer {
     /// Connects without a client certificate; for attestation, and for asking why.
     ///
     /// # Errors
-    /// [`DialError`] of the last address tried.
+    /// [`DialError`] of the last address tried, or of the last one that may yet answer as our CA.
     pub async fn pinned(&self) -> Result<Pinned, DialError> {
         let config = self.config(None)?;
         let stream = self.connect(config).await?;
@@ -109,15 +109,22 @@ impl Dialer {
     }
 
     async fn connect(&self, config: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, DialError> {
-        let mut last = DialError::Setup("no address of the CA is configured".into());
+        let mut worst: Option<DialError> = None;
         for address in &self.addresses {
-            match timeout(DIAL_DEADLINE, connect_to(address.clone(), Arc::clone(&config))).await {
+            let error = match timeout(DIAL_DEADLINE, connect_to(address.clone(), Arc::clone(&config))).await {
                 Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => last = error,
-                Err(_) => last = DialError::unreachable(address, &io::Error::from(io::ErrorKind::TimedOut)),
+                Ok(Err(error)) => error,
+                Err(_) => DialError::unreachable(address, &io::Error::from(io::ErrorKind::TimedOut)),
+            };
+            // A CA that may still come back counts for more than a stranger at another address.
+            match &worst {
+                Some(hope) if error.is_stranger() && !hope.is_stranger() => {
+                    tracing::warn!(%error, "one of several addresses")
+                }
+                _ => worst = Some(error),
             }
         }
-        Err(last)
+        Err(worst.unwrap_or(DialError::Setup("no address of the CA is configured".into())))
     }
 }
 
@@ -140,7 +147,7 @@ async fn connect_to(address: String, config: Arc<ClientConfig>) -> Result<TlsStr
     };
     match stream.get_ref().1.alpn_protocol() {
         Some(H2) => Ok(stream),
-        _ => Err(DialError::Untrusted { address, problem: "it does not speak HTTP/2".into() }),
+        _ => Err(DialError::Other { address, problem: "it does not speak HTTP/2".into() }),
     }
 }
 

@@ -1,5 +1,9 @@
+use std::io;
+
 use chancery_proto::{google::rpc, spire::api::types::PermissionDeniedDetails};
+use chancery_sdk::x509::VerifyError;
 use prost::Message;
+use rustls::{CertificateError, OtherError};
 use thiserror::Error;
 use tonic::{Code, Status};
 
@@ -110,9 +114,25 @@ fn denial(details: &[u8]) -> Option<Denial> {
 /// Why no connection to the CA came about.
 #[derive(Clone, Debug, Error)]
 pub enum DialError {
+    /// Somebody of our trust domain answers, and it is not the CA.
+    #[error("{address} is not the CA ({problem}); correct ca_address")]
+    Other {
+        /// `host:port`.
+        address: String,
+        /// What tells.
+        problem: String,
+    },
     /// A fault of ours, not of the network.
     #[error("cannot dial: {0}")]
     Setup(String),
+    /// The clocks differ, here or there.
+    #[error("the certificate of the CA at {address} does not hold now ({problem}); set the clocks of both machines")]
+    Time {
+        /// `host:port`.
+        address: String,
+        /// What is wrong with its certificate.
+        problem: String,
+    },
     /// Nobody answers.
     #[error("the CA at {address} does not answer ({problem}); check that it runs and that ca_address is right")]
     Unreachable {
@@ -138,17 +158,32 @@ impl DialError {
         Self::Unreachable { address: address.into(), problem: error.to_string() }
     }
 
-    /// rustls hands its verdict through `io::Error`.
-    pub(super) fn handshake(address: &str, error: &std::io::Error) -> Self {
+    /// Whether somebody answered who is not our CA: no waiting helps, an operator has to.
+    pub fn is_stranger(&self) -> bool {
+        match self {
+            Self::Other { .. } | Self::Untrusted { .. } => true,
+            Self::Setup(_) | Self::Time { .. } | Self::Unreachable { .. } => false,
+        }
+    }
+
+    /// rustls hands its verdict through `io::Error`, and ours through rustls.
+    pub(super) fn handshake(address: &str, error: &io::Error) -> Self {
         let verdict = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
-        match verdict {
-            Some(rustls::Error::InvalidCertificate(rustls::CertificateError::ApplicationVerificationFailure)) => {
-                Self::Untrusted { address: address.into(), problem: "it is another member of the trust domain".into() }
+        let Some(rustls::Error::InvalidCertificate(wrong)) = verdict else {
+            return Self::unreachable(address, error);
+        };
+        let address = address.into();
+        let fault = match wrong {
+            CertificateError::ApplicationVerificationFailure => {
+                return Self::Other { address, problem: "it is another member of the trust domain".into() };
             }
-            Some(wrong @ rustls::Error::InvalidCertificate(_)) => {
-                Self::Untrusted { address: address.into(), problem: wrong.to_string() }
-            }
-            _ => Self::unreachable(address, error),
+            CertificateError::Other(OtherError(fault)) => fault.downcast_ref::<VerifyError>(),
+            _ => None,
+        };
+        let problem = fault.map_or_else(|| wrong.to_string(), ToString::to_string);
+        match fault {
+            Some(VerifyError::Expired { .. } | VerifyError::NotYetValid { .. }) => Self::Time { address, problem },
+            _ => Self::Untrusted { address, problem },
         }
     }
 }

@@ -9,7 +9,10 @@ mod backoff;
 mod error;
 mod held;
 mod metrics;
+mod saved;
+mod standing;
 mod task;
+mod trust;
 
 pub use error::EnrolError;
 pub use metrics::EnrolMetrics;

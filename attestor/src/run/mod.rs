@@ -2,7 +2,7 @@
 
 pub(crate) mod bootstrap;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use chancery_daemon::{config::ConfigError, hardening, metrics, shutdown::Shutdown, socket::SocketError};
 use prometheus_client::registry::Registry;
@@ -49,15 +49,23 @@ pub enum RunError {
     /// The data folder.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Whoever answers is not the CA that an operator told us to trust.
+    #[error("{trust_bundle}: {source}", trust_bundle = trust_bundle.display())]
+    Stranger {
+        /// The operator's file.
+        trust_bundle: PathBuf,
+        /// Who answered, and what to do.
+        source: DialError,
+    },
     /// No TPM.
     #[error(transparent)]
     Tpm(#[from] TpmError),
 }
 
-/// Runs until `shutdown`. A CA that is away is waited for.
+/// Runs until `shutdown`. A CA that is away is waited for; a stranger in its place is not, until the first identity.
 ///
 /// # Errors
-/// [`RunError`], before anything is served.
+/// [`RunError`], before any identity is served.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     hardening::make_non_dumpable().map_err(|e| RunError::Start(format!("cannot become non-dumpable: {e}")))?;
     let config = Arc::new(config);
@@ -67,10 +75,17 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     serve_metrics(&node, registry).await?;
     // A join token must not be spent by a start that then fails.
     check_sockets(&node.config).await?;
-    let enrolment = tokio::spawn(enroller.run(shutdown.soft.clone()));
+    let trust_bundle = config.trust_bundle.clone();
+    let enrolment = tokio::spawn(async move {
+        let ended = enroller.run(shutdown.soft.clone()).await;
+        shutdown.begin(); // without standing to come there is nothing to serve
+        ended
+    });
+    let stop = node.shutdown.soft.clone();
     let served = serve(node, metrics).await;
-    shutdown.soft.cancel();
-    let _ = enrolment.await;
+    stop.cancel();
+    let enrolled = enrolment.await.map_err(|e| RunError::Start(e.to_string()))?;
+    enrolled.map_err(|source| RunError::Stranger { trust_bundle, source })?;
     served
 }
 
