@@ -220,6 +220,21 @@ fn canonical_spki(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
     spki
 }
 
+/// Canonical SubjectPublicKeyInfo of an RSA key; both numbers are positive, big-endian, without leading zeros.
+pub(crate) fn rsa_spki(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
+    let (mut numbers, mut key) = (Vec::new(), vec![0x30]);
+    for number in [modulus, exponent] {
+        let sign = usize::from(number.first().is_some_and(|first| first & 0x80 != 0));
+        numbers.push(0x02);
+        push_len(&mut numbers, number.len().saturating_add(sign));
+        numbers.extend(std::iter::repeat_n(0, sign));
+        numbers.extend_from_slice(number);
+    }
+    push_len(&mut key, numbers.len());
+    key.extend_from_slice(&numbers);
+    canonical_spki(ALG_RSA, &key)
+}
+
 /// DER length; values here are below 64 KiB because requests are.
 fn push_len(out: &mut Vec<u8>, len: usize) {
     match len {

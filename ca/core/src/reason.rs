@@ -74,6 +74,14 @@ reasons! {
     SigScheme, "SIG_SCHEME", "a signature has another scheme than its key", "the evidence is forged or the attestor is broken";
     SignerMismatch, "SIGNER_MISMATCH", "the attestation names another signer than the attestation key", "the evidence is forged or the attestor is broken";
     UnknownType, "UNKNOWN_TYPE", "the attestation type is not configured", "add it to `node_attestors` in the CA's configuration";
+    VendorChain, "VENDOR_CHAIN", "the vendor evidence does not lead to a pinned root by the one shape its maker uses", "add the maker's root or sub-CA to the configuration; else the evidence is forged";
+    VendorClaim, "VENDOR_CLAIM", "a claim of the vendor evidence is absent, doubled, unreadable or contradicts another", "the evidence is forged, or of a device or firmware not known yet";
+    VendorExportable, "VENDOR_EXPORTABLE", "the key can leave its device, or the device does not say that it cannot", "make the key without export; see `require_unexportable`";
+    VendorImported, "VENDOR_IMPORTED", "the device does not say that it generated the key", "generate the key in the device";
+    VendorKey, "VENDOR_KEY", "the vendor evidence is about another key, or one that is not allowed", "send the evidence of the very key that attests";
+    VendorKind, "VENDOR_KIND", "the kind of vendor evidence is unknown or not enabled", "enable the vendor in the CA's configuration";
+    VendorPolicy, "VENDOR_POLICY", "the device or its firmware is not one the operator allows", "allow the device's serial number, or update its firmware";
+    VendorValidity, "VENDOR_VALIDITY", "a certificate of the vendor evidence is expired or not yet valid", "check the clock; see `allow_expired_device`";
 }
 
 impl fmt::Display for Reason {

@@ -1,0 +1,3 @@
+//! Evidence about keys in PKCS#11 tokens.
+
+pub mod vendor;
