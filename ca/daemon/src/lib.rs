@@ -8,6 +8,7 @@ pub mod file;
 pub mod hardening;
 pub mod key_type;
 pub mod metrics;
+pub mod pkcs11;
 pub mod public_key;
 pub mod shutdown;
 pub mod socket;
