@@ -85,7 +85,7 @@ fn the_ca_links_no_tpm_library_and_tonic_does_no_tls() {
 fn unsafe_code_is_forbidden_in_every_crate() {
     let all = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     assert!(all.contains("unsafe_code = \"forbid\""));
-    for member in ["proto", "agent-sdk", "ca/core", "ca/daemon", "ca", "attestor", "tests"] {
+    for member in ["proto", "agent-sdk", "ca/core", "ca/daemon", "ca", "attestor", "tests", "tests/hsm"] {
         let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap();
         assert!(manifest.contains("[lints]\nworkspace = true"), "{member}");
     }
