@@ -43,7 +43,7 @@ pub fn keys_live_and_die(site: &Site, kinds: &[KeyType]) {
             assert_eq!(again.spki(), key.spki());
             assert!(public.verifies(b"m", &again.sign(b"m").unwrap()));
         }
-        assert_eq!(token.labels("chancery/").unwrap(), [label.clone()]);
+        assert_eq!(token.labels("chancery/").unwrap(), std::slice::from_ref(&label));
         assert!(token.labels("other/").unwrap().is_empty());
         let other = [key.spki(), &[0]].concat();
         assert!(matches!(token.find(&label, Some(&other)), Err(TokenError::OtherKey(_))));
