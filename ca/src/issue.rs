@@ -205,10 +205,11 @@ async fn authorized(state: &State, node: &Node, entry_id: &str) -> Result<std::s
         .ok_or_else(|| Problem::NotFound(format!("no entry '{entry_id}' for this node")))
 }
 
-fn named(caller: &Caller) -> String {
+pub(crate) fn named(caller: &Caller) -> String {
     match caller {
         Caller::Admin(id) => id.to_string(),
         Caller::Anyone => "anyone".into(),
+        Caller::Downstream(id) => id.to_string(),
         Caller::Local(local) => format!("uid {}", local.uid),
         Caller::Node(node) => node.id.to_string(),
     }

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use chancery_core::{
+    entry::{self, Rights},
     leaf::{self, Leaf},
     lifetime::{Limits, Profile},
     node::{CertRef, Node},
@@ -19,6 +20,7 @@ use chancery_sdk::{
 use crate::{
     config::Config,
     crypto::{self, KeyPair},
+    entries,
     run::{self, Running},
     state::State,
     store::{AdmitNode, Fact, Store},
@@ -139,4 +141,27 @@ pub async fn admit(state: &State, name: &str, serial: &str) -> Node {
     };
     state.store.commit(Fact::AdmitNode(fact)).await.unwrap().done().unwrap();
     state.store.node(&id).await.unwrap().unwrap()
+}
+
+/// Makes an entry for `path` with these rights; its SPIFFE ID.
+pub async fn entry_with(state: &State, path: &str, rights: Rights) -> SpiffeId {
+    let id = SpiffeId::from_path(&domain(), path).unwrap();
+    let draft = entry::Draft {
+        id: String::new(),
+        spiffe_id: Some(id.clone()),
+        parent_id: Some(node_id("n1")),
+        selectors: ["unix:uid:1".parse().unwrap()].into(),
+        x509_svid_ttl: 0,
+        jwt_svid_ttl: 0,
+        federates_with: Vec::new(),
+        rights,
+        expires_at: 0,
+        dns_names: Vec::new(),
+        hint: String::new(),
+        store_svid: false,
+        disable_x509_svid_prefetch: false,
+        jwt_svid_include_jti: false,
+    };
+    entries::create(state, draft).await.unwrap();
+    id
 }

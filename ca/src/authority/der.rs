@@ -3,6 +3,8 @@
 //! A general writer costs more than half of what a signature does; this one knows a single profile. Tests hold it,
 //! byte for byte, to what rcgen writes for the same decision; `compare` reads samples back while it runs.
 
+pub(super) mod ca;
+
 use chancery_core::leaf::{Leaf, Subject};
 use chancery_daemon::key_type::KeyType;
 use chancery_sdk::time::UnixTime;

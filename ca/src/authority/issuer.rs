@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use chancery_core::{
     leaf::{self, Leaf},
     lifetime::{Limits, Profile},
+    node::CertRef,
 };
 use chancery_daemon::{key_type::KeyType, public_key::PublicKey};
 use chancery_sdk::{
@@ -20,9 +21,10 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{
-    SignError,
+    CaRequest, SignError,
     der::{self, IssuerParts},
     profile,
+    subordinate::{Draft, Parent},
 };
 use crate::{
     keys::{KeyError, KeyStore, MemoryKeys, Signer},
@@ -154,10 +156,38 @@ impl X509Issuer {
         Ok(Self { id, not_after, certificate, key, parts })
     }
 
+    /// A CA certificate and its key, without an authority on record.
+    #[cfg(test)]
+    pub(super) fn of(certificate: &CertificateDer<'static>, key: Arc<dyn Signer>) -> Result<Self, SignError> {
+        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| SignError::Mismatch("authority"))?;
+        let key_id = x509::subject_key_id(certificate).ok_or(SignError::Mismatch("authority's key identifier"))?;
+        let parts = IssuerParts::new(parsed.subject().as_raw(), &key_id, key.key_type());
+        let not_after = UnixTime(parsed.validity().not_after.timestamp());
+        Ok(Self { id: hex::encode(&key_id), not_after, certificate: certificate.clone(), key, parts })
+    }
+
     /// Signs a leaf whose end was checked.
     pub(super) fn sign(&self, leaf: &Leaf) -> Result<CertificateDer<'static>, SignError> {
         let tbs = der::tbs(leaf, &self.parts)?;
         Ok(CertificateDer::from(der::certificate(&tbs, &self.parts, &self.key.sign(&tbs)?)))
+    }
+
+    /// Signs a CA below this authority: its chain without a root, and its serial and end.
+    pub(super) fn sign_ca(
+        &self,
+        domain: &TrustDomain,
+        request: &CaRequest<'_>,
+        now: UnixTime,
+    ) -> Result<(Vec<CertificateDer<'static>>, CertRef), SignError> {
+        let parent = Parent::new(&self.certificate, Arc::clone(&self.key))?;
+        let (not_before, not_after) = parent.validity(now, request.life_secs);
+        let path_len = parent.path_len_below(None);
+        let (spki, common_name) = (request.spki, None);
+        let draft = Draft { domain, spki, common_name, path_len, not_before, not_after };
+        let der = parent.sign(&draft)?;
+        let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| SignError::Mismatch("shape"))?;
+        let cert = CertRef { serial: parsed.serial.to_string(), expires_at: not_after };
+        Ok((vec![der], cert))
     }
 
     /// Signs a probe with the leaf profile and judges it as a verifier would, before anybody is given one.

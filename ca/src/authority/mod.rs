@@ -7,6 +7,7 @@ mod der;
 mod issuer;
 mod profile;
 mod rotation;
+pub(crate) mod subordinate;
 mod token;
 
 use std::sync::{
@@ -53,6 +54,15 @@ pub struct IssuedX509 {
     pub cert: CertRef,
     /// The authority that signed; the commit checks that it still may.
     pub authority_id: String,
+}
+
+/// A CA that another server asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct CaRequest<'a> {
+    /// Its key: DER SubjectPublicKeyInfo, proven by its holder.
+    pub spki: &'a [u8],
+    /// Seconds it is to live; never longer than the authority.
+    pub life_secs: i64,
 }
 
 /// A signed JWT-SVID.
@@ -194,6 +204,16 @@ impl AuthorityManager {
         let serial = u128::from_be_bytes(leaf.serial()).to_string();
         let cert = CertRef { serial, expires_at: leaf.not_after() };
         Ok(IssuedX509 { chain: vec![der], cert, authority_id: issuer.id.clone() })
+    }
+
+    /// Signs the CA of a downstream server, of our own trust domain.
+    ///
+    /// # Errors
+    /// [`SignError`]; [`SignError::Profile`] where the authority may sign no CA.
+    pub fn sign_ca(&self, request: &CaRequest<'_>, now: UnixTime) -> Result<IssuedX509, SignError> {
+        let issuer = self.x509.load_full().ok_or(SignError::NoAuthority)?;
+        let (chain, cert) = issuer.sign_ca(&self.settings.trust_domain, request, now)?;
+        Ok(IssuedX509 { chain, cert, authority_id: issuer.id.clone() })
     }
 
     /// Signs a decided token.

@@ -2,7 +2,6 @@
 
 use std::{io::Read, path::Path};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::digest::{SHA256, digest};
 use x509_parser::{
     pem::Pem,
@@ -10,6 +9,7 @@ use x509_parser::{
 };
 
 use super::failure::Failure;
+pub use crate::keys::file::pem;
 
 /// Largest file taken; a bundle of a hundred authorities has 200 KiB.
 const MAX_BYTES: u64 = 4 << 20;
@@ -62,11 +62,4 @@ pub fn ek_hash(named: &str) -> Result<String, Failure> {
     };
     let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| wrong())?;
     Ok(hex::encode(digest(&SHA256, certificate.public_key().raw)))
-}
-
-/// One PEM block.
-pub fn pem(label: &str, der: &[u8]) -> String {
-    let body = STANDARD.encode(der);
-    let lines: Vec<&str> = (0..body.len()).step_by(64).filter_map(|at| body.get(at..body.len().min(at + 64))).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }

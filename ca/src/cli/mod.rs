@@ -5,6 +5,7 @@
 mod admin;
 mod answer;
 mod bundle;
+mod ceremony;
 mod client;
 mod entry;
 mod failure;
@@ -73,6 +74,8 @@ enum Command {
     Run,
     /// Bring the database to this program's schema; needs --config
     Migrate,
+    /// Make a root, or a CA that a root signs, offline; needs --config
+    Ceremony(ceremony::CeremonyArgs),
     /// Say whether the CA serves
     Healthcheck,
     /// Registration entries
@@ -127,6 +130,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Run => serve::run(&cli.common),
         Command::Migrate => serve::migrate(&cli.common),
+        Command::Ceremony(args) => ceremony::run(&cli.common, &args),
         other => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|e| Failure::refused(format!("cannot start: {e}")))?;
@@ -138,7 +142,9 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
 async fn ask(common: &Common, command: Command) -> Result<(), Failure> {
     let client = Client::connect(&socket(common)?).await?;
     let answer = match command {
-        Command::Run | Command::Migrate => return Err(Failure::refused("not a command of the admin socket".into())),
+        Command::Run | Command::Migrate | Command::Ceremony(_) => {
+            return Err(Failure::refused("not a command of the admin socket".into()));
+        }
         Command::Healthcheck => node::healthcheck(&client).await?,
         Command::Entry(command) => entry::run(&client, command).await?,
         Command::Class(command) => admin::class(&client, command).await?,

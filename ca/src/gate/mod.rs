@@ -7,7 +7,10 @@ mod table;
 
 use std::sync::Arc;
 
-use chancery_core::node::{Node, Standing};
+use chancery_core::{
+    entry::Rights,
+    node::{Node, Standing},
+};
 use chancery_sdk::id::SpiffeId;
 
 pub use self::table::{METHODS, Who, who};
@@ -27,6 +30,8 @@ pub enum Caller {
     Admin(SpiffeId),
     /// Nothing is known and nothing is granted.
     Anyone,
+    /// Holder of the SVID of an entry marked downstream.
+    Downstream(SpiffeId),
     /// The operator on the admin socket.
     Local(LocalPeer),
     /// An attested node in good standing, authenticated by its current serial.
@@ -69,8 +74,15 @@ pub async fn authorize(state: &State, peer: &Peer, method: &str) -> Result<Calle
         (Who::Operators | Who::OperatorsAndNodes, Some(local), _) => Ok(Caller::Local(local)),
         (Who::LocalOperators, Some(local), _) => Ok(Caller::Local(local)),
         (Who::Nodes | Who::OperatorsAndNodes, None, Some(id)) if is_node(id) => node(state, id, peer).await,
-        (Who::Operators | Who::OperatorsAndNodes, None, Some(id)) => admin(state, id, peer).await,
-        (Who::LocalOperators | Who::Nodes | Who::Operators | Who::OperatorsAndNodes, _, _) => Err(Denial::NotAllowed),
+        (Who::Operators | Who::OperatorsAndNodes, None, Some(id)) => {
+            entitled(state, id, peer, |rights| rights.admin).await.map(|()| Caller::Admin(id.clone()))
+        }
+        (Who::Downstreams, None, Some(id)) => {
+            entitled(state, id, peer, |rights| rights.downstream).await.map(|()| Caller::Downstream(id.clone()))
+        }
+        (Who::Downstreams | Who::LocalOperators | Who::Nodes | Who::Operators | Who::OperatorsAndNodes, _, _) => {
+            Err(Denial::NotAllowed)
+        }
     }
 }
 
@@ -137,7 +149,8 @@ async fn stored_node(state: &State, id: &SpiffeId) -> Result<Node, Denial> {
     }
 }
 
-async fn admin(state: &State, id: &SpiffeId, peer: &Peer) -> Result<Caller, Denial> {
+/// Whether an entry in force for `id` has a right.
+async fn entitled(state: &State, id: &SpiffeId, peer: &Peer, has: impl Fn(&Rights) -> bool) -> Result<(), Denial> {
     let now = state.now();
     if peer.not_after.is_none_or(|end| end < now) {
         return Err(Denial::NotAllowed);
@@ -146,9 +159,8 @@ async fn admin(state: &State, id: &SpiffeId, peer: &Peer) -> Result<Caller, Deni
         tracing::error!(%problem, caller = %id, "gate cannot read the entries");
         Denial::Unavailable
     })?;
-    let is_admin =
-        entries.iter().any(|e| e.spiffe_id == *id && e.rights.admin && e.expires_at.is_none_or(|end| now < end));
-    is_admin.then(|| Caller::Admin(id.clone())).ok_or(Denial::NotAllowed)
+    let mut own = entries.iter().filter(|e| e.spiffe_id == *id && e.expires_at.is_none_or(|end| now < end));
+    own.any(|e| has(&e.rights)).then_some(()).ok_or(Denial::NotAllowed)
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use Who::{Anyone, Nodes, Operators, OperatorsAndNodes};
 pub enum Who {
     /// Whoever can connect.
     Anyone,
+    /// SVIDs of downstream entries.
+    Downstreams,
     /// The admin socket only.
     LocalOperators,
     /// Attested nodes in good standing.
@@ -79,6 +81,7 @@ pub const METHODS: &[(&str, Who)] = &[
     ("/spire.api.server.svid.v1.SVID/MintJWTSVID", Operators),
     ("/spire.api.server.svid.v1.SVID/MintWITSVID", Operators),
     ("/spire.api.server.svid.v1.SVID/MintX509SVID", Operators),
+    ("/spire.api.server.svid.v1.SVID/NewDownstreamX509CA", Who::Downstreams),
     ("/spire.api.server.svid.v1.SVID/NewJWTSVID", Nodes),
 ];
 
@@ -98,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_method_outside_the_table_is_nobodys() {
-        assert_eq!(who("/spire.api.server.svid.v1.SVID/NewDownstreamX509CA"), None);
+        assert_eq!(who("/spire.api.server.svid.v1.SVID/NewDownstreamX509CB"), None);
         assert_eq!(who("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), None);
         assert_eq!(who(""), None);
     }

@@ -47,7 +47,11 @@ async fn the_admin_socket_is_never_a_node() {
     let (state, _) = sample::parts(dir.path(), sample::Hand::now().clock()).await;
     let operator = Peer::local(LocalPeer { uid: 0, pid: 1 });
     for (method, who) in METHODS {
-        assert_eq!(authorize(&state, &operator, method).await.is_ok(), *who != Who::Nodes, "{method}");
+        assert_eq!(
+            authorize(&state, &operator, method).await.is_ok(),
+            !matches!(who, Who::Nodes | Who::Downstreams),
+            "{method}"
+        );
     }
 }
 
@@ -120,4 +124,23 @@ async fn an_admin_is_one_while_its_entry_says_so() {
     assert_eq!(denied(&state, &peer, RENEW).await, Denial::NotAllowed);
     state.store.commit(Fact::DeleteEntry(EntryRef { id: "e1".into() })).await.unwrap().done().unwrap();
     assert_eq!(denied(&state, &peer, LIST).await, Denial::NotAllowed);
+}
+
+#[tokio::test]
+async fn a_downstream_entry_opens_what_is_for_downstream_servers_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, _) = sample::parts(dir.path(), sample::Hand::now().clock()).await;
+    let rights = Rights { admin: false, downstream: true };
+    let id = sample::entry_with(&state, "/below", rights).await;
+    let peer = with_svid(id.clone(), "1", &state);
+    for (method, who) in METHODS {
+        let allowed = matches!(who, Who::Anyone | Who::Downstreams);
+        assert_eq!(authorize(&state, &peer, method).await.is_ok(), allowed, "{method}");
+    }
+    let admin = sample::entry_with(&state, "/ops", Rights { admin: true, downstream: false }).await;
+    let peer = with_svid(admin, "1", &state);
+    let downstream = "/spire.api.server.svid.v1.SVID/NewDownstreamX509CA";
+    assert_eq!(denied(&state, &peer, downstream).await, Denial::NotAllowed);
+    let ended = Peer { not_after: Some(state.now().plus(-1)), ..with_svid(id, "1", &state) };
+    assert_eq!(denied(&state, &ended, downstream).await, Denial::NotAllowed);
 }

@@ -22,6 +22,7 @@ use super::{
     wire,
 };
 use crate::{
+    downstream,
     issue::{self, Jwt, X509},
     state::State,
 };
@@ -137,8 +138,16 @@ impl svid_server::Svid for Service {
 
     async fn new_downstream_x509ca(
         &self,
-        _: Request<NewDownstreamX509caRequest>,
+        request: Request<NewDownstreamX509caRequest>,
     ) -> Result<Response<NewDownstreamX509caResponse>, Status> {
-        Err(Status::unimplemented("downstream authorities are not issued here"))
+        let caller = caller(request.extensions())?;
+        let request = request.into_inner();
+        let state = Arc::clone(&self.state);
+        let (csr, ttl) = (request.csr, request.preferred_ttl.into());
+        let issued = detached(async move { downstream::x509_ca(&state, &caller, &csr, ttl).await }).await?;
+        Ok(Response::new(NewDownstreamX509caResponse {
+            ca_cert_chain: issued.chain.iter().map(|der| der.to_vec()).collect(),
+            x509_authorities: issued.authorities,
+        }))
     }
 }

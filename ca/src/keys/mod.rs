@@ -4,6 +4,7 @@
 //! under it is the key that was written down.
 
 mod disk;
+pub(crate) mod file;
 pub mod label;
 mod memory;
 mod software;

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::{KeyError, Signer};
 
 /// A key in this process's memory.
-pub(super) struct SoftwareKey {
+pub(crate) struct SoftwareKey {
     public: PublicKey,
     private: Private,
 }
@@ -31,7 +31,7 @@ enum Private {
 }
 
 /// Makes a key; PKCS#8 DER.
-pub(super) fn generate(kind: KeyType) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+pub(crate) fn generate(kind: KeyType) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     match kind {
         KeyType::EcP256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
             .map(|document| Zeroizing::new(document.as_ref().to_vec()))
@@ -53,7 +53,7 @@ fn generate_rsa(size: rsa::KeySize) -> Result<Zeroizing<Vec<u8>>, KeyError> {
 
 impl SoftwareKey {
     /// Reads PKCS#8 DER; `None` when it is no key of a kind that [`KeyType`] names.
-    pub(super) fn parse(pkcs8: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(pkcs8: &[u8]) -> Option<Self> {
         let random = SystemRandom::new();
         if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, &random) {
             let public = PublicKey::from_point(KeyType::EcP256, pair.public_key().as_ref())?;

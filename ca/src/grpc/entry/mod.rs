@@ -92,7 +92,7 @@ pub fn check_batch(len: usize) -> Result<(), Status> {
 pub fn calling_node<T>(request: &Request<T>) -> Result<Arc<chancery_core::node::Node>, Status> {
     match caller(request.extensions())? {
         Caller::Node(node) => Ok(node),
-        Caller::Admin(_) | Caller::Anyone | Caller::Local(_) => {
+        Caller::Admin(_) | Caller::Anyone | Caller::Downstream(_) | Caller::Local(_) => {
             Err(Status::permission_denied("only attested nodes may call this method"))
         }
     }

@@ -1,0 +1,64 @@
+//! CAs of downstream servers: what this server's X.509 authority signs for entries marked downstream.
+//!
+//! What is returned has its record in the log already. Source: spire-wire 1.4 (NewDownstreamX509CA).
+
+use chancery_core::csr::Csr;
+use chancery_daemon::public_key::PublicKey;
+use rustls_pki_types::CertificateDer;
+
+use crate::{
+    authority::{CaRequest, SignError},
+    bundles,
+    gate::Caller,
+    issue::{SIGN_TRIES, committed, named, rotating},
+    problem::Problem,
+    state::State,
+    store::{AuthorityKind, Fact, RecordMint},
+};
+
+/// A downstream server's CA.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// DER, the new CA first, no root.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The trust domain's X.509 authorities, DER.
+    pub authorities: Vec<Vec<u8>>,
+}
+
+/// Signs the CA of a downstream server: never longer than our own authority lives, nor than `ttl.ca`.
+///
+/// `ttl` is in seconds; 0 and below mean `ttl.ca`. Only the key is taken from the request.
+///
+/// # Errors
+/// [`Problem::Invalid`] for the request, [`Problem::Precondition`] where our authority may sign no CA.
+pub async fn x509_ca(state: &State, caller: &Caller, csr_der: &[u8], ttl: i64) -> Result<Issued, Problem> {
+    let csr = Csr::parse(csr_der)?;
+    if PublicKey::from_spki(csr.spki_der()).is_none() {
+        return Err(Problem::Invalid("the CSR's key must be P-256, P-384 or RSA of 2048, 3072 or 4096 bits".into()));
+    }
+    let most = state.config.ttl.ca.as_secs();
+    let life_secs = if ttl > 0 { ttl.min(most) } else { most };
+    for _ in 0..SIGN_TRIES {
+        let request = CaRequest { spki: csr.spki_der(), life_secs };
+        let issued = match state.authority.sign_ca(&request, state.now()) {
+            Err(SignError::Profile(why)) => return Err(Problem::Precondition(why.into())),
+            signed => signed?,
+        };
+        let fact = Fact::RecordMint(RecordMint {
+            id: state.trust_domain.id(),
+            kind: AuthorityKind::X509,
+            serial: issued.cert.serial.clone(),
+            audience: Vec::new(),
+            expires_at: issued.cert.expires_at,
+            authority: issued.authority_id.clone(),
+            caller: named(caller),
+        });
+        if committed(state, fact).await? {
+            return Ok(Issued { chain: issued.chain, authorities: bundles::own(state).x509 });
+        }
+    }
+    Err(rotating())
+}
+
+#[cfg(test)]
+mod tests;

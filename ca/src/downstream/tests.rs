@@ -1,0 +1,91 @@
+use std::sync::Arc;
+
+use chancery_sdk::{
+    id::SpiffeId,
+    x509::{self, X509Bundle, X509BundleSet},
+};
+use rcgen::{CertificateParams, Issuer, KeyPair, KeyUsagePurpose, SanType};
+
+use super::*;
+use crate::{sample, state::State};
+
+struct World {
+    state: Arc<State>,
+    caller: Caller,
+    _dir: tempfile::TempDir,
+}
+
+async fn world() -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, _) = sample::parts(dir.path(), sample::Hand::now().clock()).await;
+    let caller = Caller::Downstream(SpiffeId::from_path(&sample::domain(), "/below").unwrap());
+    World { state, caller, _dir: dir }
+}
+
+fn csr(key: &KeyPair) -> Vec<u8> {
+    CertificateParams::default().serialize_request(key).unwrap().der().to_vec()
+}
+
+/// A leaf of the downstream server's own making.
+fn leaf(world: &World, ca: &CertificateDer<'static>, key: KeyPair, path: &str) -> CertificateDer<'static> {
+    let issuer = Issuer::from_ca_cert_der(ca, key).unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.subject_alt_names = vec![SanType::URI(format!("spiffe://example.org{path}").try_into().unwrap())];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let from = time::OffsetDateTime::from_unix_timestamp(world.state.now().0).unwrap();
+    (params.not_before, params.not_after) = (from, from + time::Duration::minutes(5));
+    params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone()
+}
+
+async fn minted(state: &State) -> usize {
+    let events = state.store.events(None, 1000).await.unwrap();
+    events.iter().filter(|e| String::from_utf8_lossy(&e.bytes).contains("svid.minted")).count()
+}
+
+#[tokio::test]
+async fn a_leaf_of_a_downstream_server_is_verified_with_our_bundle() {
+    let world = world().await;
+    let before = minted(&world.state).await;
+    let key = KeyPair::generate().unwrap();
+    let issued = x509_ca(&world.state, &world.caller, &csr(&key), 0).await.unwrap();
+    assert_eq!(minted(&world.state).await, before + 1);
+    assert_eq!(issued.authorities, bundles::own(&world.state).x509);
+    let der = leaf(&world, &issued.chain[0], key, "/agent/a");
+    let mut bundle = X509Bundle::new(sample::domain());
+    for authority in issued.authorities {
+        bundle.insert(CertificateDer::from(authority)).unwrap();
+    }
+    let mut set = X509BundleSet::new();
+    set.insert(bundle);
+    let chain: Vec<_> = std::iter::once(der).chain(issued.chain).collect();
+    let peer = x509::verify(&chain, &set, world.state.now()).unwrap();
+    assert_eq!(peer.id.path(), "/agent/a");
+}
+
+#[tokio::test]
+async fn a_downstream_ca_lives_as_long_as_asked_and_never_longer_than_its_upstream() {
+    let world = world().await;
+    let end = world.state.authority.x509_not_after().unwrap();
+    let now = world.state.now();
+    for (asked, expected) in [(3600, now.plus(3600)), (0, end), (-5, end), (10 * 86_400, end)] {
+        let csr = csr(&KeyPair::generate().unwrap());
+        let issued = x509_ca(&world.state, &world.caller, &csr, asked).await.unwrap();
+        let (_, parsed) = x509_parser::parse_x509_certificate(&issued.chain[0]).unwrap();
+        assert_eq!(parsed.validity().not_after.timestamp(), expected.0, "{asked}");
+        assert!(parsed.validity().not_before.timestamp() <= now.0);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_proves_nothing_gets_nothing() {
+    let world = world().await;
+    let before = minted(&world.state).await;
+    let mut altered = csr(&KeyPair::generate().unwrap());
+    *altered.last_mut().unwrap() ^= 1;
+    for bad in [altered, Vec::new(), b"csr".to_vec()] {
+        let refused = x509_ca(&world.state, &world.caller, &bad, 0).await.unwrap_err();
+        assert!(matches!(refused, Problem::Invalid(_)), "{refused}");
+    }
+    assert_eq!(minted(&world.state).await, before);
+}
