@@ -177,14 +177,14 @@ fn an_issuer_that_may_not_sign_does_not() {
 fn every_fault_of_the_configuration_names_its_key() {
     let room = Room::with_root();
     for (text, key) in [
-        (ROOT.replace("kind = \"root\"", "kind = \"crl\""), "kind"),
+        (ROOT.replace("kind = \"root\"", "kind = \"crl\""), "`crl`"),
         (ROOT.replace("life = \"3650d\"", "life = \"1m\""), "life"),
         (ROOT.replace("path_length = 1", "path_length = 0"), "path_length"),
         (ROOT.replace("path_length = 1", "path_length = 9"), "path_length"),
         (ROOT.replace("path_length = 1", "path_length = 1\ncolour = 1"), "colour"),
         (ROOT.replace("Example Root 2026", ""), "common_name"),
         (ROOT.replace("example.org", "Example Org"), "trust_domain"),
-        (ROOT.replace("ec-p384", "ed25519"), "type"),
+        (ROOT.replace("ec-p384", "ed25519"), "`ed25519`"),
         (format!("{ROOT}\n[request]\ncsr = \"x\""), "[request]"),
         (INTERMEDIATE.replace("csr = \"ca.csr\"", "csr = \"x\"\ndenied = [\"abc\"]"), "request"),
         (INTERMEDIATE.replace("[issuer]\ncertificate = \"root.pem\"\nkey = \"root.key\"", ""), "[issuer]"),
