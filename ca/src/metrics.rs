@@ -1,4 +1,4 @@
-//! The ten basic series of the CA.
+//! The series of the CA: ten basic ones, and three of each token.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -15,7 +15,7 @@ use prometheus_client::{
 type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter<u64, AtomicU64>>;
 
-/// Ten series, each with one meaning.
+/// Series, each with one meaning.
 #[derive(Debug)]
 pub struct Metrics {
     /// Attestations by type and verdict.
@@ -38,6 +38,12 @@ pub struct Metrics {
     pub rpcs: Counters,
     /// SVIDs signed, by kind.
     pub svids: Counters,
+    /// Initialisations of the module of a token, by its label.
+    pub token_generation: Family<Labels, Gauge<i64, AtomicI64>>,
+    /// Whether a token signs, by its label.
+    pub token_up: Family<Labels, Gauge<i64, AtomicI64>>,
+    /// Calls that wait for a token, by its label.
+    pub token_waiting: Family<Labels, Gauge<i64, AtomicI64>>,
 }
 
 impl Metrics {
@@ -54,6 +60,9 @@ impl Metrics {
             rpc_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_5, 2.0, 14))),
             rpcs: Family::default(),
             svids: Family::default(),
+            token_generation: Family::default(),
+            token_up: Family::default(),
+            token_waiting: Family::default(),
         };
         let ca = registry.sub_registry_with_prefix("chancery_ca");
         ca.register("attestations", "Attestations by type and verdict", metrics.attestations.clone());
@@ -70,6 +79,9 @@ impl Metrics {
         ca.register("rpc_seconds", "Time of calls in seconds", metrics.rpc_seconds.clone());
         ca.register("rpcs", "Calls by method and code", metrics.rpcs.clone());
         ca.register("svids", "SVIDs signed", metrics.svids.clone());
+        ca.register("token_generation", "Initialisations of a token's module", metrics.token_generation.clone());
+        ca.register("token_up", "Whether a token signs", metrics.token_up.clone());
+        ca.register("token_waiting", "Calls that wait for a token", metrics.token_waiting.clone());
         metrics.begin_at_zero();
         metrics
     }

@@ -69,6 +69,9 @@ pub enum RunError {
     /// The keys.
     #[error("keys: {0}")]
     Keys(#[from] KeyError),
+    /// The thread that opens the keys ended without a word.
+    #[error("keys: opening them ended without an answer; look at the log")]
+    KeysDied,
     /// The file was never made.
     #[error("database = \"{0}\": no such file; run `chancery-ca migrate` with the same --config first")]
     NoDatabase(String),
@@ -201,6 +204,9 @@ pub async fn assemble(
         return Err(RunError::NoDatabase(database));
     }
     let store = Store::open(&database, &server_id).await?;
+    let own = config.clone();
+    // A token's module may take its time, and hang.
+    let keys = tokio::task::spawn_blocking(move || keys::open(&own)).await.map_err(|_| RunError::KeysDied)??;
     let mut registry = Registry::default();
     let settings = Settings {
         trust_domain: config.trust_domain.clone(),
@@ -212,7 +218,7 @@ pub async fn assemble(
         x509_key_type: config.keys.x509_key_type,
         jwt_key_type: config.keys.jwt_key_type,
     };
-    let authority = AuthorityManager::new(settings, keys::open(&config)?);
+    let authority = AuthorityManager::new(settings, Arc::clone(&keys));
     authority.rotate(&store, clock()).await?;
     let tls = Tls::new(&config.trust_domain, &authority, &clock)?;
     let trust = Trust::load(&config, &store).await?;
@@ -221,6 +227,7 @@ pub async fn assemble(
         server_id,
         store,
         authority: Arc::new(authority),
+        keys,
         live: Arc::default(),
         view: View::default(),
         trust: ArcSwap::from_pointee(trust),

@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     enroll::{Loaded, Trust, TrustError},
     failures::FailureCounter,
+    keys::KeyStore,
     limits::Slots,
     live::LivePeers,
     metrics::Metrics,
@@ -31,6 +32,8 @@ pub struct State {
     pub store: Store,
     /// The only part that signs.
     pub authority: Arc<AuthorityManager>,
+    /// Where its keys are.
+    pub keys: Arc<dyn KeyStore>,
     /// Every open connection.
     pub live: Arc<LivePeers>,
     /// Entries and classes in memory; it may refuse, only a commit grants.
@@ -71,6 +74,8 @@ impl State {
     /// Whether the CA can sign now.
     pub fn is_ready(&self) -> bool {
         let (x509, jwt, now) = (self.authority.x509_not_after(), self.authority.jwt_not_after(), self.now());
-        x509.is_some_and(|end| now < end) && jwt.is_some_and(|end| now < end) && !self.shutdown.soft.is_cancelled()
+        let signs = self.keys.token().is_none_or(|token| token.signs());
+        let valid = x509.is_some_and(|end| now < end) && jwt.is_some_and(|end| now < end);
+        valid && signs && !self.shutdown.soft.is_cancelled()
     }
 }

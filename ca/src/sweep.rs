@@ -75,6 +75,12 @@ async fn authorities(state: &State, tls: &Tls) {
         let end = end.unwrap_or(UnixTime(0)).0;
         state.metrics.authority_ends.get_or_create(&vec![("kind", kind.to_string())]).set(end);
     }
+    if let Some(token) = state.keys.token() {
+        let row = vec![("token", token.identity.label.clone())];
+        state.metrics.token_up.get_or_create(&row).set(i64::from(token.signs()));
+        state.metrics.token_generation.get_or_create(&row).set(i64::try_from(token.generation).unwrap_or(i64::MAX));
+        state.metrics.token_waiting.get_or_create(&row).set(i64::try_from(token.waiting).unwrap_or(i64::MAX));
+    }
     let sequence = state.authority.published().borrow().sequence;
     state.metrics.bundle_sequence.set(i64::try_from(sequence).unwrap_or(i64::MAX));
     state.metrics.connections.set(i64::try_from(state.live.len()).unwrap_or(i64::MAX));

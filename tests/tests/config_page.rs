@@ -41,6 +41,7 @@ fn every_key_of_the_ca_is_on_the_page_and_no_other() {
     let tables = [
         ("ttl", "[ttl]\n?"),
         ("keys", "[keys]\n?"),
+        ("keys.pkcs11", "[keys.pkcs11]\n?"),
         ("tpm", "[tpm]\n?"),
         ("tpm.allow[]", "[[tpm.allow]]\n?"),
         ("limits", "[limits]\n?"),

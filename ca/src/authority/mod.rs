@@ -275,7 +275,14 @@ impl AuthorityManager {
     async fn rotate_kind(&self, store: &Store, kind: AuthorityKind, now: UnixTime) -> Result<(), AuthorityError> {
         for _ in 0..MAX_STEPS {
             let own = self.own(store, kind).await?;
-            let usable = |id: &str| own.iter().any(|a| a.id == id && matches!(self.key_of(a), Ok(Some(_))));
+            let mut here = Vec::new();
+            for authority in &own {
+                // A key store that is away has lost nothing: nothing is decided meanwhile.
+                if self.key_of(authority)?.is_some() {
+                    here.push(authority.id.as_str());
+                }
+            }
+            let usable = |id: &str| here.contains(&id);
             let Some(step) = rotation::next(&own, &usable, now, self.settings.publish_delay_secs) else {
                 return self.install(kind, &own, now);
             };
@@ -321,10 +328,11 @@ impl AuthorityManager {
             AuthorityKind::X509 => x509::spki_of(&authority.public).ok(),
         };
         for label in self.keys.labels()? {
-            if let Ok(Some(key)) = self.keys.open(&label, None)
-                && Some(key.spki()) == spki.as_deref()
-            {
-                return Ok(Some((label, key)));
+            match self.keys.open(&label, None) {
+                Ok(Some(key)) if Some(key.spki()) == spki.as_deref() => return Ok(Some((label, key))),
+                Err(away) if away.is_transient() => return Err(away),
+                // Another key, or one that cannot be used: as good as none.
+                Ok(_) | Err(_) => {}
             }
         }
         Ok(None)

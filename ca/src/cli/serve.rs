@@ -2,7 +2,7 @@
 
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt};
 
-use chancery_daemon::{hardening, shutdown::Shutdown, telemetry};
+use chancery_daemon::{hardening, pkcs11::pin, shutdown::Shutdown, telemetry};
 
 use super::{Common, Failure, Output, write};
 use crate::{config::Config, store::Store};
@@ -13,6 +13,8 @@ use crate::{config::Config, store::Store};
 /// [`Failure`], one line that says what to do.
 pub fn run(common: &Common) -> Result<(), Failure> {
     let config = config(common)?;
+    let secrets: Vec<&str> = config.keys.pkcs11.iter().filter_map(|token| token.pin_env.as_deref()).collect();
+    pin::leave_environment(&secrets).map_err(|e| Failure::refused(format!("cannot hide the PIN: {e}")))?;
     hardening::make_non_dumpable().map_err(|e| Failure::refused(format!("cannot forbid core dumps: {e}")))?;
     logging(&config)?;
     runtime()?.block_on(async {

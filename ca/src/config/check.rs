@@ -2,7 +2,7 @@
 
 use chancery_daemon::config::Span;
 
-use super::{Config, Enrol};
+use super::{Config, Enrol, KeyStoreKind};
 
 /// Shortest lifetime of anything issued.
 const MIN_TTL: Span = Span::secs(10);
@@ -15,7 +15,7 @@ const MAX_SERVER_ID: usize = 64;
 
 /// The first fault, naming its key; `None` when there is none.
 pub(super) fn problem(config: &Config) -> Option<String> {
-    ttl(config).or_else(|| limits(config)).or_else(|| rest(config))
+    ttl(config).or_else(|| limits(config)).or_else(|| keys(config)).or_else(|| rest(config))
 }
 
 fn ttl(config: &Config) -> Option<String> {
@@ -60,6 +60,19 @@ fn limits(config: &Config) -> Option<String> {
     }
     let spans = [("limits.handshake_timeout", l.handshake_timeout), ("limits.connection_age", l.connection_age)];
     spans.iter().find(|(_, s)| s.0.is_zero()).map(|(key, _)| format!("{key}: must be longer than 0"))
+}
+
+fn keys(config: &Config) -> Option<String> {
+    match (config.keys.store, &config.keys.pkcs11) {
+        (KeyStoreKind::Pkcs11, Some(token)) => token.check().err().map(|problem| format!("keys.pkcs11.{problem}")),
+        (KeyStoreKind::Pkcs11, None) => {
+            Some("keys.pkcs11: store = \"pkcs11\" needs this table with module and uri".into())
+        }
+        (KeyStoreKind::Disk | KeyStoreKind::Memory, Some(_)) => {
+            Some("keys.store: keys.pkcs11 is given; say store = \"pkcs11\" or remove the table".into())
+        }
+        (KeyStoreKind::Disk | KeyStoreKind::Memory, None) => None,
+    }
 }
 
 fn rest(config: &Config) -> Option<String> {

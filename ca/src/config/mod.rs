@@ -12,6 +12,7 @@ use std::{
 use chancery_daemon::{
     config::{ConfigError, Span},
     key_type::KeyType,
+    pkcs11::TokenConfig,
     telemetry::LogFormat,
 };
 use chancery_sdk::id::TrustDomain;
@@ -98,7 +99,7 @@ pub struct Ttl {
 }
 
 /// Where signing keys live.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Keys {
     /// Kind of key store.
@@ -107,6 +108,8 @@ pub struct Keys {
     pub x509_key_type: KeyType,
     /// Keys of JWT authorities made from now on.
     pub jwt_key_type: KeyType,
+    /// The token of `store = "pkcs11"`.
+    pub pkcs11: Option<TokenConfig>,
 }
 
 /// Kinds of key stores.
@@ -118,6 +121,8 @@ pub enum KeyStoreKind {
     Disk,
     /// Lost with the process: every start makes new authorities.
     Memory,
+    /// Made in a PKCS#11 token, and never leave it.
+    Pkcs11,
 }
 
 /// TPM attestation.
@@ -295,6 +300,12 @@ mod tests {
             ("[limits]\nhandshakes = 0", "limits.handshakes"),
             ("node_attestors = []", "node_attestors"),
             ("server_id = \"a b\"", "server_id"),
+            ("[keys]\nstore = \"pkcs11\"", "keys.pkcs11"),
+            ("[keys.pkcs11]\nmodule = \"/m.so\"\nuri = \"pkcs11:token=a\"", "keys.store"),
+            (
+                "[keys]\nstore = \"pkcs11\"\n[keys.pkcs11]\nmodule = \"/m.so\"\nuri = \"pkcs11:token=a?pin-value=1\"",
+                "pin-value",
+            ),
         ] {
             let told = problem(&format!("{LEAST}{extra}\n"));
             assert!(told.contains(key), "{extra}: {told}");

@@ -7,14 +7,18 @@ mod disk;
 pub(crate) mod file;
 pub mod label;
 mod memory;
+mod pkcs11;
 mod software;
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
-use chancery_daemon::key_type::KeyType;
+use chancery_daemon::{
+    key_type::KeyType,
+    pkcs11::{Health, Identity, State, TokenError},
+};
 use thiserror::Error;
 
-pub use self::{disk::DiskKeys, memory::MemoryKeys};
+pub use self::{disk::DiskKeys, memory::MemoryKeys, pkcs11::TokenKeys};
 use crate::config::{Config, KeyStoreKind};
 
 /// A key that may sign. Synchronous: called only where blocking is allowed.
@@ -60,6 +64,34 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
 
     /// Whether keys outlive the process.
     fn persistent(&self) -> bool;
+
+    /// How the token does that holds the keys; `None` where there is no token.
+    fn token(&self) -> Option<TokenReport> {
+        None
+    }
+}
+
+/// How a token does.
+#[derive(Clone, Debug)]
+pub struct TokenReport {
+    /// What it says of itself.
+    pub identity: Identity,
+    /// How it does.
+    pub health: Health,
+    /// How often its module was initialised.
+    pub generation: u64,
+    /// Calls that wait for it.
+    pub waiting: usize,
+}
+
+impl TokenReport {
+    /// Whether keys in it can sign.
+    pub fn signs(&self) -> bool {
+        match self.health.state {
+            State::Degraded | State::Up => true,
+            State::AuthFailed | State::Down | State::Hung => false,
+        }
+    }
 }
 
 /// Why a key cannot be made, found or used.
@@ -74,6 +106,9 @@ pub enum KeyError {
     /// The file holds no key of a known kind.
     #[error("{path}: no P-256, P-384 or RSA key in PKCS#8 form", path = .0.display())]
     Malformed(PathBuf),
+    /// A token is to hold the keys and none is named.
+    #[error("keys.pkcs11: keys.store = \"pkcs11\" needs this table with module and uri")]
+    NoToken,
     /// The public half is not the one written down.
     #[error(
         "the key labelled {0} has another public half than the one on record; it is not used. Put the recorded key back, or retire its authority"
@@ -93,16 +128,30 @@ pub enum KeyError {
         /// Why.
         source: io::Error,
     },
+    /// The token that holds the keys.
+    #[error(transparent)]
+    Token(TokenError),
+}
+
+impl KeyError {
+    /// Whether the same call may work later without anybody doing anything: the key is not lost.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Token(error) if error.is_transient())
+    }
 }
 
 /// The key store that the configuration names.
 ///
 /// # Errors
-/// [`KeyError::Store`] when its folder cannot be made.
+/// [`KeyError::Store`] when its folder cannot be made, [`KeyError::Token`] when the token cannot be used.
 pub fn open(config: &Config) -> Result<Arc<dyn KeyStore>, KeyError> {
     match config.keys.store {
         KeyStoreKind::Disk => Ok(Arc::new(DiskKeys::open(config.data_dir.join("keys"))?)),
         KeyStoreKind::Memory => Ok(Arc::new(MemoryKeys::default())),
+        KeyStoreKind::Pkcs11 => {
+            let token = config.keys.pkcs11.as_ref().ok_or(KeyError::NoToken)?;
+            Ok(Arc::new(TokenKeys::open(token, &config.data_dir)?))
+        }
     }
 }
 
@@ -113,6 +162,3 @@ fn same_key(label: &str, key: Arc<dyn Signer>, spki: Option<&[u8]>) -> Result<Ar
         Some(_) | None => Ok(key),
     }
 }
-
-#[cfg(test)]
-mod tests;

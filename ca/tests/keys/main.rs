@@ -1,0 +1,6 @@
+//! The contract of key stores, on every key store; and a CA whose keys are in a token.
+
+mod contract;
+mod run;
+mod software;
+mod tokens;
