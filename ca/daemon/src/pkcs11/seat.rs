@@ -7,9 +7,10 @@ use std::{
 };
 
 use cryptoki::{
+    context::Function,
     error::{Error, RvError},
     object::ObjectHandle,
-    session::{Session, UserType},
+    session::{Session, SessionState, UserType},
     slot::{Limit, Slot, TokenInfo},
     types::RawAuthPin,
 };
@@ -41,6 +42,8 @@ struct Found {
     generation: u64,
     slot: Option<Slot>,
     logged_in: bool,
+    /// A call was told that nobody is logged in, whatever the session's state says.
+    login_lost: bool,
     needs_login: bool,
     protected_path: bool,
     identity: Option<Identity>,
@@ -64,7 +67,8 @@ impl Place {
 
     /// The token says that nobody is logged in.
     pub(super) fn login_lost(&self) {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).logged_in = false;
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        (found.logged_in, found.login_lost) = (false, true);
     }
 
     /// A session, logged in.
@@ -87,10 +91,11 @@ impl Place {
             // Not closed on drop: its number may by then be somebody else's.
             None => self.module.context().open_rw_session_no_drop(slot)?,
         };
-        if found.needs_login && !found.logged_in {
+        // Asked of the token: whoever closes the last session, or logs out, logs all of us out.
+        if found.needs_login && (found.login_lost || !is_user(&session)?) {
             self.login(&session, found.protected_path)?;
-            found.logged_in = true;
         }
+        (found.logged_in, found.login_lost) = (true, false);
         Ok(session)
     }
 
@@ -153,6 +158,29 @@ impl Place {
     }
 }
 
+/// What a call works with: a session, and where keys were found in its generation.
+pub(super) struct Desk<'a> {
+    pub session: &'a Session,
+    /// Private keys, by number of the key.
+    pub handles: &'a mut HashMap<u64, ObjectHandle>,
+    needs_login: bool,
+}
+
+impl Desk<'_> {
+    /// Asked before anything is looked up: without a login private keys are invisible, and would seem to be lost.
+    pub(super) fn logged_in(&self) -> Result<(), Fault> {
+        if self.needs_login && !is_user(self.session)? {
+            return Err(Fault::Call(Error::Pkcs11(RvError::UserNotLoggedIn, Function::GetSessionInfo)));
+        }
+        Ok(())
+    }
+}
+
+fn is_user(session: &Session) -> Result<bool, Error> {
+    let state = session.get_session_info()?.session_state();
+    Ok(matches!(state, SessionState::RoUser | SessionState::RwUser))
+}
+
 /// A state of the PIN in which a wrong try would lock the token.
 fn pin_trouble(info: &TokenInfo) -> Option<&'static str> {
     if info.user_pin_locked() {
@@ -180,7 +208,7 @@ impl Seat {
     pub(super) fn perform<T>(
         &mut self,
         until: Instant,
-        work: &mut dyn FnMut(&Session, &mut HashMap<u64, ObjectHandle>) -> Result<T, Fault>,
+        work: &mut dyn FnMut(&mut Desk<'_>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let place = Arc::clone(&self.place);
         let pass = place.module.enter(until)?;
@@ -197,7 +225,7 @@ impl Seat {
         let Some(session) = &self.session else {
             return Err(Fault::Final(TokenError::Unavailable("no session".into())));
         };
-        work(session, &mut self.handles)
+        work(&mut Desk { session, handles: &mut self.handles, needs_login: place.needs_login() })
     }
 
     /// The generation last entered.
@@ -225,6 +253,10 @@ impl Seat {
 impl Place {
     fn is_logged_in(&self, generation: u64) -> bool {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.generation == generation && (found.logged_in || !found.needs_login)
+        found.generation == generation && found.logged_in
+    }
+
+    fn needs_login(&self) -> bool {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).needs_login
     }
 }

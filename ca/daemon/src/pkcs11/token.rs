@@ -1,7 +1,6 @@
 //! A token: opened once, then asked for keys.
 
 use std::{
-    collections::HashMap,
     fmt,
     path::PathBuf,
     sync::{
@@ -13,8 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cryptoki::{object::ObjectHandle, session::Session};
-
 use super::{
     TokenConfig,
     error::{Fault, TokenError},
@@ -25,7 +22,7 @@ use super::{
     module::Module,
     pin,
     queue::{Job, Lane, Queue},
-    seat::{Place, Seat},
+    seat::{Desk, Place, Seat},
     signature,
     slot::Identity,
     worker::{Workers, attempt},
@@ -102,7 +99,7 @@ impl Token {
         let workers = &self.inner.workers;
         let failed = |e: std::io::Error| TokenError::Unavailable(format!("no thread: {e}"));
         workers.spawn().map_err(failed)?;
-        match self.inner.run(Lane::First, OPENING, |_, _| Ok(())) {
+        match self.inner.run(Lane::First, OPENING, |_| Ok(())) {
             Err(TokenError::Timeout(_)) => return Err(TokenError::Hung("opening the token")),
             other => other?,
         }
@@ -121,8 +118,9 @@ impl Token {
     pub fn generate(self: &Arc<Self>, label: &str, kind: KeyType) -> Result<TokenKey, TokenError> {
         let own = label.to_owned();
         let mut again = false;
-        let pair = self.inner.call(Lane::First, MAKING, move |session, _| {
-            generate::generate(session, &own, kind, std::mem::replace(&mut again, true))
+        let pair = self.inner.call(Lane::First, MAKING, move |desk| {
+            desk.logged_in()?;
+            generate::generate(desk.session, &own, kind, std::mem::replace(&mut again, true))
         })?;
         Ok(self.key(label, pair))
     }
@@ -134,7 +132,9 @@ impl Token {
     /// [`TokenError::OtherKey`], [`TokenError::Ambiguous`], [`TokenError::HalfPair`]; [`TokenError`].
     pub fn find(self: &Arc<Self>, label: &str, spki: Option<&[u8]>) -> Result<Option<TokenKey>, TokenError> {
         let (own, spki) = (label.to_owned(), spki.map(<[u8]>::to_vec));
-        let pair = self.inner.call(Lane::First, self.inner.deadline, move |session, _| {
+        let pair = self.inner.call(Lane::First, self.inner.deadline, move |desk| {
+            desk.logged_in()?;
+            let session = desk.session;
             let Some(pair) = find::pair(session, &own)? else { return Ok(None) };
             match &spki {
                 Some(spki) if pair.public.spki() != spki => {
@@ -154,7 +154,10 @@ impl Token {
     /// [`TokenError`].
     pub fn labels(&self, prefix: &str) -> Result<Vec<String>, TokenError> {
         let prefix = prefix.to_owned();
-        self.inner.call(Lane::First, self.inner.deadline, move |session, _| find::labels(session, &prefix))
+        self.inner.call(Lane::First, self.inner.deadline, move |desk| {
+            desk.logged_in()?;
+            find::labels(desk.session, &prefix)
+        })
     }
 
     /// Destroys the key of this label and public half, the private key first; fine where there is none.
@@ -163,7 +166,9 @@ impl Token {
     /// [`TokenError::OtherKey`], and nothing was destroyed; [`TokenError`].
     pub fn destroy(&self, label: &str, spki: &[u8]) -> Result<(), TokenError> {
         let (label, spki) = (label.to_owned(), spki.to_vec());
-        self.inner.call(Lane::First, self.inner.deadline, move |session, handles| {
+        self.inner.call(Lane::First, self.inner.deadline, move |desk| {
+            desk.logged_in()?;
+            let session = desk.session;
             let found = find::halves(session, &label)?;
             // Read right before, so that nothing else is ever destroyed.
             for public in &found.public {
@@ -178,7 +183,7 @@ impl Token {
             if count == 1 && found.public.is_empty() {
                 return Err(Fault::Final(TokenError::HalfPair { label: label.clone(), present: what }));
             }
-            handles.clear();
+            desk.handles.clear();
             for handle in found.private.into_iter().chain(found.public) {
                 session.destroy_object(handle)?;
             }
@@ -235,7 +240,7 @@ impl Inner {
     fn call<T, W>(&self, lane: Lane, within: Duration, work: W) -> Result<T, TokenError>
     where
         T: Send + 'static,
-        W: FnMut(&Session, &mut HashMap<u64, ObjectHandle>) -> Result<T, Fault> + Send + 'static,
+        W: FnMut(&mut Desk<'_>) -> Result<T, Fault> + Send + 'static,
     {
         if let Some(why) = self.workers.place.status.away() {
             return Err(TokenError::Unavailable(why));
@@ -246,7 +251,7 @@ impl Inner {
     fn run<T, W>(&self, lane: Lane, within: Duration, mut work: W) -> Result<T, TokenError>
     where
         T: Send + 'static,
-        W: FnMut(&Session, &mut HashMap<u64, ObjectHandle>) -> Result<T, Fault> + Send + 'static,
+        W: FnMut(&mut Desk<'_>) -> Result<T, Fault> + Send + 'static,
     {
         let until = Instant::now() + within;
         let (answer, answered) = mpsc::sync_channel(1);
@@ -262,7 +267,7 @@ impl Inner {
 
     /// Whether the token answers; asked even while it is away.
     pub(super) fn reach(&self) -> Result<(), TokenError> {
-        self.run(Lane::First, self.deadline, |session, _| Ok(session.get_session_info().map(drop)?))
+        self.run(Lane::First, self.deadline, |desk| Ok(desk.session.get_session_info().map(drop)?))
     }
 
     /// Keys that somebody holds.
@@ -304,16 +309,17 @@ pub(super) fn sign_once(
 ) -> Result<Vec<u8>, TokenError> {
     let (own, kind) = (Arc::clone(facts), facts.public.kind());
     let input = signature::input(kind, message);
-    let raw = inner.call(Lane::Bulk, inner.deadline, move |session, handles| {
-        let private = match handles.get(&own.number) {
+    let raw = inner.call(Lane::Bulk, inner.deadline, move |desk| {
+        let private = match desk.handles.get(&own.number) {
             Some(known) if handle == Handle::Known => *known,
             Some(_) | None => {
-                let found = find::private(session, &own.label, &own.id)?;
-                handles.insert(own.number, found);
+                desk.logged_in()?;
+                let found = find::private(desk.session, &own.label, &own.id)?;
+                desk.handles.insert(own.number, found);
                 found
             }
         };
-        Ok(session.sign(&signature::mechanism(kind), private, &input)?)
+        Ok(desk.session.sign(&signature::mechanism(kind), private, &input)?)
     })?;
     match signature::output(kind, raw) {
         Some(signature) if facts.public.verifies(message, &signature) => Ok(signature),

@@ -1,7 +1,6 @@
 //! The threads that call the module: each call once, and again only where the table of answers says that it helps.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -10,12 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cryptoki::{object::ObjectHandle, session::Session};
-
 use super::{
     error::{Class, Fault, TokenError, classify, refused},
     queue::Queue,
-    seat::{Place, Seat},
+    seat::{Desk, Place, Seat},
 };
 
 /// Tries of a call that finds the token busy, and the rest between two.
@@ -99,7 +96,7 @@ struct Tried {
 pub(super) fn attempt<T>(
     seat: &mut Seat,
     until: Instant,
-    work: &mut dyn FnMut(&Session, &mut HashMap<u64, ObjectHandle>) -> Result<T, Fault>,
+    work: &mut dyn FnMut(&mut Desk<'_>) -> Result<T, Fault>,
 ) -> Result<T, TokenError> {
     let mut tried = Tried::default();
     loop {

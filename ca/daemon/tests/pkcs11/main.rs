@@ -1,4 +1,6 @@
-//! Tokens of several modules, one contract; run one by one with `cargo nextest run -p chancery-daemon --test pkcs11`.
+//! Tokens of several modules, one contract; and a module that misbehaves as it is told.
 
 mod contract;
+mod fake;
+mod network;
 mod softhsm2;
