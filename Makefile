@@ -1,7 +1,7 @@
 # Every target does its own set-up. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test soak demo bench fuzz mutants lint fmt docs
+.PHONY: help setup build test test-hsm soak demo bench fuzz mutants lint fmt docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -12,11 +12,15 @@ setup: ## install what a fresh Debian or Ubuntu lacks
 build: setup ## debug build of everything
 	cargo build --workspace --all-targets
 
-test: setup ## the whole suite: SQLite, PostgreSQL, swtpm
+test: setup ## the whole suite: SQLite, PostgreSQL, swtpm, SoftHSM2, tpm2-pkcs11
 	cargo build --workspace --all-targets
 	scripts/python-client
 	scripts/with-postgres scripts/run-tests
 	cargo test -q --doc -p chancery-sdk
+
+test-hsm: ## the key stores on every PKCS#11 module; a line for each at the end
+	@scripts/setup hsm
+	scripts/test-hsm
 
 soak: setup ## kill -9 the CA 20 times under load, rotate its authorities 6 times
 	cargo build --workspace --all-targets

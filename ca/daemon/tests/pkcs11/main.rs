@@ -4,3 +4,4 @@ mod contract;
 mod fake;
 mod network;
 mod softhsm2;
+mod tpm2;
