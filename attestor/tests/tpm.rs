@@ -18,6 +18,8 @@ use ring::{digest, signature};
 
 /// Bytes of a P-256 signing template before its `unique`.
 const FIXED: usize = 20;
+/// What makes a key sign whatever it is given.
+const SIGNER: &str = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|sign";
 /// PCRs of the built-in policy.
 const BOOT_PCRS: [u8; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 
@@ -132,6 +134,47 @@ fn more_than_eight_pcrs_are_read_in_order() {
     let (_, values) = machine.open().quote(0x000b, (0..16).collect(), [0; 32]).unwrap();
     let changed: Vec<usize> = (0..16).filter(|at| values[*at] != vec![0; 32]).collect();
     assert_eq!(changed, [11]);
+}
+
+/// A handle of ours may be another's key after the slots were emptied: its answer, or its refusal, was taken for ours.
+#[test]
+fn handles_that_went_to_other_keys_are_not_used() {
+    let machine = Machine::new();
+    let tpm = machine.open();
+    let key = tpm.new_node_key().unwrap();
+    let name = name_of(&tpm.attestation_key().unwrap());
+    let (id_object, secret) = credential(&machine, &tpm, EkKind::P384, &name);
+    // Both keys are loaded, in this order.
+    let load = || (tpm.quote(0x000b, vec![0], [0; 32]).unwrap(), check_signature(&tpm, &key));
+    let usurp = || {
+        machine.tpm.tool("tpm2_flushcontext", &["-t"]).unwrap();
+        let context = machine.dir.path().join("usurper.ctx");
+        // Three slots: whatever numbers we held are theirs now.
+        for _ in 0..3 {
+            let primary = ["-C", "n", "-G", "ecc256:ecdsa-sha256", "-a", SIGNER, "-c", context.to_str().unwrap()];
+            machine.tpm.tool("tpm2_createprimary", &primary).unwrap();
+        }
+    };
+    load();
+    usurp();
+    check_signature(&tpm, &key);
+    load();
+    usurp();
+    let certified = tpm.certify(&key, [5; 32]).unwrap().attest;
+    assert!(certified.windows(34).any(|w| w == name_of(&key.public)), "another key was certified");
+    load();
+    usurp();
+    tpm.quote(0x000b, vec![0], [0; 32]).unwrap();
+    load();
+    usurp();
+    assert_eq!(tpm.activate(EkKind::P384, id_object.clone(), secret.clone()).unwrap().as_slice(), SECRET);
+    // The slots are empty, and the first key that is loaded takes the number we think is the attestation key's.
+    load();
+    machine.tpm.tool("tpm2_flushcontext", &["-t"]).unwrap();
+    assert_eq!(tpm.activate(EkKind::P384, id_object, secret).unwrap().as_slice(), SECRET);
+    load();
+    machine.tpm.tool("tpm2_flushcontext", &["-t"]).unwrap();
+    csr(TpmKey::new(tpm.clone(), tpm.new_node_key().unwrap()).unwrap().as_ref()).unwrap();
 }
 
 #[test]

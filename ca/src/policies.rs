@@ -13,7 +13,7 @@ use crate::{enroll::Loaded, nodes, problem::Problem, state::State};
 /// Longest name of a policy in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
-/// A policy's verdict on a node's last accepted evidence.
+/// What a policy would have said to a node's last accepted evidence.
 #[derive(Clone, Debug)]
 pub struct Explained {
     /// Name of the policy in force for this TPM.
@@ -27,6 +27,8 @@ pub struct Explained {
 /// What is kept of a node's last accepted attestation.
 struct Seen {
     boot: BootState,
+    /// What it was compared with; `None` where the attestation was the node's first.
+    before: Option<BootState>,
     log: Option<LogFacts>,
     manufacturer: Option<Manufacturer>,
     model: Option<String>,
@@ -46,7 +48,8 @@ pub async fn reload(state: &State) -> Result<Loaded, Problem> {
     state.reload().await.map_err(|e| Problem::Precondition(e.to_string()))
 }
 
-/// Holds a node's last accepted evidence against the policy in force.
+/// Holds a node's last accepted evidence against the policy in force, as if it came again: the rules about the boot
+/// state compare it with the one that was stored when it came.
 ///
 /// # Errors
 /// [`Problem::NotFound`], [`Problem::Precondition`] for nodes without a TPM and TPMs without a policy.
@@ -56,8 +59,7 @@ pub async fn explain(state: &State, id: &SpiffeId) -> Result<Explained, Problem>
     let Some(policy) = trust.policies.choose(seen.manufacturer, seen.model.as_deref()) else {
         return Err(Problem::Precondition("no policy covers this manufacturer and model".into()));
     };
-    // The state it was accepted in is also the state before: a change shows at the next attestation.
-    let rules = policy::evaluate(policy, &seen.facts(), Some(&seen.boot));
+    let rules = policy::evaluate(policy, &seen.facts(), seen.before.as_ref());
     let admitted = !rules.iter().any(|rule| matches!(rule.outcome, Outcome::Failed(_)));
     Ok(Explained { policy: policy.name().to_owned(), admitted, rules })
 }
@@ -88,7 +90,7 @@ async fn seen(state: &State, id: &SpiffeId) -> Result<Seen, Problem> {
     let log = log.map(|log| eventlog::examine(&log)).transpose();
     let log = log.map_err(|e| Problem::Internal(format!("stored event log: {e}")))?;
     let manufacturer = fact(&node, "manufacturer:").and_then(|text| text.parse().ok());
-    Ok(Seen { boot: tpm.boot, log, manufacturer, model: fact(&node, "model:") })
+    Ok(Seen { boot: tpm.boot, before: tpm.before, log, manufacturer, model: fact(&node, "model:") })
 }
 
 /// A fact that the last admission wrote down as a selector.

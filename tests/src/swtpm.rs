@@ -120,10 +120,17 @@ impl Swtpm {
 
     /// Runs a tpm2-tools command against this TPM.
     ///
+    /// The TPM library's sockets are not close-on-exec. A tool that inherits one keeps the TPM busy with a connection
+    /// nobody uses any more, and waits for it: so it starts with the standard descriptors only.
+    ///
     /// # Errors
     /// What the command printed.
     pub fn tool(&self, program: &str, args: &[&str]) -> Result<String, String> {
-        let out = Command::new(program).args(args).env("TPM2TOOLS_TCTI", self.tcti()).output();
+        const BARE: &str =
+            r#"for f in /proc/$$/fd/*; do n=${f##*/}; [ "$n" -le 2 ] || eval "exec $n>&-"; done; exec "$@""#;
+        let mut command = Command::new("bash");
+        command.args(["-c", BARE, "bash", program]).args(args).env("TPM2TOOLS_TCTI", self.tcti());
+        let out = command.output();
         let out = out.map_err(|e| format!("{program}: {e}"))?;
         if !out.status.success() {
             return Err(format!("{program}: {}", String::from_utf8_lossy(&out.stderr).trim()));

@@ -85,13 +85,13 @@ impl Tpm {
         self.ask(LATE, move |device| device.check_node_key(&key))
     }
 
-    /// ECDSA by a node key over a SHA-256 digest; DER.
+    /// ECDSA with SHA-256 by a node key over `message`; DER.
     ///
     /// # Errors
     /// [`TpmError`].
-    pub fn sign(&self, key: &NodeKeyBlob, digest: [u8; 32]) -> Result<Vec<u8>, TpmError> {
-        let key = key.clone();
-        self.ask(SOON, move |device| device.sign(&key, digest))
+    pub fn sign(&self, key: &NodeKeyBlob, message: &[u8]) -> Result<Vec<u8>, TpmError> {
+        let (key, message) = (key.clone(), message.to_vec());
+        self.ask(SOON, move |device| device.sign(&key, &message))
     }
 
     /// The secret of a credential that was made for our EK and attestation key.

@@ -60,6 +60,10 @@ impl Device {
         let (attest, signature) = self.context.execute_with_sessions(sessions, |context| {
             context.certify(object.into(), ak, qualifying, SignatureScheme::Null)
         })?;
+        // Sent to the CA, the name of another key would cost the node its standing.
+        if !is_of(&attest, &key.public) {
+            return Err(TpmError::Nonsense("it certified another key than the one it was asked to".into()));
+        }
         self.signed(&attest, &signature)
     }
 
@@ -95,6 +99,13 @@ impl Device {
             .map_err(|_| TpmError::Nonsense("its signature does not verify over the bytes it signed".into()))?;
         Ok(Signed { attest: bytes, signature: signature.marshall()? })
     }
+}
+
+/// Whether a certification names the key with this TPMT_PUBLIC, whose name algorithm is SHA-256.
+fn is_of(attest: &Attest, public: &[u8]) -> bool {
+    let AttestInfo::Certify { info } = attest.attested() else { return false };
+    let digest = digest::digest(&digest::SHA256, public);
+    info.name().value() == [&BANK_SHA256.to_be_bytes(), digest.as_ref()].concat()
 }
 
 /// Whether a quote is over exactly these values. The quote's digest is by the key's scheme, SHA-256.

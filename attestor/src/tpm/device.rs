@@ -34,19 +34,33 @@ impl Device {
         Ok(Self { options, context, ak: None, node_key: None })
     }
 
-    /// Runs `work`; where the TPM was reset or the transport broke, opens it anew and runs once more.
+    /// Runs `work`; where the TPM was reset, lost our keys or the transport broke, opens it anew and runs once more.
     pub(super) fn persist<T>(
         &mut self,
         work: &mut impl FnMut(&mut Self) -> Result<T, TpmError>,
     ) -> Result<T, TpmError> {
         match work(self) {
-            Err(error) if error.may_pass() => {
+            Err(error) if error.may_pass() || !self.holds_its_keys() => {
                 tracing::info!(%error, "opening the TPM anew");
                 self.reopen()?;
                 work(self)
             }
             other => other,
         }
+    }
+
+    /// Whether each handle still stands for the key we loaded under it.
+    ///
+    /// A reset, or another program at a TPM without a resource manager, empties the slots, and the TPM gives their
+    /// numbers out again: a handle of ours may be another key, even one of our own. Then a refusal, whatever its code,
+    /// was about that key. Answers that a wrong key could give as well are checked where they are made.
+    fn holds_its_keys(&mut self) -> bool {
+        let ak = self.ak.as_ref().map(|(handle, public)| (*handle, public.clone()));
+        let node_key = self.node_key.as_ref().map(|(public, handle)| (*handle, public.clone()));
+        ak.into_iter().chain(node_key).all(|(handle, public)| {
+            let read = self.context.execute_without_session(|context| context.read_public(handle));
+            read.is_ok_and(|(there, _, _)| there.marshall().is_ok_and(|there| there == public))
+        })
     }
 
     fn reopen(&mut self) -> Result<(), TpmError> {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use chancery_core::evidence::tpm::templates::{node_key_template, storage_parent_template};
-use ring::digest;
+use ring::{digest, signature};
 use tss_esapi::{
     handles::KeyHandle,
     interface_types::{resource_handles::Hierarchy, session_handles::AuthSession},
@@ -56,9 +56,7 @@ impl NodeKey for TpmKey {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
-        let digest = digest::digest(&digest::SHA256, message);
-        let digest: [u8; 32] = digest.as_ref().try_into().map_err(|_| SignError("not SHA-256".into()))?;
-        self.tpm.sign(&self.blob, digest).map_err(|e| SignError(e.to_string()))
+        self.tpm.sign(&self.blob, message).map_err(|e| SignError(e.to_string()))
     }
 }
 
@@ -103,15 +101,21 @@ impl Device {
         }
     }
 
-    pub(super) fn sign(&mut self, key: &NodeKeyBlob, digest: [u8; 32]) -> Result<Vec<u8>, TpmError> {
+    pub(super) fn sign(&mut self, key: &NodeKeyBlob, message: &[u8]) -> Result<Vec<u8>, TpmError> {
         let handle = self.load_node_key(key)?;
-        let digest = Digest::try_from(digest.to_vec())?;
+        let digest = digest::digest(&digest::SHA256, message);
+        let digest = Digest::try_from(digest.as_ref().to_vec())?;
         let ticket = HashcheckTicket::try_from(NO_TICKET)?;
         let signature = self.context.execute_with_session(Some(AuthSession::Password), |context| {
             context.sign(handle, digest, SignatureScheme::Null, ticket)
         })?;
         let (r, s) = r_and_s(&signature)?;
-        Ok(der_signature(r, s))
+        // Any key signs any digest: only the answer tells whether the handle was still ours.
+        let made = der_signature(r, s);
+        signature::UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_ASN1, point_of(&key.public)?)
+            .verify(message, &made)
+            .map_err(|_| TpmError::Nonsense("the signature is not by the key that was asked to sign".into()))?;
+        Ok(made)
     }
 
     /// Makes room: the TPM may hold three objects only.

@@ -167,7 +167,8 @@ impl TryFrom<NodeRow> for Node {
                 ek_hash: at.hash(ek)?,
                 ak_name,
                 activated_at: UnixTime(activated),
-                boot: boot_state(&at, &boot)?,
+                before: at.json::<BootJson>(&boot)?.before.map(|before| before.state(&at)).transpose()?,
+                boot: at.json::<BootJson>(&boot)?.state(&at)?,
             }),
             (None, None, None, None) => None,
             _ => return Err(at.fault("half a TPM binding")),
@@ -205,11 +206,19 @@ struct BootJson {
     firmware_version: String,
     pcrs: BTreeMap<u32, String>,
     log_digest: Option<String>,
+    /// The one accepted before; it names no further one.
+    #[serde(default)]
+    before: Option<Box<Self>>,
 }
 
-/// A boot state as JSON text.
-pub(super) fn boot_text(boot: &BootState) -> String {
-    let json = BootJson {
+/// The boot states of a binding as JSON text.
+pub(super) fn boot_text(tpm: &TpmBinding) -> String {
+    let before = tpm.before.as_ref().map(|before| Box::new(boot_json(before, None)));
+    serde_json::json!(boot_json(&tpm.boot, before)).to_string()
+}
+
+fn boot_json(boot: &BootState, before: Option<Box<BootJson>>) -> BootJson {
+    BootJson {
         reset_count: boot.reset_count,
         restart_count: boot.restart_count,
         clock: boot.clock.to_string(),
@@ -217,22 +226,23 @@ pub(super) fn boot_text(boot: &BootState) -> String {
         firmware_version: boot.firmware_version.to_string(),
         pcrs: boot.pcrs.iter().map(|(index, digest)| (*index, hex::encode(digest))).collect(),
         log_digest: boot.log_digest.map(hex::encode),
-    };
-    serde_json::json!(json).to_string()
+        before,
+    }
 }
 
-fn boot_state(at: &At<'_>, text: &str) -> Result<BootState, StoreError> {
-    let json: BootJson = at.json(text)?;
-    let digest = |hex_text: &str| at.hash(hex::decode(hex_text).map_err(|e| at.fault(e))?);
-    Ok(BootState {
-        reset_count: json.reset_count,
-        restart_count: json.restart_count,
-        clock: at.parse(&json.clock)?,
-        safe: json.safe,
-        firmware_version: at.parse(&json.firmware_version)?,
-        pcrs: json.pcrs.iter().map(|(index, d)| Ok((*index, digest(d)?))).collect::<Result<_, StoreError>>()?,
-        log_digest: json.log_digest.as_deref().map(digest).transpose()?,
-    })
+impl BootJson {
+    fn state(&self, at: &At<'_>) -> Result<BootState, StoreError> {
+        let digest = |hex_text: &str| at.hash(hex::decode(hex_text).map_err(|e| at.fault(e))?);
+        Ok(BootState {
+            reset_count: self.reset_count,
+            restart_count: self.restart_count,
+            clock: at.parse(&self.clock)?,
+            safe: self.safe,
+            firmware_version: at.parse(&self.firmware_version)?,
+            pcrs: self.pcrs.iter().map(|(index, d)| Ok((*index, digest(d)?))).collect::<Result<_, StoreError>>()?,
+            log_digest: self.log_digest.as_deref().map(digest).transpose()?,
+        })
+    }
 }
 
 #[derive(FromRow)]

@@ -114,7 +114,13 @@ pub(crate) fn node(n: u8) -> Node {
         attested_at: UnixTime(5000),
         version: 0,
         boot: vec![],
-        tpm: Some(TpmBinding { ek_hash: [n; 32], ak_name: vec![0, 11, n], activated_at: UnixTime(4000), boot }),
+        tpm: Some(TpmBinding {
+            ek_hash: [n; 32],
+            ak_name: vec![0, 11, n],
+            activated_at: UnixTime(4000),
+            before: Some(BootState { clock: 9, ..boot.clone() }),
+            boot,
+        }),
     }
 }
 

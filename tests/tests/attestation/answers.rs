@@ -92,6 +92,20 @@ fn strange_answers_touch_no_node() {
             }),
         ),
         case(
+            "26: TPM2_CertifyCreation in the quote's place",
+            Reason::AttestType,
+            rig.exchange(&court, rig.opening(), |_, asked, r| {
+                r.quote = OddKey::genuine(&rig).creation(&rig, transcript::quote_qualifier(&asked.base));
+            }),
+        ),
+        case(
+            "26: TPM2_NV_Certify in the quote's place",
+            Reason::AttestType,
+            rig.exchange(&court, rig.opening(), |_, asked, r| {
+                r.quote = OddKey::genuine(&rig).stored(&rig, transcript::quote_qualifier(&asked.base));
+            }),
+        ),
+        case(
             "27: another genuine AK of the TPM",
             Reason::QuoteSignature,
             rig.exchange(&court, rig.opening(), |_, asked, r| {

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use chancery_core::evidence::tpm::templates::{
     AK_ATTRIBUTES, EkKind, attestation_key_template, attestation_key_unique, ek_template, node_key_template,
     storage_parent_template,
@@ -98,6 +100,37 @@ impl OddKey {
         })
     }
 
+    /// The structure of TPM2_CertifyCreation of a new key.
+    pub fn creation(&self, rig: &Rig, qualifier: [u8; 32]) -> Option<pb::Signed> {
+        let files = tempfile::tempdir().unwrap();
+        let at = |name: &str| files.path().join(name).display().to_string();
+        let (hash, ticket, key) = (at("hash"), at("ticket"), at("key"));
+        with(rig, |tpm| {
+            tpm.primary(self.hierarchy, &self.template);
+            rig.swtpm.tool("tpm2_createprimary", &["-C", "o", "-c", &key, "-d", &hash, "-t", &ticket]).unwrap();
+            let certify = ["-C", FIRST, "-c", SECOND, "-d", &hash, "-t", &ticket, "-g", "sha256"];
+            by_tool(rig, "tpm2_certifycreation", &certify, files.path(), qualifier)
+        })
+    }
+
+    /// The structure of TPM2_NV_Certify: a place in the TPM's memory that anybody may have filled.
+    pub fn stored(&self, rig: &Rig, qualifier: [u8; 32]) -> Option<pb::Signed> {
+        const INDEX: &str = "0x1500017";
+        let files = tempfile::tempdir().unwrap();
+        let data = files.path().join("data").display().to_string();
+        std::fs::write(&data, [0x17; 32]).unwrap();
+        with(rig, |tpm| {
+            let define = ["-C", "o", "-s", "32", "-a", "ownerread|ownerwrite|authread|authwrite", INDEX];
+            rig.swtpm.tool("tpm2_nvdefine", &define).unwrap();
+            rig.swtpm.tool("tpm2_nvwrite", &["-C", "o", "-i", &data, INDEX]).unwrap();
+            tpm.primary(self.hierarchy, &self.template);
+            let certify = ["-C", FIRST, "-c", "o", "-g", "sha256", "--size", "32", INDEX];
+            let made = by_tool(rig, "tpm2_nvcertify", &certify, files.path(), qualifier);
+            rig.swtpm.tool("tpm2_nvundefine", &["-C", "o", INDEX]).unwrap();
+            made
+        })
+    }
+
     /// TPM2_Sign over bytes of our choice.
     pub fn sign(&self, rig: &Rig, attest: Vec<u8>) -> Option<pb::Signed> {
         let digest = ring::digest::digest(&ring::digest::SHA256, &attest);
@@ -189,6 +222,20 @@ fn template(rig: &Rig, epoch: u32) -> Vec<u8> {
     let template = attestation_key_template(&attestation_key_unique(rig.domain(), epoch));
     assert_eq!(template[4..8], AK_ATTRIBUTES.to_be_bytes());
     template
+}
+
+/// Handles of the objects loaded first and second into an empty TPM.
+const FIRST: &str = "0x80000000";
+const SECOND: &str = "0x80000001";
+
+/// A structure that the library has no function for, signed by a tool.
+fn by_tool(rig: &Rig, program: &str, args: &[&str], files: &Path, qualifier: [u8; 32]) -> Option<pb::Signed> {
+    let at = |name: &str| files.join(name).display().to_string();
+    let (attest, signature, qualifier) = (at("attest"), at("signature"), hex::encode(qualifier));
+    let rest = ["--attestation", &attest, "-o", &signature, "-q", &qualifier];
+    rig.swtpm.tool(program, &[args, &rest].concat()).unwrap();
+    let read = |path: String| std::fs::read(path).unwrap();
+    Some(pb::Signed { attest: read(attest), signature: read(signature) })
 }
 
 struct Odd(Context);

@@ -18,21 +18,25 @@
 //! | 26, 27, 28, 31, 32, 33, 37, 40 (bits painted on), 42, 43 | [`standing`]: the node's own failures |
 //! | 49, 50, 51 | [`standing`]: boot state |
 //! | 33 to 39, PCR_POLICY | [`measured`]: synthetic logs, really extended and quoted |
+//! | POLICY_MISSING, POLICY_FIRST_USE, POLICY_ON_CHANGE, FIRMWARE_CHANGED | [`policies`] |
 //! | 53 | [`relay`] |
 //! | 55 | [`flood`] |
+//! | 29 | [`flips`]: what a TPM signed, bit by bit |
 //! | 15, 16, 17, 29, 41 | every bit, byte and form: the core's tests |
 //! | 21 | `chancery_ca::enroll`, by a clock that is set |
 //! | 56 | the attestor's own tests of challenges |
-//! | 58 | equal text: [`court::denied`], for every case here |
+//! | 58 | equal text: [`court::denied`], for every case here; equal work: the core's tests |
 
 mod answers;
 mod certificates;
 mod court;
+mod flips;
 mod flood;
 mod forge;
 mod log;
 mod measured;
 mod openings;
+mod policies;
 mod relay;
 mod rig;
 mod standing;

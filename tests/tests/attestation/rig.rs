@@ -99,8 +99,7 @@ impl Rig {
             activate: true,
             ..pb::Payload::default()
         };
-        // A forgery flushes the TPM behind this context's back; the first call after it may find another's handle.
-        let csr = csr(key.as_ref()).or_else(|_| csr(key.as_ref())).unwrap();
+        let csr = csr(key.as_ref()).unwrap();
         Opening { payload, csr, key, blob, tail: Vec::new() }
     }
 

@@ -24,6 +24,13 @@ fn what_the_nodes_own_ak_signed_ends_its_standing_and_its_instances() {
     let cases: Vec<(&str, Reason, Alter<'_>)> = vec![
         ("26: quote in the certification's place", Reason::AttestType, Box::new(|_, _, r| r.certify = r.quote.clone())),
         (
+            "26: TPM2_CertifyCreation in the certification's place",
+            Reason::AttestType,
+            Box::new(|_, asked, r| {
+                r.certify = OddKey::genuine(&rig).creation(&rig, transcript::certify_qualifier(&asked.base));
+            }),
+        ),
+        (
             "27: certification by another AK of the TPM",
             Reason::QuoteSignature,
             Box::new(|opening, asked, r| {

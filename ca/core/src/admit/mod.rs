@@ -120,6 +120,7 @@ pub fn decide(facts: &NodeFacts<'_>) -> Result<Admission, Denied> {
             ak_name: applicant.ak_name.to_vec(),
             activated_at,
             boot: facts.verified.boot.clone(),
+            before: previous.map(|p| p.boot.clone()),
         },
         new_boot: boot == Boot::New,
         steps: checks.into_steps(),
@@ -159,22 +160,23 @@ fn activation(facts: &NodeFacts<'_>, previous: Option<&TpmBinding>, checks: &mut
     Ok(previous.activated_at)
 }
 
-/// All verdicts are recorded; the first failed one gives the reason.
+/// All verdicts are recorded, the failed ones last; the first of these gives the reason.
 fn rules(facts: &NodeFacts<'_>, previous: Option<&TpmBinding>, checks: &mut Checks) -> Result<(), Denied> {
     let verified = facts.verified;
     let manufacturer = verified.applicant.device.as_ref().map(|device| device.manufacturer);
     let seen = Facts { manufacturer, boot: &verified.boot, log: verified.log.as_ref() };
     let verdicts = policy::evaluate(facts.policy, &seen, previous.map(|p| &p.boot));
-    let mut refusal = None;
+    let mut refusals = Vec::new();
     for verdict in verdicts {
         match verdict.outcome {
             Outcome::Passed => checks.pass(verdict.rule, verdict.detail),
             Outcome::Alert => checks.pass(verdict.rule, format!("alert: {}", verdict.detail)),
-            Outcome::Failed(reason) => refusal = refusal.or(Some((verdict.rule, reason, verdict.detail))),
+            Outcome::Failed(reason) => refusals.push((verdict.rule, reason, verdict.detail)),
         }
     }
-    match refusal {
-        Some((rule, reason, detail)) => Err(checks.fail(rule, reason, detail)),
+    let mut refusals = refusals.into_iter();
+    match refusals.next() {
+        Some(first) => Err(checks.fail_all(first, refusals)),
         None => Ok(()),
     }
 }

@@ -103,6 +103,39 @@ fn a_policy_that_passes_is_a_selector() {
 }
 
 #[test]
+fn every_failed_rule_is_recorded_and_the_first_gives_the_reason() {
+    let text = "[[tpm.policy]]\nname = \"lab\"\nbank = \"sha256\"\npcrs = [0, 1, 2]\n\
+        [tpm.policy.golden]\n\"0\" = [\"EE\"]\n\"1\" = [\"EE\"]\n\
+        [tpm.policy.state]\nfirst_use = \"deny\"\non_change = \"deny\"\n";
+    let policy = PolicySet::from_toml(&text.replace("EE", &"ee".repeat(32))).unwrap().policies()[0].clone();
+    let verified = Sample::new().verified(true, |_| {});
+    let facts = NodeFacts { stored: None, ak_owner: None, id: &id(), verified: &verified, policy: &policy, now: NOW };
+    let denied = decide(&facts).unwrap_err();
+    assert_eq!(denied.reason, Reason::PcrPolicy);
+    assert!(denied.detail.starts_with("PCR 0: "), "{denied}");
+    let failed: Vec<(&str, &str)> = denied
+        .steps
+        .iter()
+        .filter(|step| !step.passed)
+        .map(|step| (step.name, step.detail.split(": ").next().unwrap()))
+        .collect();
+    assert_eq!(
+        failed,
+        [("policy.golden", "PCR 0"), ("policy.golden", "PCR_POLICY"), ("policy.first_use", "POLICY_FIRST_USE")]
+    );
+}
+
+#[test]
+fn an_admission_remembers_the_boot_state_it_was_compared_with() {
+    let (sample, node) = known();
+    let before = node.tpm.clone().unwrap().boot;
+    assert!(admit(None, &sample.verified(true, |_| {})).unwrap().binding.before.is_none());
+    let admission = admit(Some(&node), &sample.verified(true, |_| {})).unwrap();
+    assert_eq!(admission.binding.before, Some(before));
+    assert_ne!(admission.binding.before.as_ref(), Some(&admission.binding.boot));
+}
+
+#[test]
 fn banned_node_is_refused_whatever_it_proves() {
     let (sample, mut node) = known();
     node.standing = Standing::Banned;

@@ -14,7 +14,7 @@ use crate::reason::Reason;
 pub struct Step {
     /// Stable name, for example `quote.nonce`.
     pub name: &'static str,
-    /// Whether the check passed; only the last step of a denial has not.
+    /// Whether the check passed. The last step of a denial has not; only the rules of a policy fail several at once.
     pub passed: bool,
     /// What was seen, for the operator; empty where there is nothing to add. Never a secret.
     pub detail: String,
@@ -28,7 +28,7 @@ pub struct Denied {
     /// Fresh nonce, this connection's exporter and a valid signature of the node's own key: only then
     /// does the failure change the node's standing. Source: ARCHITECTURE, "Whose failure is it?".
     pub attributable: bool,
-    /// Every check so far; the last one failed.
+    /// Every check so far; the last one failed, and with it perhaps other rules of the same policy.
     pub steps: Vec<Step>,
     /// For the operator; the peer is told `denied` and nothing else.
     pub detail: String,
@@ -69,9 +69,29 @@ impl Checks {
 
     /// Ends the appraisal with a failed step.
     pub(crate) fn fail(&mut self, name: &'static str, reason: Reason, detail: impl Into<String>) -> Denied {
+        let detail = self.failed(name, detail);
+        Denied { reason, attributable: self.attributable, steps: std::mem::take(&mut self.steps), detail }
+    }
+
+    /// Ends the appraisal with the failed rules of one policy, at least one; the first gives the reason.
+    pub(crate) fn fail_all(
+        &mut self,
+        first: (&'static str, Reason, String),
+        more: impl IntoIterator<Item = (&'static str, Reason, String)>,
+    ) -> Denied {
+        let (name, reason, detail) = first;
+        let detail = self.failed(name, detail);
+        for (name, reason, detail) in more {
+            self.failed(name, format!("{reason}: {detail}"));
+        }
+        Denied { reason, attributable: self.attributable, steps: std::mem::take(&mut self.steps), detail }
+    }
+
+    /// A failed step; its detail as it was kept.
+    fn failed(&mut self, name: &'static str, detail: impl Into<String>) -> String {
         let detail: String = detail.into().chars().take(MAX_DETAIL_CHARS).collect();
         self.steps.push(Step { name, passed: false, detail: detail.clone() });
-        Denied { reason, attributable: self.attributable, steps: std::mem::take(&mut self.steps), detail }
+        detail
     }
 
     /// Records the check; `detail` says what is wrong where it does not hold.

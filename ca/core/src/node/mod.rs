@@ -98,6 +98,8 @@ pub struct TpmBinding {
     pub activated_at: UnixTime,
     /// Last accepted boot state.
     pub boot: BootState,
+    /// The one accepted before it, which it was compared with; `None` after the first admission.
+    pub before: Option<BootState>,
 }
 
 /// Counters, firmware and PCRs of the last accepted quote.

@@ -110,7 +110,7 @@ async fn write(tx: &mut Tx, node: &Node, evidence: Option<&[u8]>) -> Result<(), 
         .bind(tpm.map(|t| t.ek_hash.to_vec()))
         .bind(tpm.map(|t| t.ak_name.clone()))
         .bind(tpm.map(|t| t.activated_at.0))
-        .bind(tpm.map(|t| boot_text(&t.boot)))
+        .bind(tpm.map(boot_text))
         .bind(evidence.map(<[u8]>::to_vec));
     Ok(guard::one_row(upsert.execute(&mut *tx).await?.rows_affected(), "nodes", node.id.as_str())?)
 }

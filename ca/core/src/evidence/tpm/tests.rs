@@ -302,6 +302,32 @@ fn case_11_13_19_wrong_proofs_are_activation_failed_and_blame_nobody() {
     }
 }
 
+/// No oracle: whoever asks cannot tell, by text or by how far the checks went, which of these it was.
+#[test]
+fn case_58_a_proof_of_another_ek_is_refused_exactly_as_a_guessed_one() {
+    let proofs: [fn(&[u8; 32]) -> Vec<u8>; 5] = [
+        |_| vec![0x5a; 32],
+        |_| Vec::new(),
+        |_| SECRET.to_vec(),
+        // The first byte alone is right: a comparison that stops early would tell.
+        |right| [&right[..1], &[0; 31]].concat(),
+        |right| [&right[..31], &[!right[31]]].concat(),
+    ];
+    let denials: Vec<Denied> = proofs
+        .iter()
+        .map(|proof| {
+            broken(|_, _, response| {
+                let right: [u8; 32] = response.proof.as_slice().try_into().unwrap();
+                response.proof = proof(&right);
+            })
+        })
+        .collect();
+    assert_eq!(denials[0].reason, Reason::ActivationFailed);
+    assert!(denials.iter().all(|denied| (&denied.reason, &denied.detail) == (&denials[0].reason, &denials[0].detail)));
+    let names = |denied: &Denied| denied.steps.iter().map(|step| (step.name, step.passed)).collect::<Vec<_>>();
+    assert!(denials.iter().all(|denied| names(denied) == names(&denials[0])));
+}
+
 #[test]
 fn case_19_a_known_ak_does_not_excuse_a_wrong_proof() {
     let sample = Sample::new();
