@@ -25,6 +25,8 @@ pub struct Finding {
     pub name: &'static str,
     /// Whether it is as it should be.
     pub ok: bool,
+    /// Whether the attestor cannot do its work without it.
+    pub required: bool,
     /// What was found.
     pub found: String,
     /// What the lack of it costs, and what to do; empty where nothing lacks.
@@ -33,11 +35,16 @@ pub struct Finding {
 
 impl Finding {
     fn good(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, ok: true, found: found.into(), cost: String::new() }
+        Self { name, ok: true, required: false, found: found.into(), cost: String::new() }
     }
 
     fn lack(name: &'static str, found: impl Into<String>, cost: impl Into<String>) -> Self {
-        Self { name, ok: false, found: found.into(), cost: cost.into() }
+        Self { name, ok: false, required: false, found: found.into(), cost: cost.into() }
+    }
+
+    /// A lack that nothing makes up for.
+    fn fatal(name: &'static str, found: impl Into<String>, cost: impl Into<String>) -> Self {
+        Self { required: true, ..Self::lack(name, found, cost) }
     }
 }
 
@@ -92,12 +99,13 @@ fn peer_pidfd(config: &Config) -> Finding {
     if supported {
         return Finding::good(NAME, "the kernel hands out the caller's pidfd (SO_PEERPIDFD)");
     }
-    let cost = if config.require_peer_pidfd {
-        "every caller is refused, since require_peer_pidfd = true: use Linux 6.5 or later"
-    } else {
-        "callers are found by number and start time, which a recycled pid can beat: use Linux 6.5 or later"
-    };
-    Finding::lack(NAME, "the kernel lacks SO_PEERPIDFD", cost)
+    const FOUND: &str = "the kernel lacks SO_PEERPIDFD";
+    if config.require_peer_pidfd {
+        let cost = "every caller is refused, since require_peer_pidfd = true: use Linux 6.5 or later";
+        return Finding::fatal(NAME, FOUND, cost);
+    }
+    let cost = "callers are found by number and start time, which a recycled pid can beat: use Linux 6.5 or later";
+    Finding::lack(NAME, FOUND, cost)
 }
 
 fn ptrace() -> Finding {
@@ -117,9 +125,11 @@ fn ptrace() -> Finding {
 
 fn data_dir(config: &Config) -> Finding {
     const NAME: &str = "data_dir";
-    match Folder::open(&config.data_dir) {
-        Ok(_) => Finding::good(NAME, format!("{} is private", config.data_dir.display())),
-        Err(error) => Finding::lack(NAME, error.to_string(), "the attestor does not start"),
+    let path = config.data_dir.display();
+    match Folder::look(&config.data_dir) {
+        Ok(true) => Finding::good(NAME, format!("{path} is private")),
+        Ok(false) => Finding::good(NAME, format!("{path} is not there yet; the attestor makes it")),
+        Err(error) => Finding::fatal(NAME, error.to_string(), "the attestor does not start"),
     }
 }
 
@@ -128,7 +138,7 @@ async fn tpm(config: &Config) -> Finding {
     const COST: &str = "the attestor does not start";
     let options = match Options::from_config(config) {
         Ok(options) => options,
-        Err(error) => return Finding::lack(NAME, error.to_string(), COST),
+        Err(error) => return Finding::fatal(NAME, error.to_string(), COST),
     };
     let tcti = options.tcti.to_string();
     match tokio::task::spawn_blocking(move || endorsement_keys(options)).await {
@@ -140,8 +150,8 @@ async fn tpm(config: &Config) -> Finding {
             format!("{tcti}, no EK certificate"),
             "no manufacturer vouches for it: enrol the hash that `chancery-attestor ek` prints, on trust",
         ),
-        Ok(Err(error)) => Finding::lack(NAME, error.to_string(), COST),
-        Err(error) => Finding::lack(NAME, error.to_string(), COST),
+        Ok(Err(error)) => Finding::fatal(NAME, error.to_string(), COST),
+        Err(error) => Finding::fatal(NAME, error.to_string(), COST),
     }
 }
 
@@ -174,6 +184,6 @@ async fn ca(config: &Config) -> Finding {
         Ok(()) => {
             Finding::good(NAME, format!("{} answers as the trust bundle says", config.ca_address.list().join(", ")))
         }
-        Err(problem) => Finding::lack(NAME, problem, COST),
+        Err(problem) => Finding::fatal(NAME, problem, COST),
     }
 }

@@ -1,19 +1,16 @@
 //! Chance, drawn in the shell and handed to decisions as arguments.
 
 use chancery_daemon::clock;
-use ring::rand::{SecureRandom, SystemRandom};
 use uuid::{Builder, Uuid};
 
-use crate::problem::Problem;
+use crate::{crypto, problem::Problem};
 
 /// `N` random bytes.
 ///
 /// # Errors
 /// [`Problem::Internal`] where the system yields none.
 pub fn bytes<const N: usize>() -> Result<[u8; N], Problem> {
-    let mut bytes = [0; N];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| Problem::Internal("the system yields no randomness".into()))?;
-    Ok(bytes)
+    crypto::random().ok_or_else(no_randomness)
 }
 
 /// A certificate's serial number.
@@ -21,7 +18,11 @@ pub fn bytes<const N: usize>() -> Result<[u8; N], Problem> {
 /// # Errors
 /// As [`bytes`].
 pub fn serial() -> Result<[u8; 16], Problem> {
-    bytes()
+    crypto::serial().ok_or_else(no_randomness)
+}
+
+fn no_randomness() -> Problem {
+    Problem::Internal("the system yields no randomness".into())
 }
 
 /// A version 4 UUID, for entry IDs and token IDs.

@@ -38,6 +38,7 @@ mod sample;
 pub mod state;
 pub mod store;
 mod sweep;
+pub mod throttle;
 pub mod tls;
 #[cfg(test)]
 mod usecase_tests;

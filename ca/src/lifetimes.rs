@@ -1,4 +1,4 @@
-//! Lifetimes in force: the configuration's defaults, and caps that nothing asked for can exceed.
+//! Lifetimes in force: the configuration's defaults, and its caps that nothing asked for can exceed.
 
 use chancery_core::{
     lifetime::{LifetimeError, Limits, Profile},
@@ -7,24 +7,12 @@ use chancery_core::{
 
 use crate::{config::Ttl, gate::NodeDenial, problem::Problem, state::State};
 
-/// Longest X509-SVID of an entry, in seconds; the node SVID's end usually comes first.
-const X509_CAP_SECS: i64 = 86_400;
-/// Longest X509-SVID of an instance, in seconds.
-const INSTANCE_CAP_SECS: i64 = 3600;
-/// Longest JWT-SVID, in seconds: a token cannot be called back.
-const JWT_CAP_SECS: i64 = 3600;
-
-/// A profile whose cap is at least its default.
-fn profile(default: i64, cap: i64) -> Result<Profile, LifetimeError> {
-    Profile::new(default, cap.max(default))
-}
-
 /// X509-SVIDs of entries, and minted ones.
 ///
 /// # Errors
 /// [`LifetimeError::Profile`] where the configuration's default is too short.
 pub fn x509(ttl: &Ttl) -> Result<Profile, LifetimeError> {
-    profile(ttl.x509_svid.as_secs(), X509_CAP_SECS)
+    Profile::new(ttl.x509_svid.as_secs(), ttl.x509_svid_max.as_secs())
 }
 
 /// X509-SVIDs of instances.
@@ -32,7 +20,7 @@ pub fn x509(ttl: &Ttl) -> Result<Profile, LifetimeError> {
 /// # Errors
 /// As [`x509`].
 pub fn instance(ttl: &Ttl) -> Result<Profile, LifetimeError> {
-    profile(ttl.instance_svid.as_secs(), INSTANCE_CAP_SECS)
+    Profile::new(ttl.instance_svid.as_secs(), ttl.instance_svid_max.as_secs())
 }
 
 /// X509-SVIDs of nodes; nobody asks for another length.
@@ -40,7 +28,7 @@ pub fn instance(ttl: &Ttl) -> Result<Profile, LifetimeError> {
 /// # Errors
 /// As [`x509`].
 pub fn node(ttl: &Ttl) -> Result<Profile, LifetimeError> {
-    profile(ttl.node_svid.as_secs(), ttl.node_svid.as_secs())
+    Profile::new(ttl.node_svid.as_secs(), ttl.node_svid.as_secs())
 }
 
 /// JWT-SVIDs.
@@ -48,7 +36,7 @@ pub fn node(ttl: &Ttl) -> Result<Profile, LifetimeError> {
 /// # Errors
 /// As [`x509`].
 pub fn jwt(ttl: &Ttl) -> Result<Profile, LifetimeError> {
-    profile(ttl.jwt_svid.as_secs(), JWT_CAP_SECS)
+    Profile::new(ttl.jwt_svid.as_secs(), ttl.jwt_svid_max.as_secs())
 }
 
 impl From<LifetimeError> for Problem {
@@ -101,6 +89,6 @@ mod tests {
             let limits = Limits { issuer: now.plus(issuer), node: None };
             profile.clamp(asked, limits, now).unwrap().not_after.since(now)
         };
-        assert_eq!((ends(86_400, 0), ends(120, 0), ends(86_400, 90_000)), (300, 120, JWT_CAP_SECS));
+        assert_eq!((ends(86_400, 0), ends(120, 0), ends(86_400, 90_000)), (300, 120, 3600));
     }
 }

@@ -1,7 +1,8 @@
-//! The series of the CA: ten basic ones, and three of each token.
+//! The series of the CA, shown from the start at zero, and three of each token.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
+use chancery_core::reason::Reason;
 use prometheus_client::{
     metrics::{
         counter::Counter,
@@ -11,6 +12,8 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+
+use crate::gate::{METHODS, Who};
 
 type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter<u64, AtomicU64>>;
@@ -30,6 +33,10 @@ pub struct Metrics {
     pub event_number: Gauge<i64, AtomicI64>,
     /// TLS handshakes by result.
     pub handshakes: Counters,
+    /// Running instances, of all servers.
+    pub instances_good: Gauge<i64, AtomicI64>,
+    /// Nodes in good standing, of all servers.
+    pub nodes_good: Gauge<i64, AtomicI64>,
     /// Refusals by reason code.
     pub refusals: Counters,
     /// Time of calls in seconds, by method.
@@ -56,6 +63,8 @@ impl Metrics {
             connections: Gauge::default(),
             event_number: Gauge::default(),
             handshakes: Family::default(),
+            instances_good: Gauge::default(),
+            nodes_good: Gauge::default(),
             refusals: Family::default(),
             rpc_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_5, 2.0, 14))),
             rpcs: Family::default(),
@@ -75,6 +84,8 @@ impl Metrics {
         ca.register("connections", "Connections open now", metrics.connections.clone());
         ca.register("event_number", "Number of the last event committed here", metrics.event_number.clone());
         ca.register("handshakes", "TLS handshakes by result", metrics.handshakes.clone());
+        ca.register("instances_good", "Running instances", metrics.instances_good.clone());
+        ca.register("nodes_good", "Nodes in good standing", metrics.nodes_good.clone());
         ca.register("refusals", "Refusals by reason", metrics.refusals.clone());
         ca.register("rpc_seconds", "Time of calls in seconds", metrics.rpc_seconds.clone());
         ca.register("rpcs", "Calls by method and code", metrics.rpcs.clone());
@@ -96,6 +107,23 @@ impl Metrics {
             for value in values {
                 drop(family.get_or_create(&vec![(label, (*value).to_string())]));
             }
+        }
+        for reason in Reason::ALL {
+            drop(self.refusals.get_or_create(&vec![("reason", reason.code().to_string())]));
+        }
+        for kind in ["x509", "jwt"] {
+            drop(self.authority_ends.get_or_create(&vec![("kind", kind.to_string())]));
+        }
+        for (kind, verdict) in
+            [("join_token", "admitted"), ("join_token", "denied"), ("tpm", "admitted"), ("tpm", "denied")]
+        {
+            drop(self.attestations.get_or_create(&vec![("type", kind.to_string()), ("verdict", verdict.to_string())]));
+        }
+        // What nodes and strangers call; operators' calls are rare, and their rows come with the first one.
+        let calls = METHODS.iter().filter(|(_, who)| matches!(who, Who::Anyone | Who::Nodes));
+        for method in calls.map(|(method, _)| (*method).to_string()) {
+            drop(self.rpc_seconds.get_or_create(&vec![("method", method.clone())]));
+            drop(self.rpcs.get_or_create(&vec![("method", method), ("code", "0".to_string())]));
         }
     }
 

@@ -35,6 +35,7 @@ use crate::{
     state::State,
     store::{Fact, ServerStarted, Store, StoreError},
     sweep,
+    throttle::Throttle,
     tls::{IdentityError, Tls},
     view::View,
 };
@@ -234,6 +235,7 @@ pub async fn assemble(
         failures: Arc::default(),
         attestations: Slots::new(config.limits.attestations, config.limits.attestations_per_source),
         begins: Rates::new(config.limits.begins_per_class),
+        throttle: Throttle::new(&config.limits),
         metrics: Arc::new(Metrics::register(&mut registry)),
         clock,
         shutdown,

@@ -17,6 +17,7 @@ use crate::{
     metrics::Metrics,
     rates::Rates,
     store::Store,
+    throttle::Throttle,
     view::View,
 };
 
@@ -46,6 +47,8 @@ pub struct State {
     pub attestations: Arc<Slots>,
     /// How fast instances of a class may begin.
     pub begins: Rates,
+    /// How fast one source may call.
+    pub throttle: Throttle,
     /// The ten series.
     pub metrics: Arc<Metrics>,
     /// Now, as an argument.

@@ -10,7 +10,7 @@ use chancery_sdk::{id::SpiffeId, time::UnixTime};
 use crate::{
     gate::NODE_PREFIX,
     state::State,
-    store::{Fact, Moment},
+    store::{Fact, Moment, Outcome},
     tls::{self, IdentityError, Tls},
 };
 
@@ -22,6 +22,10 @@ const FAILURES: Duration = Duration::from_secs(1);
 const STANDING: Duration = Duration::from_secs(5);
 /// Between two looks for nodes gone silent and entries whose time is over.
 const SILENCE: Duration = Duration::from_secs(15);
+/// Between two looks for records whose time is over.
+const RECORDS: Duration = Duration::from_secs(3600);
+/// Most transactions of one such look.
+const RECORD_PASSES: usize = 100;
 
 /// Starts the tasks.
 pub fn start(state: &Arc<State>, tls: &Tls) {
@@ -33,6 +37,7 @@ pub fn start(state: &Arc<State>, tls: &Tls) {
     every(state, FAILURES, |state| async move { state.failures.flush(&state.store, state.now()).await });
     every(state, STANDING, |state| async move { standing(&state).await });
     every(state, SILENCE, |state| async move { silence(&state).await });
+    every(state, RECORDS, |state| async move { records(&state).await });
     let state = Arc::clone(state);
     tokio::spawn(async move {
         let mut reloads = state.shutdown.reloads();
@@ -116,11 +121,31 @@ async fn standing(state: &State) {
     }
 }
 
+/// Some at a time, so that no transaction is long.
+async fn records(state: &State) {
+    for _ in 0..RECORD_PASSES {
+        let last = *state.store.last_number().borrow();
+        match state.store.commit(Fact::PruneRecords(Moment { now: state.now() })).await {
+            // Something was cleaned, or somebody else changed something meanwhile: a look more costs little.
+            Ok(Outcome::Done { number, .. }) if number > last => {}
+            Ok(_) => return,
+            Err(problem) => return tracing::warn!(%problem, "sweep of records"),
+        }
+    }
+}
+
 async fn silence(state: &State) {
     let moment = Moment { now: state.now() };
     for fact in [Fact::ExpireNodes(moment), Fact::PruneEntries(moment)] {
         if let Err(problem) = state.store.commit(fact).await {
             tracing::warn!(%problem, "sweep");
         }
+    }
+    match state.store.good_counts().await {
+        Ok((nodes, instances)) => {
+            state.metrics.nodes_good.set(nodes);
+            state.metrics.instances_good.set(instances);
+        }
+        Err(problem) => tracing::warn!(%problem, "nodes and instances are not counted"),
     }
 }

@@ -45,7 +45,8 @@ pub(super) fn doctor(config: &Path, output: Output) -> Result<(), String> {
         Output::Json => println!("{}", json!({ "findings": findings })),
         Output::Pretty => findings.iter().for_each(print_finding),
     }
-    Ok(())
+    let lacking: Vec<&str> = findings.iter().filter(|finding| finding.required).map(|finding| finding.name).collect();
+    if lacking.is_empty() { Ok(()) } else { Err(format!("the attestor cannot work: {}", lacking.join(", "))) }
 }
 
 fn print_finding(finding: &Finding) {

@@ -14,6 +14,11 @@ const FILE: &str = "node.json";
 /// Largest state file in bytes; a bundle of 100 authorities fits.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// What is written and removed again at start: a disk that is full is told then, and not when a key is to be kept.
+const PROBE: &str = "probe";
+/// Room for a usual state.
+const PROBE_BYTES: usize = 64 << 10;
+
 /// Why the state cannot be kept.
 #[derive(Debug, Error)]
 pub enum StateError {
@@ -21,6 +26,14 @@ pub enum StateError {
     #[error("data_dir {path}: {source}; make the folder ours and writable, or choose another one", path = path.display())]
     Io {
         /// The folder or file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no room for the state.
+    #[error("data_dir {path}: {source}; make room for 1 MiB, or choose another folder", path = path.display())]
+    Full {
+        /// The folder.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -47,11 +60,38 @@ impl Folder {
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let io = |source| StateError::Io { path: path.into(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
-        let mode = fs::metadata(path).map_err(io)?.mode() & 0o777;
-        if mode & 0o022 != 0 {
-            return Err(StateError::Open { path: path.into(), mode });
-        }
+        Self::judge(path)?;
+        Self::probe(path)?;
         Ok(Self(path.into()))
+    }
+
+    /// Nothing is left of the probe, whether it fits or not.
+    fn probe(path: &Path) -> Result<(), StateError> {
+        let file = path.join(PROBE);
+        let tried = file::write_atomic(&file, &[0x55; PROBE_BYTES], 0o600).and_then(|()| fs::remove_file(&file));
+        tried.map_err(|source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StateError::Full { path: path.into(), source },
+            _ => StateError::Io { path: path.into(), source },
+        })
+    }
+
+    /// Whether [`Folder::open`] would find `path` there and private; changes nothing.
+    ///
+    /// # Errors
+    /// As [`Folder::open`].
+    pub fn look(path: &Path) -> Result<bool, StateError> {
+        match Self::judge(path) {
+            Err(StateError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    fn judge(path: &Path) -> Result<(), StateError> {
+        let meta = fs::metadata(path).map_err(|source| StateError::Io { path: path.into(), source })?;
+        match meta.mode() & 0o777 {
+            mode if mode & 0o022 != 0 => Err(StateError::Open { path: path.into(), mode }),
+            _ => Ok(()),
+        }
     }
 
     /// What was saved. A file that makes no sense is moved aside and told as nothing.

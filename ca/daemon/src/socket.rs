@@ -6,8 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use thiserror::Error;
 use tokio::net::{UnixListener, UnixStream};
+
+/// Connections that wait to be accepted, as the standard library has it.
+const BACKLOG: i32 = 128;
 
 /// Why a socket cannot be opened.
 #[derive(Debug, Error)]
@@ -42,9 +46,17 @@ pub async fn bind(path: &Path, mode: u32) -> Result<UnixListener, SocketError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(_) => std::fs::remove_file(path).map_err(io)?,
     }
-    let listener = UnixListener::bind(path).map_err(io)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(io)?;
-    Ok(listener)
+    listen(path, mode).map_err(io)
+}
+
+/// Nobody can connect before the mode is set: until `listen`, a socket refuses everybody.
+fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    UnixListener::from_std(socket.into())
 }
 
 /// Every folder on the way up must be ours or root's, and writable by others only when sticky;
@@ -78,6 +90,17 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert!(matches!(bind(&path, 0o600).await, Err(SocketError::Busy(_))));
         drop(live);
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_reached_only_with_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w.sock");
+        // Wider than any usual umask leaves it: the mode is set, not asked for.
+        let listener = bind(&path, 0o666).await.unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o666);
+        let (one, other) = tokio::join!(UnixStream::connect(&path), listener.accept());
+        assert!(one.is_ok() && other.is_ok());
     }
 
     #[tokio::test]

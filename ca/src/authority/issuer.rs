@@ -16,7 +16,6 @@ use chancery_sdk::{
 use rcgen::{
     PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey,
 };
-use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -27,6 +26,7 @@ use super::{
     subordinate::{Draft, Parent},
 };
 use crate::{
+    crypto,
     keys::{KeyError, KeyStore, MemoryKeys, Signer},
     store::Authority,
 };
@@ -97,13 +97,8 @@ impl SigningKey for RcgenKey {
     }
 }
 
-/// Sixteen random octets that are a positive serial number.
-pub(super) fn serial() -> Result<[u8; 16], SignError> {
-    let mut serial = [0; 16];
-    while serial == [0; 16] {
-        SystemRandom::new().fill(&mut serial).map_err(|_| SignError::Key(KeyError::Randomness))?;
-    }
-    Ok(serial)
+fn serial() -> Result<[u8; 16], SignError> {
+    crypto::serial().ok_or(SignError::Key(KeyError::Randomness))
 }
 
 /// A new authority's certificate, parsed back and compared.

@@ -6,6 +6,8 @@ use super::{Config, Enrol, KeyStoreKind};
 
 /// Shortest lifetime of anything issued.
 const MIN_TTL: Span = Span::secs(10);
+/// Shortest lifetime of a node's SVID: renewed at about half of it, it must leave room for one of [`MIN_TTL`].
+const MIN_NODE_TTL: Span = Span::secs(20);
 /// Longest lifetime of an SVID.
 const MAX_SVID_TTL: Span = Span::secs(7 * 86_400);
 /// Longest lifetime of an authority.
@@ -30,6 +32,22 @@ fn ttl(config: &Config) -> Option<String> {
         if span < MIN_TTL || span > MAX_SVID_TTL {
             return Some(format!("{key}: {span} is outside {MIN_TTL} to {MAX_SVID_TTL}"));
         }
+    }
+    let caps = [
+        ("ttl.x509_svid", t.x509_svid, t.x509_svid_max),
+        ("ttl.instance_svid", t.instance_svid, t.instance_svid_max),
+        ("ttl.jwt_svid", t.jwt_svid, t.jwt_svid_max),
+    ];
+    for (key, usual, cap) in caps {
+        if cap < usual || cap > MAX_SVID_TTL {
+            return Some(format!("{key}_max: {cap} is outside {key} ({usual}) to {MAX_SVID_TTL}"));
+        }
+    }
+    if t.node_svid < MIN_NODE_TTL {
+        return Some(format!(
+            "ttl.node_svid: {} is less than {MIN_NODE_TTL}: at its renewal it would leave less than the {MIN_TTL} that anything issued through the node must live",
+            t.node_svid
+        ));
     }
     if t.ca < MIN_TTL || t.ca > MAX_CA_TTL {
         return Some(format!("ttl.ca: {} is outside {MIN_TTL} to {MAX_CA_TTL}", t.ca));

@@ -86,12 +86,18 @@ pub enum NodeAttestor {
 pub struct Ttl {
     /// X509-SVIDs of entries.
     pub x509_svid: Span,
+    /// Most that an entry, or an operator who mints, may ask for.
+    pub x509_svid_max: Span,
     /// X509-SVIDs of instances.
     pub instance_svid: Span,
+    /// Most that a class may ask for.
+    pub instance_svid_max: Span,
     /// X509-SVIDs of nodes.
     pub node_svid: Span,
     /// JWT-SVIDs.
     pub jwt_svid: Span,
+    /// Most that an entry, or an operator who mints, may ask for.
+    pub jwt_svid_max: Span,
     /// Authorities of both kinds.
     pub ca: Span,
     /// Least time an authority is published before it signs; consumers poll within it.
@@ -176,6 +182,10 @@ pub struct Limits {
     pub attestations_per_source: usize,
     /// Instances of one class that may begin in a second, on each server.
     pub begins_per_class: usize,
+    /// Attestations of one source that may begin in a second; 0 = no limit.
+    pub attest_rate: u32,
+    /// X509-SVIDs, and as many JWT-SVIDs, that one source may ask for in a second; 0 = no limit.
+    pub signing_rate: u32,
     /// Time for a TLS handshake.
     pub handshake_timeout: Span,
     /// Age at which a connection is asked to close.
@@ -218,9 +228,12 @@ impl Default for Ttl {
     fn default() -> Self {
         Self {
             x509_svid: Span::secs(3600),
+            x509_svid_max: Span::secs(86_400),
             instance_svid: Span::secs(900),
+            instance_svid_max: Span::secs(3600),
             node_svid: Span::secs(3600),
             jwt_svid: Span::secs(300),
+            jwt_svid_max: Span::secs(3600),
             ca: Span::secs(86_400),
             publish_delay: Span::secs(30),
         }
@@ -236,6 +249,8 @@ impl Default for Limits {
             attestations: 256,
             attestations_per_source: 32,
             begins_per_class: 100,
+            attest_rate: 1,
+            signing_rate: 500,
             handshake_timeout: Span::secs(5),
             connection_age: Span::secs(600),
         }
@@ -295,6 +310,10 @@ mod tests {
             ("colour = 1", "colour"),
             ("[ttl]\nca = \"5\"", "5"),
             ("[ttl]\nx509_svid = \"5s\"", "ttl.x509_svid"),
+            ("[ttl]\nx509_svid = \"25h\"\nca = \"30d\"", "ttl.x509_svid_max"),
+            ("[ttl]\ninstance_svid_max = \"14m\"", "ttl.instance_svid_max"),
+            ("[ttl]\njwt_svid_max = \"8d\"", "ttl.jwt_svid_max"),
+            ("[ttl]\nnode_svid = \"19s\"", "ttl.node_svid"),
             ("[ttl]\nca = \"10m\"", "ttl.ca"),
             ("[tpm]\nenrol = \"open\"", "tpm.allow"),
             ("[limits]\nhandshakes = 0", "limits.handshakes"),

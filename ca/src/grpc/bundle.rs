@@ -28,6 +28,23 @@ impl BundleService {
         Self { state: Arc::clone(state) }
     }
 
+    /// Puts the bundles of one batch, one after the other; `result` is the call's own form of an item.
+    async fn put_each<R>(
+        &self,
+        batch: Vec<types::Bundle>,
+        mode: SetMode,
+        fill: &Fill<'_>,
+        result: impl Fn(Option<types::Status>, Option<types::Bundle>) -> R,
+    ) -> Result<Vec<R>, Status> {
+        bounded(batch.len())?;
+        let mut results = Vec::with_capacity(batch.len());
+        for wanted in batch {
+            let (status, bundle) = self.put(wanted, mode, fill).await;
+            results.push(result(Some(status), bundle));
+        }
+        Ok(results)
+    }
+
     async fn put(
         &self,
         wanted: types::Bundle,
@@ -135,13 +152,9 @@ impl Bundle for BundleService {
     ) -> Result<Response<pb::BatchCreateFederatedBundleResponse>, Status> {
         caller(request.extensions())?;
         let request = request.into_inner();
-        bounded(request.bundle.len())?;
         let fill = Fill { input: None, output: request.output_mask.as_ref() };
-        let mut results = Vec::new();
-        for wanted in request.bundle {
-            let (status, bundle) = self.put(wanted, SetMode::Create, &fill).await;
-            results.push(pb::batch_create_federated_bundle_response::Result { status: Some(status), bundle });
-        }
+        let one = |status, bundle| pb::batch_create_federated_bundle_response::Result { status, bundle };
+        let results = self.put_each(request.bundle, SetMode::Create, &fill, one).await?;
         Ok(Response::new(pb::BatchCreateFederatedBundleResponse { results }))
     }
 
@@ -151,13 +164,9 @@ impl Bundle for BundleService {
     ) -> Result<Response<pb::BatchUpdateFederatedBundleResponse>, Status> {
         caller(request.extensions())?;
         let request = request.into_inner();
-        bounded(request.bundle.len())?;
         let fill = Fill { input: request.input_mask.as_ref(), output: request.output_mask.as_ref() };
-        let mut results = Vec::new();
-        for wanted in request.bundle {
-            let (status, bundle) = self.put(wanted, SetMode::Update, &fill).await;
-            results.push(pb::batch_update_federated_bundle_response::Result { status: Some(status), bundle });
-        }
+        let one = |status, bundle| pb::batch_update_federated_bundle_response::Result { status, bundle };
+        let results = self.put_each(request.bundle, SetMode::Update, &fill, one).await?;
         Ok(Response::new(pb::BatchUpdateFederatedBundleResponse { results }))
     }
 
@@ -167,13 +176,9 @@ impl Bundle for BundleService {
     ) -> Result<Response<pb::BatchSetFederatedBundleResponse>, Status> {
         caller(request.extensions())?;
         let request = request.into_inner();
-        bounded(request.bundle.len())?;
         let fill = Fill { input: None, output: request.output_mask.as_ref() };
-        let mut results = Vec::new();
-        for wanted in request.bundle {
-            let (status, bundle) = self.put(wanted, SetMode::Set, &fill).await;
-            results.push(pb::batch_set_federated_bundle_response::Result { status: Some(status), bundle });
-        }
+        let one = |status, bundle| pb::batch_set_federated_bundle_response::Result { status, bundle };
+        let results = self.put_each(request.bundle, SetMode::Set, &fill, one).await?;
         Ok(Response::new(pb::BatchSetFederatedBundleResponse { results }))
     }
 

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     entry::{calling_node, check_batch},
-    peer::caller,
+    peer::{caller, peer},
     status::{self, detached},
     wire,
 };
@@ -25,6 +25,7 @@ use crate::{
     downstream,
     issue::{self, Jwt, X509},
     state::State,
+    throttle::Rate,
 };
 
 /// Items of one batch under way at once: enough to share a commit, few enough to bound memory.
@@ -109,11 +110,13 @@ impl svid_server::Svid for Service {
         request: Request<BatchNewX509svidRequest>,
     ) -> Result<Response<BatchNewX509svidResponse>, Status> {
         let node = calling_node(&request)?;
+        let peer = peer(request.extensions())?;
         let params = request.into_inner().params;
         if params.is_empty() {
             return Err(Status::invalid_argument("params are missing"));
         }
         check_batch(params.len())?;
+        self.state.throttle.pass(Rate::Csr, &peer, params.len()).await.map_err(status::of)?;
         let each = params.into_iter().map(|params| self.new_x509(Arc::clone(&node), params));
         // Together, so that a batch shares commits; `buffered` keeps the order.
         let results = stream::iter(each).buffered(AT_ONCE).collect().await;
@@ -129,6 +132,7 @@ impl svid_server::Svid for Service {
 
     async fn new_jwtsvid(&self, request: Request<NewJwtsvidRequest>) -> Result<Response<NewJwtsvidResponse>, Status> {
         let node = calling_node(&request)?;
+        self.state.throttle.pass(Rate::Jwt, &*peer(request.extensions())?, 1).await.map_err(status::of)?;
         let request = request.into_inner();
         let state = Arc::clone(&self.state);
         let svid =

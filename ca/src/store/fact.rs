@@ -60,6 +60,8 @@ pub enum Fact {
     PrepareAuthority(Authority),
     /// Deletes entries whose time is over. Never refused.
     PruneEntries(Moment),
+    /// Deletes records whose time is over, some at a time. Never refused.
+    PruneRecords(Moment),
     /// The processes still alive on a node. Refused: `NodeNotGood`, `SerialNotCurrent`.
     Reconcile(Reconcile),
     /// A JWT-SVID was signed.

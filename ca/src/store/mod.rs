@@ -161,6 +161,11 @@ impl Store {
         read!(self, |pool, db| db::nodes::all(pool).await)
     }
 
+    /// How many nodes are in good standing, and how many instances run.
+    pub async fn good_counts(&self) -> Result<(i64, i64), StoreError> {
+        read!(self, |pool, db| db::nodes::good_counts(pool).await)
+    }
+
     /// The node's last accepted evidence.
     pub async fn evidence(&self, node_id: &SpiffeId) -> Result<Option<Vec<u8>>, StoreError> {
         read!(self, |pool, db| db::nodes::evidence(pool, node_id).await)

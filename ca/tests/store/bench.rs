@@ -61,6 +61,12 @@ impl Bench {
         }
     }
 
+    /// Commits a fact that is never refused and may change nothing.
+    pub(crate) async fn done_or_nothing(&self, fact: Fact) {
+        let outcome = self.store.commit(fact.clone()).await.unwrap();
+        assert!(matches!(outcome, Outcome::Done { .. }), "{fact:?}");
+    }
+
     /// Commits a fact that must be refused, and checks that it left no event.
     pub(crate) async fn refused(&self, fact: Fact) -> Refusal {
         let before = self.events().await.len();

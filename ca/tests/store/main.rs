@@ -14,5 +14,6 @@ mod log;
 mod nodes;
 mod opening;
 mod others;
+mod records;
 mod svids;
 mod trouble;

@@ -339,4 +339,32 @@ fn a_full_disk_is_told_and_the_next_start_goes_on() {
     ca.fails("run", &["space"]);
     fs::remove_file(&filler).unwrap();
     ca.starts();
+
+    let attestor = Desk::attestor("");
+    let Some(_mount) = mount(&attestor.path("data"), "size=1m,mode=0700") else { return };
+    let filler = attestor.path("data/filler");
+    fs::write(&filler, vec![0; 4 << 20]).unwrap_err();
+    attestor.fails("run", &["data_dir", "No space left", "make room"]);
+    let left: Vec<_> = fs::read_dir(attestor.path("data")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["filler"]);
+    assert_eq!(fs::read_to_string(attestor.path("token")).unwrap(), "token");
+}
+
+#[test]
+fn doctor_changes_nothing_and_fails_where_something_needed_lacks() {
+    let desk = Desk::attestor("");
+    let listing = || {
+        let mut names: Vec<_> = fs::read_dir(desk.path(".")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = listing();
+    let config = desk.config.display().to_string();
+    let out = Command::new(&desk.program).args(["doctor", "--config", &config]).output().unwrap();
+    let (said, found) = (String::from_utf8_lossy(&out.stderr), String::from_utf8_lossy(&out.stdout));
+    println!("{found}{said}");
+    assert_eq!(out.status.code(), Some(1));
+    assert!(said.lines().count() == 1 && said.contains("the attestor cannot work: ca"), "{said}");
+    assert!(found.contains("data_dir") && found.contains("not there yet"), "{found}");
+    assert_eq!(listing(), before);
 }

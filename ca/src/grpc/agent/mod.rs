@@ -23,6 +23,7 @@ use crate::{
     agents::{self, RenewError},
     enroll::MAX_CSR_BYTES,
     problem::Problem,
+    throttle::Rate,
 };
 
 /// SPIRE's Agent service.
@@ -92,6 +93,7 @@ impl Agent for AgentService {
     ) -> Result<Response<Self::AttestAgentStream>, Status> {
         caller(request.extensions())?;
         let peer = peer(request.extensions())?;
+        self.state.throttle.pass(Rate::Attest, &peer, 1).await.map_err(status::of)?;
         attest::serve(&self.state, peer, request.into_inner()).map(Response::new)
     }
 
@@ -100,6 +102,8 @@ impl Agent for AgentService {
         request: Request<pb::RenewAgentRequest>,
     ) -> Result<Response<pb::RenewAgentResponse>, Status> {
         let node = calling_node(&request)?;
+        let peer = peer(request.extensions())?;
+        self.state.throttle.pass(Rate::Csr, &peer, 1).await.map_err(status::of)?;
         let csr = request.into_inner().params.map(|p| p.csr).unwrap_or_default();
         if csr.len() > MAX_CSR_BYTES {
             return Err(Status::invalid_argument(format!("CSR of {} bytes exceeds {MAX_CSR_BYTES}", csr.len())));
@@ -140,6 +144,8 @@ impl Agent for AgentService {
         request: Request<pb::PostStatusRequest>,
     ) -> Result<Response<pb::PostStatusResponse>, Status> {
         let node = calling_node(&request)?;
+        let peer = peer(request.extensions())?;
+        self.state.throttle.pass(Rate::Status, &peer, 1).await.map_err(status::of)?;
         let version = request.into_inner().agent_version;
         agents::set_version(&self.state, &node, version).await.map_err(status::of)?;
         Ok(Response::new(pb::PostStatusResponse {}))

@@ -1,6 +1,6 @@
 use super::{
-    Context, Events, Stop, Tx, admit, anchors, authorities, classes, entries, federation, instances, nodes, svids,
-    tokens,
+    Context, Events, Stop, Tx, admit, anchors, authorities, classes, entries, federation, instances, nodes, records,
+    svids, tokens,
 };
 use crate::store::Fact;
 use chancery_core::event::Event;
@@ -28,6 +28,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::ImportAnchor(f) => anchors::import(tx, f).await,
         Fact::PrepareAuthority(f) => authorities::prepare(tx, context, f).await,
         Fact::PruneEntries(f) => entries::prune(tx, f).await,
+        Fact::PruneRecords(f) => records::prune(tx, f).await,
         Fact::Reconcile(f) => instances::reconcile(tx, at, f).await,
         Fact::RecordJwt(f) => svids::record_jwt(tx, f).await,
         Fact::RecordMint(f) => svids::record_mint(tx, f).await,

@@ -14,6 +14,7 @@ pub(in crate::store) mod schema;
 mod admit;
 mod apply;
 mod guard;
+mod records;
 mod svids;
 mod tokens;
 

@@ -24,6 +24,8 @@ macro_rules! select {
 }
 
 const ONE: &str = select!("WHERE id = $1");
+const GOOD: &str = "SELECT (SELECT COUNT(*) FROM nodes WHERE standing = 'good'), \
+    (SELECT COUNT(*) FROM instances WHERE standing = 'good')";
 const EVIDENCE: &str = "SELECT evidence FROM nodes WHERE id = $1";
 const ACTIVATE: &str = "UPDATE nodes SET current_serial = fresh_serial, current_expires_at = fresh_expires_at, \
     fresh_serial = NULL, fresh_expires_at = NULL, version = version + 1 WHERE id = $1 AND fresh_serial = $2";
@@ -45,6 +47,10 @@ pub(in crate::store) async fn one(pool: &Pool, id: &SpiffeId) -> Result<Option<N
 
 pub(in crate::store) async fn all(pool: &Pool) -> Result<Vec<Node>, StoreError> {
     all_of(sqlx::query_as::<_, NodeRow>(select!("ORDER BY id")).fetch_all(pool).await?)
+}
+
+pub(in crate::store) async fn good_counts(pool: &Pool) -> Result<(i64, i64), StoreError> {
+    Ok(sqlx::query_as(GOOD).fetch_one(pool).await?)
 }
 
 pub(in crate::store) async fn evidence(pool: &Pool, id: &SpiffeId) -> Result<Option<Vec<u8>>, StoreError> {
