@@ -88,7 +88,8 @@ pub async fn running(dir: &std::path::Path) -> Running {
     run::start(config, Shutdown::manual(), chancery_daemon::clock::system()).await.unwrap()
 }
 
-async fn prepared(dir: &std::path::Path, extra: &str) -> Config {
+/// A configuration over a migrated, empty database; `extra` comes last.
+pub async fn prepared(dir: &std::path::Path, extra: &str) -> Config {
     let config = config(dir, extra);
     std::fs::create_dir_all(&config.data_dir).unwrap();
     Store::migrate(&config.database()).await.unwrap();

@@ -1,15 +1,19 @@
 //! The doors over real sockets: a node joins, renews, is banned; strangers get nowhere.
 
-use std::{net::SocketAddr, path::Path, sync::Mutex};
+use std::{net::SocketAddr, path::Path, sync::Mutex, time::Duration};
 
 use arc_swap::ArcSwap;
-use chancery_core::node::Standing;
+use chancery_core::{evidence::Denied, node::Standing, reason::Reason};
+use chancery_daemon::shutdown::Shutdown;
 use chancery_proto::spire::api::{
-    server::agent::v1::{
-        AgentX509svidParams, AttestAgentRequest, PostStatusRequest, RenewAgentRequest, agent_client::AgentClient,
-        attest_agent_request, attest_agent_response,
+    server::{
+        agent::v1::{
+            AgentX509svidParams, AttestAgentRequest, PostStatusRequest, RenewAgentRequest, agent_client::AgentClient,
+            attest_agent_request, attest_agent_response,
+        },
+        bundle::v1::{self as wire, bundle_client::BundleClient},
     },
-    types::AttestationData,
+    types::{self, AttestationData},
 };
 use chancery_sdk::{
     id::SpiffeId,
@@ -18,7 +22,7 @@ use chancery_sdk::{
 };
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{
     Code,
@@ -27,7 +31,11 @@ use tonic::{
 use tower::service_fn;
 
 use super::*;
-use crate::{agents, run::Running, sample};
+use crate::{
+    agents, enroll,
+    run::{self, Running},
+    sample,
+};
 
 async fn handshake(
     running: &Running,
@@ -114,6 +122,154 @@ async fn a_node_joins_with_a_token_once_renews_and_is_cut_off_by_a_ban() {
     let banned = client(&running, Some(&fresh)).await.post_status(status).await.unwrap_err();
     assert_eq!(banned.code(), Code::PermissionDenied);
     assert_eq!(running.state.store.node(fresh.id()).await.unwrap().unwrap().standing, Standing::Banned);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_is_the_nodes_own_cuts_its_connections_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = started(dir.path()).await;
+    let failing = join(&running, &token(&running).await).await.unwrap();
+    let other = join(&running, &token(&running).await).await.unwrap();
+    let (mut cut, mut kept) = (client(&running, Some(&failing)).await, client(&running, Some(&other)).await);
+    for node in [&mut cut, &mut kept] {
+        node.post_status(PostStatusRequest::default()).await.unwrap();
+    }
+    let stored = running.state.store.node(failing.id()).await.unwrap().unwrap();
+    let denied =
+        |attributable| Denied { reason: Reason::PcrPolicy, attributable, steps: Vec::new(), detail: "PCR 7".into() };
+    // A stranger's failure in the node's name cuts nothing.
+    enroll::record(&running.state, "tpm", Some(&stored), None, &denied(false)).await;
+    cut.post_status(PostStatusRequest::default()).await.unwrap();
+
+    enroll::record(&running.state, "tpm", Some(&stored), None, &denied(true)).await;
+    let code = cut.post_status(PostStatusRequest::default()).await.unwrap_err().code();
+    assert_ne!(code, Code::PermissionDenied, "the connection is cut");
+    let again = client(&running, Some(&failing)).await.post_status(PostStatusRequest::default()).await.unwrap_err();
+    assert_eq!(again.code(), Code::PermissionDenied);
+    kept.post_status(PostStatusRequest::default()).await.unwrap();
+}
+
+async fn operator(dir: &Path) -> BundleClient<Channel> {
+    let path = dir.join("s/admin.sock");
+    let connector = service_fn(move |_: http::Uri| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    BundleClient::new(Endpoint::from_static("http://ca").connect_with_connector(connector).await.unwrap())
+}
+
+fn foreign(sequence_number: u64, refresh_hint: i64) -> types::Bundle {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    params.subject_alt_names = vec![rcgen::SanType::URI("spiffe://other.test".try_into().unwrap())];
+    let der = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec();
+    types::Bundle {
+        trust_domain: "other.test".into(),
+        x509_authorities: vec![types::X509Certificate { asn1: der, tainted: false }],
+        sequence_number,
+        refresh_hint,
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bundles_of_others_are_made_changed_by_mask_and_deleted_by_operators_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = started(dir.path()).await;
+    let mut ca = operator(dir.path()).await;
+    let create = |bundle: Vec<types::Bundle>| wire::BatchCreateFederatedBundleRequest { bundle, output_mask: None };
+    let codes = |statuses: Vec<Option<types::Status>>| -> Vec<i32> {
+        statuses.into_iter().map(|status| status.unwrap().code).collect()
+    };
+
+    let first = foreign(1, 60);
+    let broken = types::Bundle { trust_domain: "Not A Domain".into(), ..first.clone() };
+    let made = ca.batch_create_federated_bundle(create(vec![first.clone(), first.clone(), broken])).await.unwrap();
+    let made: Vec<_> = made.into_inner().results.into_iter().map(|result| result.status).collect();
+    assert_eq!(codes(made), [0, Code::AlreadyExists as i32, Code::InvalidArgument as i32], "one by one, in order");
+
+    let mask = types::BundleMask { refresh_hint: true, ..Default::default() };
+    let update = wire::BatchUpdateFederatedBundleRequest {
+        bundle: vec![foreign(9, 120)],
+        input_mask: Some(mask),
+        output_mask: None,
+    };
+    let updated = ca.batch_update_federated_bundle(update).await.unwrap().into_inner().results.remove(0);
+    let updated = updated.bundle.unwrap();
+    assert_eq!((updated.refresh_hint, updated.sequence_number), (120, 1), "only what the mask names");
+    assert_eq!(updated.x509_authorities, first.x509_authorities);
+
+    let set = wire::BatchSetFederatedBundleRequest {
+        bundle: vec![foreign(9, 120)],
+        output_mask: Some(types::BundleMask::default()),
+    };
+    let shown = ca.batch_set_federated_bundle(set).await.unwrap().into_inner().results.remove(0).bundle.unwrap();
+    assert_eq!(shown, types::Bundle { trust_domain: "other.test".into(), ..Default::default() });
+    let get = wire::GetFederatedBundleRequest { trust_domain: "spiffe://other.test".into(), output_mask: None };
+    assert_eq!(ca.get_federated_bundle(get.clone()).await.unwrap().into_inner().sequence_number, 9);
+    assert_eq!(ca.count_bundles(wire::CountBundlesRequest {}).await.unwrap().into_inner().count, 2);
+
+    let many = create(vec![first.clone(); 101]);
+    assert_eq!(ca.batch_create_federated_bundle(many).await.unwrap_err().code(), Code::InvalidArgument);
+    let delete = wire::BatchDeleteFederatedBundleRequest {
+        trust_domains: vec!["other.test".into(), "other.test".into()],
+        mode: 0,
+    };
+    let gone = ca.batch_delete_federated_bundle(delete).await.unwrap().into_inner().results;
+    assert_eq!(codes(gone.into_iter().map(|result| result.status).collect()), [0, Code::NotFound as i32]);
+    assert_eq!(ca.get_federated_bundle(get).await.unwrap_err().code(), Code::NotFound);
+
+    // A stranger reads our own bundle and nothing else.
+    let once = Mutex::new(Some(handshake(&running, None, &[H2]).await.unwrap()));
+    let connector = service_fn(move |_: http::Uri| {
+        let io = once.lock().unwrap().take();
+        async move { io.map(TokioIo::new).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected)) }
+    });
+    let channel = Endpoint::from_static("https://ca").connect_with_connector(connector).await.unwrap();
+    let mut stranger = BundleClient::new(channel);
+    let own = stranger.get_bundle(wire::GetBundleRequest { output_mask: None }).await.unwrap().into_inner();
+    assert!(own.trust_domain == "example.org" && !own.x509_authorities.is_empty() && own.sequence_number > 0);
+    let refused = stranger.batch_create_federated_bundle(create(vec![first])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_reloads_policies_keeps_what_was_in_force_and_drops_no_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("policy.toml");
+    let policy = |name: &str| {
+        let text = "[[tpm.policy]]\nname = \"NAME\"\nbank = \"sha256\"\npcrs = [0]\n\
+                    [tpm.policy.state]\nfirst_use = \"allow\"\non_change = \"deny\"\n";
+        std::fs::write(&file, text.replace("NAME", name)).unwrap();
+    };
+    policy("one");
+    let config = sample::prepared(dir.path(), &format!("[tpm]\npolicy_file = {file:?}\n")).await;
+    let shutdown = Shutdown::from_signals().unwrap();
+    let running = run::start(config, shutdown, chancery_daemon::clock::system()).await.unwrap();
+    let name = || running.state.trust.load().policies.policies()[0].name().to_owned();
+    assert_eq!(name(), "one");
+    let mut node = client(&running, Some(&join(&running, &token(&running).await).await.unwrap())).await;
+    node.post_status(PostStatusRequest::default()).await.unwrap();
+    let hup = || rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP).unwrap();
+
+    let mut reloads = running.state.shutdown.reloads();
+    std::fs::write(&file, "not TOML").unwrap();
+    hup();
+    reloads.changed().await.unwrap();
+    policy("two");
+    hup();
+    let reloaded = async {
+        // Never anything between the two: the broken file is told and left.
+        while name() != "two" {
+            assert_eq!(name(), "one");
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), reloaded).await.expect("the policy that is there now");
+    node.post_status(PostStatusRequest::default()).await.unwrap();
+    running.state.shutdown.begin();
+    running.stopped().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
