@@ -97,7 +97,7 @@ impl SigningKey for RcgenKey {
     }
 }
 
-fn serial() -> Result<[u8; 16], SignError> {
+pub(super) fn serial() -> Result<[u8; 16], SignError> {
     crypto::serial().ok_or(SignError::Key(KeyError::Randomness))
 }
 

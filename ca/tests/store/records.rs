@@ -61,7 +61,7 @@ async fn lives(db: &Bench, dice: &mut Dice) -> Vec<Life> {
     db.done(Fact::AdmitNode(sample::admission(1))).await;
     db.done(Fact::CreateClass(sample::class("a"))).await;
     let mut lives = Vec::new();
-    for run in 1..60 {
+    for run in 1..40 {
         let expires_at = sample::now().plus(i64::try_from(dice.below(200)).unwrap() * DAY - 100 * DAY);
         let end = ENDS.get(usize::try_from(dice.below(8)).unwrap()).copied();
         let life = Life { run, expires_at, end };
@@ -82,10 +82,10 @@ async fn cleaning_up_never_un_revokes(db: Bench) {
     let lives = lives(&db, &mut dice).await;
     let mut now = sample::now();
     let ended_by = now;
-    let (mut gone, mut moments) = (0, 0);
-    while moments < 30 {
-        now = now.plus(i64::try_from(dice.below(14)).unwrap() * DAY + 1);
-        moments += 1;
+    let mut gone = 0;
+    // The last moment is later than every end can matter.
+    for least in [0, 0, 0, 0, 0, 300] {
+        now = now.plus(i64::try_from(least + dice.below(45)).unwrap() * DAY + 1);
         db.done_or_nothing(Fact::PruneRecords(Moment { now })).await;
         gone = 0;
         for life in &lives {
@@ -109,7 +109,7 @@ async fn cleaning_up_never_un_revokes(db: Bench) {
         }
     }
     let dead = lives.iter().filter(|life| life.end.is_some_and(|(_, gone)| gone)).count();
-    assert!(gone == dead && gone > 10 && gone < lives.len(), "{gone} of {} went", lives.len());
+    assert!(gone == dead && gone > 5 && gone < lives.len(), "{gone} of {} went", lives.len());
 }
 
 async fn expired_tokens_go_after_ninety_days(db: Bench) {
