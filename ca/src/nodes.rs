@@ -6,9 +6,10 @@ use chancery_core::{ids, instance::Standing, node::Node};
 use chancery_sdk::id::SpiffeId;
 
 use crate::{
+    enroll::pkcs11,
     problem::Problem,
     state::State,
-    store::{EnrolEk, Fact, InstanceFilter, Refusal},
+    store::{EnrolEk, EnrolKey, Fact, InstanceFilter, Refusal},
 };
 
 /// Longest note in bytes.
@@ -56,6 +57,19 @@ pub async fn enrol(state: &State, ek_hash: [u8; 32], note: String) -> Result<Spi
     let path = format!("/spire/agent/tpm/{}", hex::encode(ek_hash));
     let id = SpiffeId::from_path(&state.trust_domain, &path).map_err(|e| Problem::Invalid(e.to_string()))?;
     match state.store.commit(Fact::EnrolEk(EnrolEk { ek_hash, note })).await?.done() {
+        Ok(_) | Err(Refusal::AlreadyExists(_)) => Ok(id),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// As [`enrol`], for the attestation key of a token.
+///
+/// # Errors
+/// As [`enrol`].
+pub async fn enrol_key(state: &State, key_sha256: [u8; 32], note: String) -> Result<SpiffeId, Problem> {
+    check_note(&note)?;
+    let id = pkcs11::node_id(state, &key_sha256)?;
+    match state.store.commit(Fact::EnrolKey(EnrolKey { key_sha256, note })).await?.done() {
         Ok(_) | Err(Refusal::AlreadyExists(_)) => Ok(id),
         Err(refusal) => Err(refusal.into()),
     }

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
+use chancery_core::transcript::Exporters;
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
 
 /// What a finished handshake, or the kernel, says of a connection.
@@ -13,8 +14,8 @@ pub struct Peer {
     pub serial: String,
     /// End of the leaf; `None` without one.
     pub not_after: Option<UnixTime>,
-    /// TLS exporter under the TPM attestation label; `None` on the UNIX door. Without it no attestation.
-    pub exporter: Option<[u8; 32]>,
+    /// TLS exporters under the attestors' labels; `None` on the UNIX door. Without them no attestation.
+    pub exporters: Option<Exporters>,
     /// Address of a TCP caller.
     pub source: Option<IpAddr>,
     /// Kernel credentials of a UNIX caller.
@@ -33,7 +34,7 @@ pub struct LocalPeer {
 impl Peer {
     /// A caller on the UNIX door.
     pub fn local(local: LocalPeer) -> Self {
-        Self { id: None, serial: String::new(), not_after: None, exporter: None, source: None, local: Some(local) }
+        Self { id: None, serial: String::new(), not_after: None, exporters: None, source: None, local: Some(local) }
     }
 }
 

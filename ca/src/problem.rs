@@ -71,7 +71,11 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let text = refusal.to_string();
         match refusal {
-            Refusal::AlreadyExists(_) | Refusal::AkTaken | Refusal::EkTaken => Self::AlreadyExists(text),
+            Refusal::AlreadyExists(_)
+            | Refusal::AkTaken
+            | Refusal::EkTaken
+            | Refusal::KeyTaken
+            | Refusal::SvidKeyTaken => Self::AlreadyExists(text),
             Refusal::ClassGone | Refusal::Stale => Self::Conflict(text),
             Refusal::NodeNotGood => Self::Node(NodeDenial::NotAttested),
             Refusal::SerialNotCurrent => Self::Node(NodeDenial::NotActive),
@@ -84,6 +88,7 @@ impl From<Refusal> for Problem {
             Refusal::EkNotEnrolled
             | Refusal::FederationInUse
             | Refusal::InstanceNotGood
+            | Refusal::KeyNotEnrolled
             | Refusal::TokenExpired
             | Refusal::TokenUnknown => Self::Precondition(text),
         }

@@ -126,8 +126,10 @@ pub async fn admit(state: &State, name: &str, serial: &str) -> Node {
         version: 0,
         boot: Vec::new(),
         tpm: None,
+        pkcs11: None,
     });
     node.attested_at = state.now();
+    let svid_key = chancery_core::crypto::sha256(&[name.as_bytes(), serial.as_bytes()]);
     let fact = AdmitNode {
         node,
         cert: CertRef { serial: serial.into(), expires_at: state.now().plus(3600) },
@@ -135,6 +137,8 @@ pub async fn admit(state: &State, name: &str, serial: &str) -> Node {
         expected_version: stored.map(|n| n.version),
         spend_token: None,
         require_enrolled: false,
+        require_key_enrolled: false,
+        svid_key,
         ends_instances: false,
         steps: Vec::new(),
         evidence: None,

@@ -120,6 +120,7 @@ async fn admit(state: &State, path: &str, kind: &str) -> Node {
         version: 0,
         boot: Vec::new(),
         tpm: None,
+        pkcs11: None,
     };
     let fact = AdmitNode {
         node,
@@ -128,6 +129,8 @@ async fn admit(state: &State, path: &str, kind: &str) -> Node {
         expected_version: None,
         spend_token: None,
         require_enrolled: false,
+        require_key_enrolled: false,
+        svid_key: chancery_core::crypto::sha256(&[path.as_bytes()]),
         ends_instances: false,
         steps: Vec::new(),
         evidence: None,

@@ -13,6 +13,11 @@ pub mod chancery {
     }
     /// Node attestation payloads.
     pub mod attest {
+        pub mod pkcs11 {
+            pub mod v1 {
+                tonic::include_proto!("chancery.attest.pkcs11.v1");
+            }
+        }
         pub mod tpm {
             pub mod v1 {
                 tonic::include_proto!("chancery.attest.tpm.v1");

@@ -5,6 +5,7 @@ use chancery_attestor::{
     node::{Collector, Opening, TpmCollector},
     tpm::{Bus, Options, Tpm},
 };
+use chancery_core::transcript::Exporters;
 use chancery_proto::spire::api::{
     server::agent::v1::{
         AgentX509svidParams, AttestAgentRequest, AttestAgentResponse, agent_client::AgentClient, attest_agent_request,
@@ -23,8 +24,8 @@ use crate::playground::Authority;
 pub struct Dialogue {
     requests: mpsc::Sender<AttestAgentRequest>,
     answers: Streaming<AttestAgentResponse>,
-    /// TLS exporter of the connection.
-    pub exporter: [u8; 32],
+    /// TLS exporters of the connection.
+    pub exporters: Exporters,
 }
 
 impl Dialogue {
@@ -35,21 +36,21 @@ impl Dialogue {
     pub async fn open(authority: &Authority, domain: &str, payload: Vec<u8>, csr: Vec<u8>) -> Result<Self, Status> {
         let dialer = dialer(authority, domain, &authority.grpc.to_string())?;
         let pinned = dialer.pinned().await.map_err(|e| Status::unavailable(e.to_string()))?;
-        Self::over(pinned, payload, csr).await
+        Self::over(pinned, "tpm", payload, csr).await
     }
 
-    /// Sends the first message on a connection that is open already.
+    /// Sends the first message, of an attestation of type `kind`, on a connection that is open already.
     ///
     /// # Errors
     /// The CA's status.
-    pub async fn over(pinned: Pinned, payload: Vec<u8>, csr: Vec<u8>) -> Result<Self, Status> {
+    pub async fn over(pinned: Pinned, kind: &str, payload: Vec<u8>, csr: Vec<u8>) -> Result<Self, Status> {
         let (requests, queue) = mpsc::channel(4);
-        let data = AttestationData { r#type: "tpm".into(), payload };
+        let data = AttestationData { r#type: kind.into(), payload };
         let params = attest_agent_request::Params { data: Some(data), params: Some(AgentX509svidParams { csr }) };
         let first = AttestAgentRequest { step: Some(attest_agent_request::Step::Params(params)) };
         requests.send(first).await.map_err(|e| Status::unavailable(e.to_string()))?;
         let answers = AgentClient::new(pinned.channel).attest_agent(ReceiverStream::new(queue)).await?.into_inner();
-        Ok(Self { requests, answers, exporter: pinned.exporter })
+        Ok(Self { requests, answers, exporters: pinned.exporters })
     }
 
     /// The CA's next message as a challenge.
@@ -141,7 +142,7 @@ pub async fn attest(authority: &Authority, domain: &str, collector: &mut Collect
     let opening = collector.open().await.map_err(say)?;
     let mut dialogue = Dialogue::open(authority, domain, opening.payload.clone(), opening.csr.clone()).await?;
     let challenge = dialogue.challenge().await?;
-    let response = collector.answer(&opening, &challenge, &dialogue.exporter).await.map_err(say)?;
+    let response = collector.answer(&opening, &challenge, &dialogue.exporters).await.map_err(say)?;
     dialogue.answer(response.clone()).await?;
     Ok(Recording { opening, challenge, response })
 }

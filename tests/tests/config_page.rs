@@ -44,6 +44,8 @@ fn every_key_of_the_ca_is_on_the_page_and_no_other() {
         ("keys.pkcs11", "[keys.pkcs11]\n?"),
         ("tpm", "[tpm]\n?"),
         ("tpm.allow[]", "[[tpm.allow]]\n?"),
+        ("pkcs11", "[pkcs11]\n?"),
+        ("pkcs11.vendor[]", "[[pkcs11.vendor]]\n?"),
         ("limits", "[limits]\n?"),
         ("bundle", "[bundle]\n?"),
     ];

@@ -5,7 +5,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use chancery_core::transcript::{EXPORTER_BYTES, EXPORTER_LABEL_TPM};
+use chancery_core::transcript::Exporters;
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
     tls::{self, Allow, H2, PeerVerifier},
@@ -40,8 +40,8 @@ pub struct Dialer {
 pub struct Pinned {
     /// Ends with its one connection.
     pub channel: Channel,
-    /// Keying material of this connection, label of TPM attestation, no context.
-    pub exporter: [u8; EXPORTER_BYTES],
+    /// Keying material of this connection for each attestor.
+    pub exporters: Exporters,
 }
 
 impl Dialer {
@@ -74,10 +74,8 @@ impl Dialer {
     pub async fn pinned(&self) -> Result<Pinned, DialError> {
         let config = self.config(None)?;
         let stream = self.connect(config).await?;
-        let exporter = stream
-            .get_ref()
-            .1
-            .export_keying_material([0_u8; EXPORTER_BYTES], EXPORTER_LABEL_TPM.as_bytes(), None)
+        let (_, connection) = stream.get_ref();
+        let exporters = Exporters::of(|out, label| connection.export_keying_material(out, label, None))
             .map_err(|e| DialError::Setup(e.to_string()))?;
         // Guards the one connection, which the first request takes; later requests find nothing.
         let once = Mutex::new(Some(TokioIo::new(stream)));
@@ -86,7 +84,7 @@ impl Dialer {
             async move { stream.ok_or(io::Error::from(io::ErrorKind::NotConnected)) }
         });
         let channel = endpoint().connect_with_connector(connector).await.map_err(|e| DialError::unreachable("", &e))?;
-        Ok(Pinned { channel, exporter })
+        Ok(Pinned { channel, exporters })
     }
 
     /// A channel that dials when it must and presents `key`; one for each node SVID.

@@ -74,7 +74,7 @@ async fn dialogue(
             }
             Some(response::Step::Challenge(challenge)) => {
                 challenges += 1;
-                let answer = collector.answer(opening, &challenge, &pinned.exporter).await?;
+                let answer = collector.answer(opening, &challenge, &pinned.exporters).await?;
                 let step = Some(request::Step::ChallengeResponse(answer));
                 say.send(AttestAgentRequest { step }).await.map_err(lost)?;
             }

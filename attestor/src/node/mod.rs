@@ -5,6 +5,7 @@
 mod join_token;
 mod tpm;
 
+use chancery_core::transcript::Exporters;
 use thiserror::Error;
 
 pub use join_token::JoinToken;
@@ -69,7 +70,7 @@ impl Collector {
         }
     }
 
-    /// Answers a challenge given to `opening` on the connection that `exporter` is of.
+    /// Answers a challenge given to `opening` on the connection that `exporters` are of.
     ///
     /// # Errors
     /// [`CollectError`].
@@ -77,11 +78,11 @@ impl Collector {
         &mut self,
         opening: &Opening,
         challenge: &[u8],
-        exporter: &[u8; 32],
+        exporters: &Exporters,
     ) -> Result<Vec<u8>, CollectError> {
         match self {
             Self::JoinToken(_) => Err(CollectError::Challenge("join_token knows no challenges".into())),
-            Self::Tpm(tpm) => tpm.answer(opening, challenge, exporter).await,
+            Self::Tpm(tpm) => tpm.answer(opening, challenge, exporters).await,
         }
     }
 

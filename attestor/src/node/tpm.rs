@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use chancery_core::transcript;
+use chancery_core::transcript::{self, Exporters};
 use chancery_proto::chancery::attest::tpm::v1 as wire;
 use chancery_sdk::id::TrustDomain;
 use prost::Message;
@@ -60,6 +60,7 @@ impl TpmCollector {
             node_public: blob.public.clone(),
             activate: self.activate,
             has_log: self.event_log.exists(),
+            pkcs11: None,
         };
         let saved_key = SavedKey::Tpm { private: blob.private.clone(), public: blob.public.clone() };
         self.endorsement = Some(endorsement);
@@ -71,7 +72,7 @@ impl TpmCollector {
         &mut self,
         opening: &Opening,
         challenge: &[u8],
-        exporter: &[u8; 32],
+        exporters: &Exporters,
     ) -> Result<Vec<u8>, CollectError> {
         let asked = Asked::parse(challenge).map_err(CollectError::Challenge)?;
         let (Some(key), Some(endorsement)) = (self.key.clone(), self.endorsement.as_ref()) else {
@@ -79,7 +80,7 @@ impl TpmCollector {
         };
         let t1 = transcript::t1(KIND, &opening.payload, &opening.csr);
         let t2 = transcript::t2(&t1, challenge);
-        let base = transcript::base(transcript::LABEL_TPM, self.domain.name(), &t2, exporter);
+        let base = transcript::base(transcript::LABEL_TPM, self.domain.name(), &t2, &exporters.tpm);
         let event_log = if asked.log_wanted { read_log(&self.event_log) } else { Vec::new() };
         let (tpm, kind) = (self.tpm.clone(), endorsement.kind);
         let prove = move || -> Result<wire::Response, TpmError> {
@@ -94,7 +95,8 @@ impl TpmCollector {
             let (quote, pcr_values) = tpm.quote(asked.bank, asked.pcrs, transcript::quote_qualifier(&base))?;
             let certify = tpm.certify(&key, transcript::certify_qualifier(&base))?;
             let signed = |s: crate::tpm::Signed| Some(wire::Signed { attest: s.attest, signature: s.signature });
-            Ok(wire::Response { proof, quote: signed(quote), pcr_values, certify: signed(certify), event_log })
+            let (quote, certify) = (signed(quote), signed(certify));
+            Ok(wire::Response { proof, quote, pcr_values, certify, event_log, pkcs11: None })
         };
         let response = spawn_blocking(prove).await.map_err(|e| TpmError::Nonsense(e.to_string()))??;
         Ok(response.encode_to_vec())

@@ -13,6 +13,7 @@ use x509_parser::{
     certification_request::X509CertificationRequest,
     extensions::{GeneralName, ParsedExtension},
     prelude::FromDer,
+    x509::SubjectPublicKeyInfo,
 };
 
 /// Largest request in bytes; one with an 8192-bit RSA key and a dozen names has about 3 KiB.
@@ -102,7 +103,7 @@ impl Csr {
     pub fn parse(der: &[u8]) -> Result<Self, CsrError> {
         let request = parse(der)?;
         let info = &request.certification_request_info;
-        let (kind, key) = key_of(&request)?;
+        let (kind, key) = key_of(&info.subject_pki)?;
         if request.signature_value.unused_bits != 0 {
             return Err(CsrError::Malformed);
         }
@@ -180,8 +181,10 @@ fn parse(der: &[u8]) -> Result<X509CertificationRequest<'_>, CsrError> {
 }
 
 /// The key's family and the bytes ring verifies with: an uncompressed point, or DER RSAPublicKey.
-fn key_of<'a>(request: &'a X509CertificationRequest<'_>) -> Result<(KeyKind, &'a [u8]), CsrError> {
-    let spki = &request.certification_request_info.subject_pki;
+///
+/// # Errors
+/// [`CsrError::UnsupportedKey`], also where the encoding is not the canonical one.
+pub(crate) fn key_of<'a>(spki: &'a SubjectPublicKeyInfo<'_>) -> Result<(KeyKind, &'a [u8]), CsrError> {
     let key: &[u8] = &spki.subject_public_key.data;
     let (kind, algorithm) = match spki.algorithm.algorithm.to_id_string().as_str() {
         OID_EC if key.len() == 65 => (KeyKind::P256, ALG_P256),

@@ -35,9 +35,14 @@ reasons! {
     CertifyName, "CERTIFY_NAME", "the certified key is not the node key", "the evidence is forged or the attestor is broken";
     CertifyNonce, "CERTIFY_NONCE", "the certification is not of this challenge and connection", "a replay or relay: look at the source address";
     ChallengeExpired, "CHALLENGE_EXPIRED", "the answer came after the challenge ended", "the TPM or the network is too slow; attest again";
+    ChannelUnbound, "CHANNEL_UNBOUND", "the connection has no TLS exporter to bind evidence to", "connect to the CA directly: nothing attests through a proxy that ends TLS";
     ClockRollback, "CLOCK_ROLLBACK", "the TPM clock went back within one boot", "a TPM state was restored from a copy: treat the machine as compromised";
     CsrKey, "CSR_KEY", "the CSR is for another key than the node key", "the evidence is forged or the attestor is broken";
     CsrSignature, "CSR_SIGNATURE", "the CSR's self-signature is wrong or its key is not allowed", "make the CSR with P-256, P-384 or RSA of at least 2048 bits";
+    DeviceCertEku, "DEVICE_CERT_EKU", "the device certificate is not for client authentication", "issue it with the extended key usage clientAuth";
+    DeviceCertProfile, "DEVICE_CERT_PROFILE", "the device certificate is a CA's, or its key usage or a critical extension does not fit", "issue it as a leaf with the key usage digitalSignature";
+    DeviceCertUntrusted, "DEVICE_CERT_UNTRUSTED", "the device certificate chains to no enrolment CA", "add the CA to `pkcs11.enrolment_ca_file`, and send its intermediates from the node";
+    DeviceCertValidity, "DEVICE_CERT_VALIDITY", "the device certificate is expired or not yet valid", "check the clock; issue a new certificate for the key";
     EkCriticalExt, "EK_CRITICAL_EXT", "the EK certificate has a critical extension we do not know", "enrol the EK by hash if the device is genuine";
     EkDenied, "EK_DENIED", "the EK, manufacturer or firmware is on the deny list", "replace the device or update its firmware";
     EkEku, "EK_EKU", "the EK certificate is not for endorsement keys", "send the EK certificate, not another one";
@@ -53,6 +58,12 @@ reasons! {
     IdentityConflict, "IDENTITY_CONFLICT", "the node, EK or attestation key is bound to other hardware", "evict the old node if the hardware was replaced";
     JoinTokenExpired, "JOIN_TOKEN_EXPIRED", "the join token's time is over; it is spent", "make a new one with `chancery-ca token generate`";
     JoinTokenUnknown, "JOIN_TOKEN_UNKNOWN", "the join token is unknown or was used", "make a new one with `chancery-ca token generate`";
+    KeyDenied, "KEY_DENIED", "the attestation key, its device or its CA is on the deny list", "replace the token, or take it off `pkcs11.deny`";
+    KeyMismatch, "KEY_MISMATCH", "a certificate or vendor evidence is of another key than the attestation key", "send the certificate of the key that signs";
+    KeyProof, "KEY_PROOF", "the attestation key did not sign this challenge on this connection", "a replay or relay: look at the source address";
+    KeyReused, "KEY_REUSED", "the CSR's key is an attestation key or another identity's key", "run our attestor; it makes a key of its own for every SVID";
+    KeyUnknown, "KEY_UNKNOWN", "the attestation key is not enrolled", "run `chancery-attestor key` on the node and `chancery-ca node enrol --key HASH` here";
+    KeyWeak, "KEY_WEAK", "the attestation key's kind, size or exponent is not allowed, or its point is not on the curve", "use P-256, P-384, or RSA of 2048 to 4096 bits with exponent 65537";
     LogBank, "LOG_BANK", "the event log has no SHA-256 digests", "enable the SHA-256 bank in the firmware";
     LogDataDigest, "LOG_DATA_DIGEST", "an event's data does not hash to its digest", "the log was altered: treat the machine as compromised";
     LogMalformed, "LOG_MALFORMED", "the event log does not parse or exceeds a limit", "look at the firmware's log with `chancery-attestor doctor`";
@@ -73,6 +84,7 @@ reasons! {
     ResetRollback, "RESET_ROLLBACK", "the TPM's reset counter went back and no activation was made", "the TPM was cleared: the attestor repeats with activation by itself";
     SigScheme, "SIG_SCHEME", "a signature has another scheme than its key", "the evidence is forged or the attestor is broken";
     SignerMismatch, "SIGNER_MISMATCH", "the attestation names another signer than the attestation key", "the evidence is forged or the attestor is broken";
+    TwoHosts, "TWO_HOSTS", "the token attested from another address while its SVID was still good", "find out who holds the token; `pkcs11.two_hosts = \"alert\"` only records it";
     UnknownType, "UNKNOWN_TYPE", "the attestation type is not configured", "add it to `node_attestors` in the CA's configuration";
     VendorChain, "VENDOR_CHAIN", "the vendor evidence does not lead to a pinned root by the one shape its maker uses", "add the maker's root or sub-CA to the configuration; else the evidence is forged";
     VendorClaim, "VENDOR_CLAIM", "a claim of the vendor evidence is absent, doubled, unreadable or contradicts another", "the evidence is forged, or of a device or firmware not known yet";

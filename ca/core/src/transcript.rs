@@ -16,6 +16,31 @@ pub const EXPORTER_LABEL_PKCS11: &str = "EXPERIMENTAL-chancery-attest-pkcs11-v1"
 /// Length of X, the keying material exported from the TLS connection.
 pub const EXPORTER_BYTES: usize = 32;
 
+/// X of one TLS connection, for each attestor. Both ends make it when the handshake is done.
+///
+/// No `Debug`: whoever reads a log must not learn it.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct Exporters {
+    /// With [`EXPORTER_LABEL_TPM`].
+    pub tpm: [u8; EXPORTER_BYTES],
+    /// With [`EXPORTER_LABEL_PKCS11`].
+    pub pkcs11: [u8; EXPORTER_BYTES],
+}
+
+impl Exporters {
+    /// Exports under both labels; `export` fills 32 bytes for the label it is given, without a context.
+    ///
+    /// # Errors
+    /// Whatever `export` fails with: without keying material nothing is attested.
+    pub fn of<E>(
+        mut export: impl FnMut([u8; EXPORTER_BYTES], &[u8]) -> Result<[u8; EXPORTER_BYTES], E>,
+    ) -> Result<Self, E> {
+        let tpm = export([0; EXPORTER_BYTES], EXPORTER_LABEL_TPM.as_bytes())?;
+        let pkcs11 = export([0; EXPORTER_BYTES], EXPORTER_LABEL_PKCS11.as_bytes())?;
+        Ok(Self { tpm, pkcs11 })
+    }
+}
+
 /// T1 = H(len‖type ‖ len‖payload ‖ len‖csr): the node's opening, `csr` in DER.
 #[must_use]
 pub fn t1(attestation_type: &str, payload: &[u8], csr: &[u8]) -> [u8; 32] {

@@ -6,6 +6,7 @@ use ring::digest::{SHA256, digest};
 use x509_parser::{
     pem::Pem,
     prelude::{FromDer, X509Certificate},
+    x509::SubjectPublicKeyInfo,
 };
 
 use super::failure::Failure;
@@ -42,24 +43,29 @@ fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(failed)
 }
 
-/// The EK hash an operator names: 64 hex digits, or a file with the EK certificate.
+/// The hash of a public key that an operator names with `option`: 64 hex digits, or a file with its certificate or
+/// with the key itself (SubjectPublicKeyInfo).
 ///
 /// # Errors
-/// [`Failure::Usage`] where it is neither, [`Failure::Refused`] where the file holds no certificate.
-pub fn ek_hash(named: &str) -> Result<String, Failure> {
+/// [`Failure::Usage`] where it is neither, [`Failure::Refused`] where the file holds no such thing.
+pub fn key_hash(named: &str, option: &str) -> Result<String, Failure> {
     if named.len() == 64 && named.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(named.to_ascii_lowercase());
     }
     let path = Path::new(named);
     if !path.exists() {
-        return Err(Failure::usage(format!("--ek '{named}' is neither 64 hex digits nor a file")));
+        return Err(Failure::usage(format!("{option} '{named}' is neither 64 hex digits nor a file")));
     }
     let content = bytes(path)?;
-    let wrong = || Failure::refused(format!("{named}: no certificate in PEM or DER"));
     let der = match Pem::iter_from_buffer(&content).next() {
-        Some(Ok(block)) if block.label == "CERTIFICATE" => block.contents,
+        Some(Ok(block)) if ["CERTIFICATE", "PUBLIC KEY"].contains(&block.label.as_str()) => block.contents,
         _ => content,
     };
-    let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| wrong())?;
-    Ok(hex::encode(digest(&SHA256, certificate.public_key().raw)))
+    if let Ok((_, certificate)) = X509Certificate::from_der(&der) {
+        return Ok(hex::encode(digest(&SHA256, certificate.public_key().raw)));
+    }
+    match SubjectPublicKeyInfo::from_der(&der) {
+        Ok(([], _)) => Ok(hex::encode(digest(&SHA256, &der))),
+        _ => Err(Failure::refused(format!("{named}: no certificate and no public key in PEM or DER"))),
+    }
 }

@@ -22,8 +22,11 @@ Examples:
   chancery-ca node enrol --ek ek-certificate.pem --note \"rack 7, slot 3\"")]
     Enrol {
         /// SHA-256 of the EK's SubjectPublicKeyInfo in hex, or a file with the EK certificate (PEM or DER)
-        #[arg(long, value_name = "FILE|HASH")]
-        ek: String,
+        #[arg(long, value_name = "FILE|HASH", required_unless_present = "key")]
+        ek: Option<String>,
+        /// SHA-256 of a token's attestation key (SubjectPublicKeyInfo) in hex, or a file with the key or its certificate (PEM or DER)
+        #[arg(long, value_name = "FILE|HASH", conflicts_with = "ek")]
+        key: Option<String>,
         /// For people
         #[arg(long, default_value = "", value_name = "TEXT")]
         note: String,
@@ -109,8 +112,9 @@ pub enum TokenCommand {
 
 pub async fn node(client: &Client, command: NodeCommand) -> Result<Answer, Failure> {
     match command {
-        NodeCommand::Enrol { ek, note } => {
-            let request = EnrolNodeRequest { ek_hash: files::ek_hash(&ek)?, note };
+        NodeCommand::Enrol { ek, key, note } => {
+            let hash = |named: Option<String>, option| named.map_or(Ok(String::new()), |n| files::key_hash(&n, option));
+            let request = EnrolNodeRequest { ek_hash: hash(ek, "--ek")?, key_hash: hash(key, "--key")?, note };
             let node_id = client.admin().enrol_node(request).await?.into_inner().node_id;
             Ok(Answer::new(json!({ "node_id": node_id }), format!("Enrolled: {node_id}")))
         }

@@ -104,6 +104,7 @@ fn contracts_command_lines_parse() {
         "instance show spiffe://td/agent/a/b",
         "instance end spiffe://td/agent/a/b",
         "node enrol --ek file.pem",
+        "node enrol --key file.pem",
         "node ban spiffe://td/spire/agent/tpm/a",
         "anchor import anchor.pem --manufacturer id:00001014",
         "policy explain spiffe://td/spire/agent/tpm/a",
@@ -126,21 +127,26 @@ fn contracts_command_lines_parse() {
 }
 
 #[test]
-fn ek_hash_is_taken_as_digits_or_from_a_certificate() {
+fn a_key_hash_is_taken_as_digits_or_from_a_certificate_or_key() {
     let hash = "AB".repeat(32);
-    assert_eq!(files::ek_hash(&hash).unwrap(), hash.to_lowercase());
-    assert_eq!(files::ek_hash("/nonexistent").unwrap_err().exit_code(), 2);
+    assert_eq!(files::key_hash(&hash, "--ek").unwrap(), hash.to_lowercase());
+    assert_eq!(files::key_hash("/nonexistent", "--ek").unwrap_err().exit_code(), 2);
     let dir = tempfile::tempdir().unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
     let want =
         hex::encode(ring::digest::digest(&ring::digest::SHA256, &rcgen::PublicKeyData::subject_public_key_info(&key)));
-    for (name, content) in [("ek.pem", certificate.pem().into_bytes()), ("ek.der", certificate.der().to_vec())] {
+    for (name, content) in [
+        ("ek.pem", certificate.pem().into_bytes()),
+        ("ek.der", certificate.der().to_vec()),
+        ("key.pem", key.public_key_pem().into_bytes()),
+        ("key.der", rcgen::PublicKeyData::subject_public_key_info(&key)),
+    ] {
         let path = dir.path().join(name);
         std::fs::write(&path, content).unwrap();
-        assert_eq!(files::ek_hash(path.to_str().unwrap()).unwrap(), want, "{name}");
+        assert_eq!(files::key_hash(path.to_str().unwrap(), "--ek").unwrap(), want, "{name}");
     }
     let text = dir.path().join("notes.txt");
     std::fs::write(&text, "no certificate").unwrap();
-    assert_eq!(files::ek_hash(text.to_str().unwrap()).unwrap_err().exit_code(), 1);
+    assert_eq!(files::key_hash(text.to_str().unwrap(), "--ek").unwrap_err().exit_code(), 1);
 }

@@ -62,6 +62,9 @@ pub struct Config {
     /// TPM attestation.
     #[serde(default)]
     pub tpm: Tpm,
+    /// PKCS#11 attestation.
+    #[serde(default)]
+    pub pkcs11: Pkcs11,
     /// Bounds on what strangers may ask for.
     #[serde(default)]
     pub limits: Limits,
@@ -76,6 +79,8 @@ pub struct Config {
 pub enum NodeAttestor {
     /// A one-use secret; proves no hardware.
     JoinToken,
+    /// A key in a PKCS#11 token.
+    Pkcs11,
     /// TPM 2.0.
     Tpm,
 }
@@ -164,6 +169,62 @@ pub struct AllowedTpm {
     pub manufacturer: String,
     /// As in the EK certificate.
     pub model: String,
+}
+
+/// PKCS#11 attestation.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pkcs11 {
+    /// PEM certificates of the operator's CAs that vouch for keys in tokens; absent: none.
+    pub enrolment_ca_file: Option<PathBuf>,
+    /// Selector values that no node may have: `spki:sha256:<hex>`, `ca:<hex>`, `subject:serial:<n>`,
+    /// `<vendor>:serial:<n>`.
+    pub deny: Vec<String>,
+    /// What becomes of a token that attests from another address while its SVID is still good.
+    pub two_hosts: TwoHosts,
+    /// Makers whose evidence is taken.
+    pub vendor: Vec<VendorTerms>,
+}
+
+/// What one maker's devices and keys must be.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VendorTerms {
+    /// `yubihsm2` or `sc-hsm`.
+    pub name: String,
+    /// Serial numbers of devices that are ours: their keys need no enrolment, and no other device is taken. Empty: any
+    /// genuine device, and its keys need enrolment.
+    #[serde(default)]
+    pub serials: Vec<String>,
+    /// Least firmware, for example `2.3`.
+    pub min_firmware: Option<String>,
+    /// The device must state that the key cannot leave it.
+    #[serde(default = "yes")]
+    pub require_unexportable: bool,
+    /// Takes device certificates past their end.
+    #[serde(default)]
+    pub allow_expired_device: bool,
+    /// Further roots of the maker, DER.
+    #[serde(default)]
+    pub root_files: Vec<PathBuf>,
+    /// Further sub-CAs of the maker, DER.
+    #[serde(default)]
+    pub intermediate_files: Vec<PathBuf>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What becomes of a token that attests from another address while its SVID is still good.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum TwoHosts {
+    /// Recorded, and admitted.
+    #[default]
+    Alert,
+    /// Refused; the node's standing ends.
+    Deny,
 }
 
 /// Bounds on work for callers who have proved nothing; memory and time, never a security claim.

@@ -1,6 +1,7 @@
 //! The end of every attestation: sign, commit, reply. Signing again where authorities rotate meanwhile.
 
 use chancery_core::{
+    crypto::sha256,
     evidence::Step,
     leaf,
     node::{CertRef, Node, Standing},
@@ -32,6 +33,8 @@ pub(super) struct Admission {
     pub spend_token: Option<String>,
     /// The EK must be enrolled.
     pub require_enrolled: bool,
+    /// The token's attestation key must be enrolled.
+    pub require_key_enrolled: bool,
     /// A new boot.
     pub ends_instances: bool,
     /// Verdict of each check.
@@ -80,7 +83,9 @@ fn refused(refusal: Refusal) -> Refused {
         Refusal::TokenExpired => Reason::JoinTokenExpired,
         Refusal::EkNotEnrolled => Reason::EkUnknown,
         Refusal::NodeNotGood => Reason::NodeBanned,
-        Refusal::AkTaken | Refusal::EkTaken => Reason::IdentityConflict,
+        Refusal::KeyNotEnrolled => Reason::KeyUnknown,
+        Refusal::SvidKeyTaken => Reason::KeyReused,
+        Refusal::AkTaken | Refusal::EkTaken | Refusal::KeyTaken => Reason::IdentityConflict,
         // Another attestation of the same node was first.
         Refusal::AlreadyExists(_) | Refusal::NotFound | Refusal::Stale => {
             return Refused::Problem(Problem::Conflict("the node attested meanwhile; try again".into()));
@@ -99,6 +104,8 @@ impl Admission {
             expected_version: self.expected_version,
             spend_token: self.spend_token.clone(),
             require_enrolled: self.require_enrolled,
+            require_key_enrolled: self.require_key_enrolled,
+            svid_key: sha256(&[&self.spki]),
             ends_instances: self.ends_instances,
             steps: self.steps.clone(),
             evidence: self.evidence.clone(),
@@ -124,5 +131,6 @@ pub(super) fn node(id: chancery_sdk::id::SpiffeId, kind: &str, now: UnixTime) ->
         version: 0,
         boot: Vec::new(),
         tpm: None,
+        pkcs11: None,
     }
 }

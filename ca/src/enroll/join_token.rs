@@ -33,6 +33,7 @@ pub async fn join_token(state: &State, source: IpAddr, token: &[u8], csr: &[u8])
         expected_version: None,
         spend_token: Some(hash),
         require_enrolled: false,
+        require_key_enrolled: false,
         ends_instances: false,
         steps,
         evidence: None,

@@ -4,6 +4,7 @@
 
 mod admit;
 mod join_token;
+pub mod pkcs11;
 #[cfg(test)]
 mod tests;
 pub mod tpm;
@@ -11,7 +12,7 @@ mod trust;
 
 use std::net::IpAddr;
 
-use chancery_core::{evidence::Denied, node::Node, reason::Reason};
+use chancery_core::{evidence::Denied, node::Node, reason::Reason, transcript::Exporters};
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
 use rustls_pki_types::CertificateDer;
 
@@ -100,12 +101,21 @@ pub fn slot(state: &State, source: IpAddr) -> Result<Slot, Problem> {
 pub fn attestor(state: &State, kind: &str) -> Result<NodeAttestor, Denied> {
     let known = match kind {
         "join_token" => Some(NodeAttestor::JoinToken),
+        "pkcs11" => Some(NodeAttestor::Pkcs11),
         "tpm" => Some(NodeAttestor::Tpm),
         _ => None,
     };
     known
         .filter(|kind| state.config.attests(*kind))
         .ok_or_else(|| stranger(Reason::UnknownType, "attestation type is not configured"))
+}
+
+/// Nothing is attested on a connection whose keying material is unknown.
+///
+/// # Errors
+/// [`Denied`] with `CHANNEL_UNBOUND`.
+pub fn exporters(exporters: Option<Exporters>) -> Result<Exporters, Denied> {
+    exporters.ok_or_else(|| stranger(Reason::ChannelUnbound, "the connection has no exporter"))
 }
 
 /// Writes a refusal where it belongs: an attributable one into the node's standing, any other into the summary.

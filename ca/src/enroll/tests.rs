@@ -4,6 +4,7 @@
 use chancery_core::{
     evidence::tpm::{Payload, Response, claimed_ek},
     reason::Reason,
+    transcript::Exporters,
 };
 
 use super::{CHALLENGE_SECS, Refused, record, tpm};
@@ -54,10 +55,11 @@ async fn case_21_a_challenge_lives_a_minute_and_no_second_more() {
         let hand = Hand::now();
         let (state, _tls) = parts(dir.path(), hand.clock()).await;
         let payload = known_applicant(&state).await;
-        let (open, _) = tpm::challenge(&state, &payload, b"payload", &fixture!("csr")).await.unwrap();
+        let (open, _) = tpm::challenge(&state, &payload, None, b"payload", &fixture!("csr")).await.unwrap();
         hand.set(hand.read().plus(after));
         let source = [192, 0, 2, 1].into();
-        let answer = tpm::Answer { message: Vec::new(), response: Response::default(), exporter: [0; 32], source };
+        let (exporters, response) = (Exporters { tpm: [0; 32], pkcs11: [0; 32] }, Response::default());
+        let answer = tpm::Answer { message: Vec::new(), response, token: None, exporters, source };
         let Err(Refused::Denied(denied)) = tpm::answer(&state, open, answer).await else { panic!("admitted") };
         assert_eq!((denied.reason, denied.attributable), (reason, false), "after {after} s");
 

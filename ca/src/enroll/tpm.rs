@@ -8,18 +8,18 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use chancery_core::{
     admit::{self as rules, Asked, NodeFacts},
     evidence::{
-        Denied,
+        pkcs11 as token,
         tpm::{self, Applicant, Channel, OpenChallenge, Payload, Response, examine_payload, verify_response},
     },
     node::Node,
     policy::Policy,
     reason::Reason,
-    transcript,
+    transcript::{self, Exporters},
 };
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
 use zeroize::Zeroizing;
 
-use super::{Admitted, CHALLENGE_SECS, Refused, admit, stranger};
+use super::{Admitted, CHALLENGE_SECS, Refused, admit, pkcs11, stranger};
 use crate::{
     chance,
     config::Enrol,
@@ -34,6 +34,8 @@ pub const TYPE: &str = "tpm";
 /// An applicant whose keys have the right form, and what it must answer. Used once, never stored.
 pub struct Open {
     applicant: Applicant,
+    /// A token that proves itself beside the TPM.
+    token: Option<token::Applicant>,
     id: SpiffeId,
     stored: Option<Node>,
     policy: Policy,
@@ -63,13 +65,15 @@ impl Open {
     }
 }
 
-/// Examines an opening and makes its challenge. `payload_bytes` are the bytes `payload` was read from.
+/// Examines an opening, `token` being its section of a token, and makes its challenge. `payload_bytes` are the bytes
+/// both were read from.
 ///
 /// # Errors
 /// [`Refused`], never attributable: nothing is proven yet.
 pub async fn challenge(
     state: &State,
     payload: &Payload,
+    token: Option<&token::Payload>,
     payload_bytes: &[u8],
     csr: &[u8],
 ) -> Result<(Open, Challenge), Refused> {
@@ -77,7 +81,16 @@ pub async fn challenge(
     let ek_hash = tpm::claimed_ek(payload)?;
     let enrolled = state.store.ek_enrolled(&ek_hash).await?.is_some();
     let now = state.now();
-    let applicant = examine_payload(payload, csr, &trust, enrolled, now)?;
+    let mut applicant = examine_payload(payload, csr, &trust, enrolled, now)?;
+    let token = match token {
+        Some(token) => {
+            let steps = std::mem::take(&mut applicant.steps);
+            let examined = pkcs11::examine_section(state, token, &applicant.node_spki, steps).await?;
+            applicant.steps.clone_from(&examined.steps);
+            Some(examined)
+        }
+        None => None,
+    };
     let id = node_id(state, &applicant)?;
     let stored = state.store.node(&id).await?;
     let device = applicant.device.as_ref();
@@ -95,7 +108,7 @@ pub async fn challenge(
         Challenge { nonce: chance::bytes()?, credential, pcrs: plan.pcrs.clone(), log_wanted: plan.log_wanted };
     let t1 = transcript::t1(TYPE, payload_bytes, csr);
     let expires_at = now.plus(CHALLENGE_SECS);
-    Ok((Open { applicant, id, stored, policy, plan, t1, secret, expires_at }, challenge))
+    Ok((Open { applicant, token, id, stored, policy, plan, t1, secret, expires_at }, challenge))
 }
 
 fn node_id(state: &State, applicant: &Applicant) -> Result<SpiffeId, Problem> {
@@ -116,8 +129,10 @@ pub struct Answer {
     pub message: Vec<u8>,
     /// The answer.
     pub response: Response,
-    /// TLS exporter of this connection.
-    pub exporter: [u8; 32],
+    /// Its section of a token.
+    pub token: Option<token::Response>,
+    /// TLS exporters of this connection.
+    pub exporters: Exporters,
     /// Address it came from.
     pub source: IpAddr,
 }
@@ -128,6 +143,10 @@ pub struct Answer {
 /// [`Refused`]; attributable where the node's own AK signed what is refused.
 pub async fn answer(state: &Arc<State>, open: Open, answer: Answer) -> Result<Admitted, Refused> {
     let now = state.now();
+    if open.token.is_none() && answer.token.is_some() {
+        return Err(stranger(Reason::EvidenceMalformed, "a token answers that was not in the opening").into());
+    }
+    let (t2, source) = (transcript::t2(&open.t1, &answer.message), answer.source.to_string());
     let challenge = OpenChallenge {
         message: answer.message,
         t1: open.t1,
@@ -136,7 +155,7 @@ pub async fn answer(state: &Arc<State>, open: Open, answer: Answer) -> Result<Ad
         pcrs: open.plan.pcrs,
         expires_at: open.expires_at,
     };
-    let channel = Channel { trust_domain: state.trust_domain.name(), exporter: answer.exporter };
+    let channel = Channel { trust_domain: state.trust_domain.name(), exporter: answer.exporters.tpm };
     let verified = verify_response(&open.applicant, challenge, &answer.response, &channel, now)?;
     // Who else has this AK is the committing transaction's to say.
     let facts = NodeFacts {
@@ -152,24 +171,27 @@ pub async fn answer(state: &Arc<State>, open: Open, answer: Answer) -> Result<Ad
     node.selectors = decided.selectors;
     node.can_reattest = true;
     node.tpm = Some(decided.binding);
+    let (mut steps, mut require_key_enrolled) = (decided.steps, false);
+    if let Some(examined) = &open.token {
+        let channel = token::Channel { trust_domain: state.trust_domain.name(), exporter: answer.exporters.pkcs11 };
+        let response = answer.token.unwrap_or_default();
+        let stored = open.stored.as_ref();
+        let added = pkcs11::answer_section(examined, stored, &t2, &response, &channel, &source, steps)?;
+        node.selectors.extend(added.selectors);
+        node.pkcs11 = Some(added.binding);
+        (steps, require_key_enrolled) = (added.steps, added.require_key_enrolled);
+    }
     let admission = admit::Admission {
         node,
         spki: open.applicant.node_spki,
         expected_version: open.stored.map(|stored| stored.version),
         spend_token: None,
         require_enrolled: state.config.tpm.enrol == Enrol::Inventory,
+        require_key_enrolled,
         ends_instances: decided.new_boot,
-        steps: decided.steps,
+        steps,
         evidence: Some(answer.response.event_log),
-        source: answer.source.to_string(),
+        source,
     };
     admit::admit(state, admission).await
-}
-
-/// Nothing is attested on a connection whose keying material is unknown.
-///
-/// # Errors
-/// [`Denied`].
-pub fn exporter(exporter: Option<[u8; 32]>) -> Result<[u8; 32], Denied> {
-    exporter.ok_or_else(|| stranger(Reason::QuoteNonce, "the connection has no exporter"))
 }

@@ -3,10 +3,17 @@
 use std::{collections::BTreeSet, io, ops::Deref, path::PathBuf};
 
 use chancery_core::{
-    evidence::tpm::{self, Allowed, Manufacturer},
+    evidence::{
+        pkcs11::{
+            self, EnrolmentCa,
+            vendor::{Firmware, PinnedRoots, Terms, Vendor, VendorPolicy},
+        },
+        tpm::{self, Allowed, Manufacturer},
+    },
     policy::{PolicyError, PolicySet},
 };
 use thiserror::Error;
+use x509_parser::pem::Pem;
 
 use crate::{
     config::{Config, Enrol},
@@ -17,6 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Trust {
     tpm: tpm::Trust,
+    pkcs11: pkcs11::Trust,
 }
 
 /// How much was loaded.
@@ -69,7 +77,15 @@ impl Trust {
         let anchors = store.anchors().await?.iter().filter_map(anchor).collect();
         let (enrol, denied_eks) = (enrol(config)?, denied(config)?);
         let policies = policies(config)?;
-        Ok(Self { tpm: tpm::Trust { anchors, enrol, denied_eks, policies } })
+        let denied = config.pkcs11.deny.iter().cloned().collect();
+        let (vendors, roots) = vendors(config)?;
+        let pkcs11 = pkcs11::Trust { enrolment_cas: enrolment_cas(config)?, denied, vendors, roots };
+        Ok(Self { tpm: tpm::Trust { anchors, enrol, denied_eks, policies }, pkcs11 })
+    }
+
+    /// What tokens are judged by.
+    pub fn pkcs11(&self) -> &pkcs11::Trust {
+        &self.pkcs11
     }
 
     /// How much is in force.
@@ -123,6 +139,51 @@ fn denied(config: &Config) -> Result<BTreeSet<[u8; 32]>, TrustError> {
         }
     };
     config.tpm.deny.iter().map(hash).collect()
+}
+
+/// The operator's CAs that vouch for keys in tokens. One that does not parse spoils the file: it was put there by hand.
+fn enrolment_cas(config: &Config) -> Result<Vec<EnrolmentCa>, TrustError> {
+    let Some(path) = &config.pkcs11.enrolment_ca_file else { return Ok(Vec::new()) };
+    let wrong = |problem: String| TrustError::Config {
+        key: "pkcs11.enrolment_ca_file",
+        problem: format!("{}: {problem}", path.display()),
+    };
+    let text = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
+    let mut cas = Vec::new();
+    for block in Pem::iter_from_buffer(&text) {
+        let block = block.map_err(|e| wrong(format!("not PEM: {e}")))?;
+        cas.push(EnrolmentCa::parse(&block.contents).map_err(|e| wrong(e.to_string()))?);
+    }
+    if cas.is_empty() { Err(wrong("no PEM certificate in it".into())) } else { Ok(cas) }
+}
+
+/// Makers' evidence: on what terms, and up to which roots.
+fn vendors(config: &Config) -> Result<(VendorPolicy, PinnedRoots), TrustError> {
+    let wrong = |problem: String| TrustError::Config { key: "pkcs11.vendor", problem };
+    let (mut policy, mut roots) = (VendorPolicy::default(), PinnedRoots::builtin().map_err(|e| wrong(e.to_string()))?);
+    for row in &config.pkcs11.vendor {
+        let vendor: Vendor = row.name.parse().map_err(|e| wrong(format!("{e}")))?;
+        let firmware = row.min_firmware.as_deref().map(str::parse::<Firmware>).transpose();
+        let terms = Terms {
+            min_firmware: firmware.map_err(|e| wrong(e.to_string()))?,
+            serials: row.serials.iter().cloned().collect(),
+            denied_serials: BTreeSet::new(),
+            require_unexportable: row.require_unexportable,
+            allow_expired_device: row.allow_expired_device,
+        };
+        if policy.kinds.insert(vendor, terms).is_some() {
+            return Err(wrong(format!("{vendor} is there twice")));
+        }
+        let read = |path: &PathBuf| std::fs::read(path).map_err(|e| wrong(format!("{}: {e}", path.display())));
+        let named = |path: &PathBuf, e: pkcs11::vendor::RootError| wrong(format!("{}: {e}", path.display()));
+        for path in &row.root_files {
+            roots.add_root(vendor, &read(path)?).map_err(|e| named(path, e))?;
+        }
+        for path in &row.intermediate_files {
+            roots.add_intermediate(vendor, &read(path)?).map_err(|e| named(path, e))?;
+        }
+    }
+    Ok((policy, roots))
 }
 
 fn policies(config: &Config) -> Result<PolicySet, TrustError> {

@@ -12,7 +12,7 @@ fn anonymous() -> Peer {
         id: None,
         serial: String::new(),
         not_after: None,
-        exporter: Some([1; 32]),
+        exporters: None,
         source: Some([192, 0, 2, 1].into()),
         local: None,
     }

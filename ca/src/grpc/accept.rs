@@ -5,7 +5,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use chancery_core::transcript::{EXPORTER_BYTES, EXPORTER_LABEL_TPM};
+use chancery_core::transcript::Exporters;
 use chancery_daemon::clock::Clock;
 use chancery_sdk::tls::H2;
 use tokio::{
@@ -124,12 +124,12 @@ impl Door {
         if connection.alpn_protocol() != Some(H2) {
             return None;
         }
-        let exporter = connection.export_keying_material([0; EXPORTER_BYTES], EXPORTER_LABEL_TPM.as_bytes(), None);
+        let exporters = Exporters::of(|out, label| connection.export_keying_material(out, label, None));
         let mut peer = Peer {
             id: None,
             serial: String::new(),
             not_after: None,
-            exporter: Some(exporter.ok()?),
+            exporters: Some(exporters.ok()?),
             source: Some(from.ip()),
             local: None,
         };

@@ -1,24 +1,27 @@
-//! TPM evidence between the wire and the core. Nothing is judged here beyond "does it parse".
+//! Evidence between the wire and the core. Nothing is judged here beyond "does it parse".
 
 use chancery_core::{
     evidence::{
-        Denied,
+        Denied, pkcs11 as token,
         tpm::{Payload, Response, Signed, constants::ALG_SHA256},
     },
     reason::Reason,
 };
-use chancery_proto::chancery::attest::tpm::v1 as pb;
+use chancery_proto::chancery::attest::{pkcs11::v1 as pb11, tpm::v1 as pb};
 use prost::Message;
 
-use crate::enroll::{CHALLENGE_SECS, tpm::Challenge};
+use crate::enroll::{CHALLENGE_SECS, pkcs11, tpm::Challenge};
 
-/// Reads an opening.
+/// As the challenge says it.
+const EXPIRES_IN: u32 = CHALLENGE_SECS as u32;
+
+/// Reads a TPM's opening, and the section of a token that it may have.
 ///
 /// # Errors
 /// [`Denied`] with `EVIDENCE_MALFORMED`.
-pub(super) fn payload(bytes: &[u8]) -> Result<Payload, Denied> {
+pub(super) fn payload(bytes: &[u8]) -> Result<(Payload, Option<token::Payload>), Denied> {
     let wire = pb::Payload::decode(bytes).map_err(malformed)?;
-    Ok(Payload {
+    let payload = Payload {
         version: wire.version,
         ek_certificate: wire.ek_certificate,
         ek_public: wire.ek_public,
@@ -27,25 +30,54 @@ pub(super) fn payload(bytes: &[u8]) -> Result<Payload, Denied> {
         node_public: wire.node_public,
         activate: wire.activate,
         has_log: wire.has_log,
-    })
+    };
+    Ok((payload, wire.pkcs11.map(section)))
 }
 
-/// Reads an answer.
+/// Reads a token's opening.
 ///
 /// # Errors
 /// As [`payload`].
-pub(super) fn response(bytes: &[u8]) -> Result<Response, Denied> {
+pub(super) fn token_payload(bytes: &[u8]) -> Result<token::Payload, Denied> {
+    pb11::Payload::decode(bytes).map(section).map_err(malformed)
+}
+
+fn section(wire: pb11::Payload) -> token::Payload {
+    let vendor = wire.vendor.into_iter().map(|v| token::VendorEvidence { kind: v.kind, evidence: v.evidence });
+    token::Payload { version: wire.version, key: wire.key, certificates: wire.certificates, vendor: vendor.collect() }
+}
+
+/// Reads a token's answer.
+///
+/// # Errors
+/// As [`payload`].
+pub(super) fn token_response(bytes: &[u8]) -> Result<token::Response, Denied> {
+    let wire = pb11::Response::decode(bytes).map_err(malformed)?;
+    Ok(token::Response { signature: wire.signature })
+}
+
+/// Writes a token's challenge.
+pub(super) fn token_challenge(challenge: pkcs11::Challenge) -> pb11::Challenge {
+    pb11::Challenge { nonce: challenge.nonce.to_vec(), expires_in: EXPIRES_IN }
+}
+
+/// Reads a TPM's answer, and the section of a token that it may have.
+///
+/// # Errors
+/// As [`payload`].
+pub(super) fn response(bytes: &[u8]) -> Result<(Response, Option<token::Response>), Denied> {
     let wire = pb::Response::decode(bytes).map_err(malformed)?;
-    Ok(Response {
+    let response = Response {
         proof: wire.proof,
         quote: signed(wire.quote),
         pcr_values: wire.pcr_values,
         certify: signed(wire.certify),
         event_log: wire.event_log,
-    })
+    };
+    Ok((response, wire.pkcs11.map(|section| token::Response { signature: section.signature })))
 }
 
-/// Writes a challenge.
+/// Writes a TPM's challenge.
 pub(super) fn challenge(challenge: &Challenge) -> pb::Challenge {
     pb::Challenge {
         nonce: challenge.nonce.to_vec(),
@@ -55,7 +87,7 @@ pub(super) fn challenge(challenge: &Challenge) -> pb::Challenge {
         }),
         pcrs: Some(pb::PcrSelection { bank: ALG_SHA256.into(), pcrs: challenge.pcrs.iter().copied().collect() }),
         log_wanted: challenge.log_wanted,
-        expires_in: u32::try_from(CHALLENGE_SECS).expect("a minute fits"),
+        expires_in: EXPIRES_IN,
     }
 }
 

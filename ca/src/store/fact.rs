@@ -48,6 +48,8 @@ pub enum Fact {
     EndInstance(EndInstance),
     /// Refused: `AlreadyExists(None)`.
     EnrolEk(EnrolEk),
+    /// Refused: `AlreadyExists(None)`.
+    EnrolKey(EnrolKey),
     /// Deletes the node (and a join-token node's alias). It may attest again. Refused: `NotFound`.
     EvictNode(NodeRef),
     /// Ends the instances of nodes whose certificates have all ended. Never refused.
@@ -140,7 +142,8 @@ pub struct ActivateNodeSerial {
 ///
 /// The certificate becomes `fresh` where the node is good and has a current one, else `current`.
 /// Refused, in this order: `TokenUnknown`, `TokenExpired` (the token is spent even so), `AuthorityNotActive`,
-/// `EkNotEnrolled`, `AlreadyExists`/`NotFound`/`Stale` (expected version), `NodeNotGood` (banned), `EkTaken`, `AkTaken`.
+/// `EkNotEnrolled`, `KeyNotEnrolled`, `AlreadyExists`/`NotFound`/`Stale` (expected version), `NodeNotGood` (banned),
+/// `EkTaken`, `AkTaken`, `KeyTaken`, `SvidKeyTaken`.
 #[derive(Clone, Debug)]
 pub struct AdmitNode {
     /// What to store. `standing`, `reason`, `current`, `fresh`, `version`, `agent_version` and `boot` are the store's to set.
@@ -155,6 +158,10 @@ pub struct AdmitNode {
     pub spend_token: Option<String>,
     /// The EK must be enrolled (`enrol = "inventory"`).
     pub require_enrolled: bool,
+    /// The attestation key of the node's token must be enrolled: nobody else vouches for it.
+    pub require_key_enrolled: bool,
+    /// SHA-256 of the certified SubjectPublicKeyInfo.
+    pub svid_key: [u8; 32],
     /// A new boot: the node's instances end.
     pub ends_instances: bool,
     /// Verdict of each check.
@@ -216,6 +223,15 @@ pub struct CreateToken {
 pub struct EnrolEk {
     /// SHA-256 of the EK's SubjectPublicKeyInfo.
     pub ek_hash: [u8; 32],
+    /// The operator's words.
+    pub note: String,
+}
+
+/// An operator's word that a token's attestation key is ours.
+#[derive(Clone, Debug)]
+pub struct EnrolKey {
+    /// SHA-256 of the key's SubjectPublicKeyInfo.
+    pub key_sha256: [u8; 32],
     /// The operator's words.
     pub note: String,
 }

@@ -206,6 +206,11 @@ impl Store {
         read!(self, |pool, db| db::anchors::enrolment(pool, ek_hash).await)
     }
 
+    /// The operator's word on this attestation key.
+    pub async fn key_enrolled(&self, key_sha256: &[u8; 32]) -> Result<Option<KeyEnrolment>, StoreError> {
+        read!(self, |pool, db| db::anchors::key_enrolment(pool, key_sha256).await)
+    }
+
     /// Every anchor, in the order of the fingerprint.
     pub async fn anchors(&self) -> Result<Vec<Anchor>, StoreError> {
         read!(self, |pool, db| db::anchors::all(pool).await)

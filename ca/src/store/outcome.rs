@@ -60,6 +60,12 @@ pub enum Refusal {
     /// The instance has ended, is another process's, or never was.
     #[error("the instance is not running")]
     InstanceNotGood,
+    /// The attestation key is not enrolled.
+    #[error("the attestation key is not enrolled")]
+    KeyNotEnrolled,
+    /// Another node is bound to this token's attestation key.
+    #[error("the token's attestation key belongs to another node")]
+    KeyTaken,
     /// The public key was used by an instance before; a key belongs to one instance for ever.
     #[error("the public key belongs to another instance")]
     KeyUsed,
@@ -78,6 +84,9 @@ pub enum Refusal {
     /// The process began before; it never begins again.
     #[error("the process was an instance before")]
     StartTokenUsed,
+    /// The key for the node's SVID is another node's, an instance's or an attestation key.
+    #[error("the key of the SVID belongs to another identity")]
+    SvidKeyTaken,
     /// The join token's time is over; it is spent now.
     #[error("the join token expired")]
     TokenExpired,

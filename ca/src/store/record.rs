@@ -94,6 +94,17 @@ pub struct Enrolment {
     pub enrolled_at: UnixTime,
 }
 
+/// An operator's word that a token's attestation key is ours.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyEnrolment {
+    /// SHA-256 of the key's SubjectPublicKeyInfo.
+    pub key_sha256: [u8; 32],
+    /// The operator's words.
+    pub note: String,
+    /// When it was enrolled.
+    pub enrolled_at: UnixTime,
+}
+
 /// Another trust domain's bundle.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FederatedBundle {

@@ -8,7 +8,7 @@ use chancery_core::{
     class::{Class, ClassName, NodeProof},
     entry::{Entry, Rights},
     instance::Instance,
-    node::{BootState, CertRef, Node, TpmBinding},
+    node::{BootState, CertRef, KeyBinding, Node, TpmBinding},
     selector::{Selector, Selectors},
 };
 use chancery_sdk::{
@@ -18,7 +18,7 @@ use chancery_sdk::{
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 
-use super::{Anchor, Authority, Enrolment, FederatedBundle, StoreError, StoredEvent};
+use super::{Anchor, Authority, Enrolment, FederatedBundle, KeyEnrolment, StoreError, StoredEvent};
 
 /// Tells which row is corrupt.
 struct At<'a> {
@@ -155,6 +155,8 @@ pub(super) struct NodeRow {
     ak_name: Option<Vec<u8>>,
     activated_at: Option<i64>,
     boot_state: Option<String>,
+    key_sha256: Option<Vec<u8>>,
+    key_source: Option<String>,
 }
 
 impl TryFrom<NodeRow> for Node {
@@ -173,6 +175,9 @@ impl TryFrom<NodeRow> for Node {
             (None, None, None, None) => None,
             _ => return Err(at.fault("half a TPM binding")),
         };
+        let key_sha256 = row.key_sha256.map(|hash| at.hash(hash)).transpose()?;
+        let source = row.key_source.unwrap_or_default();
+        let pkcs11 = key_sha256.map(|key_sha256| KeyBinding { key_sha256, source });
         Ok(Self {
             id: at.parse(&row.id)?,
             standing: at.parse(&row.standing)?,
@@ -186,6 +191,7 @@ impl TryFrom<NodeRow> for Node {
             version: row.version,
             boot: row.boot,
             tpm,
+            pkcs11,
             attestation_type: row.attestation_type,
         })
     }
@@ -345,6 +351,23 @@ impl TryFrom<EnrolmentRow> for Enrolment {
         let key = hex::encode(&row.ek_hash);
         let ek_hash = At { table: "enrolments", key: &key }.hash(row.ek_hash)?;
         Ok(Self { ek_hash, note: row.note, enrolled_at: UnixTime(row.enrolled_at) })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct KeyEnrolmentRow {
+    key_sha256: Vec<u8>,
+    note: String,
+    enrolled_at: i64,
+}
+
+impl TryFrom<KeyEnrolmentRow> for KeyEnrolment {
+    type Error = StoreError;
+
+    fn try_from(row: KeyEnrolmentRow) -> Result<Self, StoreError> {
+        let key = hex::encode(&row.key_sha256);
+        let key_sha256 = At { table: "key_enrolments", key: &key }.hash(row.key_sha256)?;
+        Ok(Self { key_sha256, note: row.note, enrolled_at: UnixTime(row.enrolled_at) })
     }
 }
 

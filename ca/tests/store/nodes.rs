@@ -1,5 +1,9 @@
 use chancery_ca::store::*;
-use chancery_core::{evidence::Step, node::Standing, reason::Reason};
+use chancery_core::{
+    evidence::Step,
+    node::{KeyBinding, Standing},
+    reason::Reason,
+};
 
 use crate::{
     bench::{Bench, json, on_both},
@@ -14,6 +18,9 @@ on_both! {
     an_admission_may_need_an_enrolled_ek
     an_ek_belongs_to_one_node
     an_attestation_key_belongs_to_one_node
+    a_tokens_key_belongs_to_one_node_and_comes_back
+    an_admission_may_need_an_enrolled_key
+    the_key_of_an_svid_is_one_identitys
     a_second_certificate_is_fresh_until_it_is_used
     activation_is_idempotent
     a_renewal_needs_the_current_certificate
@@ -119,6 +126,59 @@ async fn an_attestation_key_belongs_to_one_node(db: Bench) {
     let mut fact = sample::admission(2);
     fact.node.tpm.as_mut().unwrap().ak_name = sample::node(1).tpm.unwrap().ak_name;
     assert_eq!(db.refused(Fact::AdmitNode(fact)).await, Refusal::AkTaken);
+}
+
+/// Node `n` proven by its token alone.
+fn token_node(n: u8) -> AdmitNode {
+    let mut fact = sample::admission(n);
+    (fact.node.attestation_type, fact.node.tpm) = ("pkcs11".into(), None);
+    fact.node.pkcs11 = Some(KeyBinding { key_sha256: [n; 32], source: "192.0.2.1".into() });
+    fact
+}
+
+async fn a_tokens_key_belongs_to_one_node_and_comes_back(db: Bench) {
+    let number = db.done(Fact::AdmitNode(token_node(1))).await;
+    let event = json(&db.events().await[number as usize]);
+    assert_eq!(event["fields"]["key_sha256"], "01".repeat(32));
+    assert!(!event.to_string().contains("192.0.2.1"), "the source address is in the record");
+    let stored = db.store.node(&sample::node_id(1)).await.unwrap().unwrap();
+    assert_eq!((stored.pkcs11, stored.tpm), (token_node(1).node.pkcs11, None));
+    let mut other = token_node(2);
+    other.node.pkcs11 = token_node(1).node.pkcs11;
+    assert_eq!(db.refused(Fact::AdmitNode(other.clone())).await, Refusal::KeyTaken);
+    // Evidence without the token leaves it bound; eviction frees it.
+    let without = AdmitNode { expected_version: Some(0), ..sample::admission(1) };
+    db.done(Fact::AdmitNode(without)).await;
+    assert_eq!(db.store.node(&sample::node_id(1)).await.unwrap().unwrap().pkcs11, other.node.pkcs11);
+    db.done(Fact::EvictNode(node_ref(1))).await;
+    db.done(Fact::AdmitNode(other)).await;
+}
+
+async fn an_admission_may_need_an_enrolled_key(db: Bench) {
+    let fact = AdmitNode { require_key_enrolled: true, ..token_node(1) };
+    assert_eq!(db.refused(Fact::AdmitNode(fact.clone())).await, Refusal::KeyNotEnrolled);
+    let enrol = Fact::EnrolKey(EnrolKey { key_sha256: [1; 32], note: "rack 4".into() });
+    db.done(enrol.clone()).await;
+    assert_eq!(db.refused(enrol).await, Refusal::AlreadyExists(None));
+    db.done(Fact::AdmitNode(fact)).await;
+    assert_eq!(db.store.key_enrolled(&[1; 32]).await.unwrap().unwrap().note, "rack 4");
+    assert_eq!(db.store.key_enrolled(&[2; 32]).await.unwrap(), None);
+    assert_eq!(db.store.ek_enrolled(&[1; 32]).await.unwrap(), None, "a key is no EK");
+}
+
+async fn the_key_of_an_svid_is_one_identitys(db: Bench) {
+    running(&db).await;
+    db.done(Fact::AdmitNode(token_node(3))).await;
+    let node = |svid_key| Fact::AdmitNode(AdmitNode { svid_key, ..sample::admission(2) });
+    let of = |fact: AdmitNode| fact.svid_key;
+    for taken in [of(sample::admission(1)), sample::begin(1, 1).spki_sha256, [3; 32]] {
+        assert_eq!(db.refused(node(taken)).await, Refusal::SvidKeyTaken);
+    }
+    // A token's key that is a node's own key for TLS would sign more than transcripts.
+    let mut doubled = token_node(2);
+    doubled.node.pkcs11.as_mut().unwrap().key_sha256 = of(sample::admission(1));
+    assert_eq!(db.refused(Fact::AdmitNode(doubled)).await, Refusal::KeyTaken);
+    db.done(Fact::AdmitNode(again(1, 0))).await;
 }
 
 async fn a_second_certificate_is_fresh_until_it_is_used(db: Bench) {

@@ -121,6 +121,7 @@ pub(crate) fn node(n: u8) -> Node {
             before: Some(BootState { clock: 9, ..boot.clone() }),
             boot,
         }),
+        pkcs11: None,
     }
 }
 
@@ -132,6 +133,8 @@ pub(crate) fn admission(n: u8) -> AdmitNode {
         expected_version: None,
         spend_token: None,
         require_enrolled: false,
+        require_key_enrolled: false,
+        svid_key: [n ^ 0xff; 32],
         ends_instances: false,
         steps: vec![Step { name: "quote.nonce", passed: true, detail: String::new() }],
         evidence: Some(vec![9, 9]),

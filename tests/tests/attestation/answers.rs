@@ -215,6 +215,7 @@ async fn with_ak(
         pcr_values: rig.tpm.quote(0x000b, (0..8).collect(), [0; 32]).unwrap().1,
         certify: key.certify(rig, &opening, transcript::certify_qualifier(&asked.base)),
         event_log: Vec::new(),
+        pkcs11: None,
     };
     alter(&asked, &mut response);
     dialogue.admission(response.encode_to_vec()).await.map(drop)

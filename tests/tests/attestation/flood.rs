@@ -81,7 +81,7 @@ impl Flood {
             let (dialer, payload, csr) = (Arc::clone(&dialer), payload.clone(), csr.clone());
             async move {
                 let pinned = dialer.pinned().await.map_err(|e| Status::unavailable(e.to_string()))?;
-                let mut dialogue = Dialogue::over(pinned, payload, csr).await?;
+                let mut dialogue = Dialogue::over(pinned, "tpm", payload, csr).await?;
                 dialogue.challenge().await.map(|_| dialogue)
             }
         };

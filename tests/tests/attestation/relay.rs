@@ -57,7 +57,7 @@ async fn through(
     let domain = TrustDomain::new(&court.playground.trust_domain).unwrap();
     let dialer = Dialer::new(&domain, vec![address.to_string()], trust).unwrap();
     let pinned = dialer.pinned().await.unwrap();
-    let mut dialogue = Dialogue::over(pinned, opening.bytes(), opening.csr.clone()).await?;
+    let mut dialogue = Dialogue::over(pinned, "tpm", opening.bytes(), opening.csr.clone()).await?;
     let asked = opening.asked(&mut dialogue, domain.name()).await.unwrap();
     dialogue.admission(rig.answer(&opening, &asked).encode_to_vec()).await.map(drop)
 }

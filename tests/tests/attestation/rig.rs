@@ -121,6 +121,7 @@ impl Rig {
             pcr_values,
             certify: wire(self.certify(opening, asked)),
             event_log: self.log.clone(),
+            pkcs11: None,
         }
     }
 
@@ -177,7 +178,7 @@ impl Opening {
     pub async fn asked(&self, dialogue: &mut Dialogue, domain: &str) -> Result<Asked, Status> {
         let message = dialogue.challenge().await?;
         let t2 = transcript::t2(&transcript::t1("tpm", &self.bytes(), &self.csr), &message);
-        let base = transcript::base(transcript::LABEL_TPM, domain, &t2, &dialogue.exporter);
+        let base = transcript::base(transcript::LABEL_TPM, domain, &t2, &dialogue.exporters.tpm);
         Ok(Asked { challenge: pb::Challenge::decode(message.as_slice()).unwrap(), base })
     }
 

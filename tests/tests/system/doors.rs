@@ -159,7 +159,7 @@ fn a_tpm_node_is_told_to_attest_again_where_it_asks_to_renew() {
         let Some(response::Step::Challenge(challenge)) = answers.message().await.unwrap().unwrap().step else {
             panic!("no challenge")
         };
-        let answer = node.answer(&opening, &challenge, &pinned.exporter).await.unwrap();
+        let answer = node.answer(&opening, &challenge, &pinned.exporters).await.unwrap();
         say.send(AttestAgentRequest { step: Some(request::Step::ChallengeResponse(answer)) }).await.unwrap();
         let Some(response::Step::Result(result)) = answers.message().await.unwrap().unwrap().step else {
             panic!("no result")

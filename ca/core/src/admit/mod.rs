@@ -2,6 +2,7 @@
 //! policy meet verified evidence.
 
 pub mod boot_state;
+pub mod pkcs11;
 
 #[cfg(test)]
 mod tests;

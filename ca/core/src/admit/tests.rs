@@ -38,6 +38,7 @@ fn known() -> (Sample, Node) {
         version: 1,
         boot: Vec::new(),
         tpm: Some(binding),
+        pkcs11: None,
     };
     (sample, node)
 }

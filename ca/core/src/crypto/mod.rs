@@ -3,6 +3,7 @@
 //! Nothing here makes a signature or a secret.
 
 pub mod curve;
+pub mod weak;
 
 use ring::{
     digest::{Context, SHA256, SHA384},

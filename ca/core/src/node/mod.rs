@@ -85,6 +85,17 @@ pub struct Node {
     pub boot: Vec<u8>,
     /// What binds the node to its TPM; `None` for other types.
     pub tpm: Option<TpmBinding>,
+    /// What binds the node to its token; `None` where it has none. Beside `tpm` where both were proven.
+    pub pkcs11: Option<KeyBinding>,
+}
+
+/// The attestation key a node is bound to, and where it was last used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyBinding {
+    /// SHA-256 of the attestation key's SubjectPublicKeyInfo.
+    pub key_sha256: [u8; 32],
+    /// Address that the last accepted evidence came from.
+    pub source: String,
 }
 
 /// The TPM a node is bound to, and the state it was last seen in.

@@ -101,7 +101,12 @@ impl admin_server::Admin for Service {
     async fn enrol_node(&self, request: Request<EnrolNodeRequest>) -> Result<Response<EnrolNodeResponse>, Status> {
         caller(request.extensions())?;
         let request = request.into_inner();
-        let id = nodes::enrol(&self.state, convert::hash(&request.ek_hash)?, request.note).await.map_err(status::of)?;
+        let id = match (request.ek_hash.as_str(), request.key_hash.as_str()) {
+            (ek, "") => nodes::enrol(&self.state, convert::hash(ek)?, request.note).await,
+            ("", key) => nodes::enrol_key(&self.state, convert::hash(key)?, request.note).await,
+            _ => return Err(Status::invalid_argument("name one of ek_hash and key_hash")),
+        };
+        let id = id.map_err(status::of)?;
         Ok(Response::new(EnrolNodeResponse { node_id: id.to_string() }))
     }
 

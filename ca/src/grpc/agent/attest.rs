@@ -17,7 +17,7 @@ use tonic::{Status, Streaming};
 use crate::{
     State,
     config::NodeAttestor,
-    enroll::{self, Admitted, MAX_CSR_BYTES, MAX_TYPE_BYTES, Refused, tpm},
+    enroll::{self, Admitted, MAX_CSR_BYTES, MAX_TYPE_BYTES, Refused, pkcs11, tpm},
     grpc::{evidence, status, wire},
     limits::Slot,
     peer::Peer,
@@ -75,7 +75,8 @@ async fn dialogue(
     };
     let result = match attestor {
         NodeAttestor::JoinToken => join_token(state, peer, &opening).await,
-        NodeAttestor::Tpm => tpm(state, peer, &opening, asks, answers).await,
+        NodeAttestor::Pkcs11 => challenged(state, peer, &opening, pkcs11::TYPE, asks, answers).await,
+        NodeAttestor::Tpm => challenged(state, peer, &opening, tpm::TYPE, asks, answers).await,
     };
     match result {
         Ok(admitted) => Ok(answer(&admitted)),
@@ -118,19 +119,34 @@ async fn join_token(state: &Arc<State>, peer: &Arc<Peer>, opening: &Opening) -> 
     task.await.unwrap_or_else(|died| Err(Refused::Problem(enroll::died(&died))))
 }
 
+/// An applicant that was asked something.
+enum Open {
+    Pkcs11(pkcs11::Open),
+    Tpm(tpm::Open),
+}
+
+impl Open {
+    fn stored(&self) -> Option<&Node> {
+        match self {
+            Self::Pkcs11(open) => open.stored(),
+            Self::Tpm(open) => open.stored(),
+        }
+    }
+}
+
 /// Payload, challenge, answer: the messages are hashed exactly as received and sent.
-async fn tpm(
+async fn challenged(
     state: &Arc<State>,
     peer: &Arc<Peer>,
     opening: &Opening,
+    kind: &'static str,
     mut asks: Asks,
     answers: &Answers,
 ) -> Result<Admitted, Refused> {
-    let (open, challenge) = match begin(state, peer, opening).await {
+    let (open, message) = match begin(state, peer, opening).await {
         Ok(begun) => begun,
-        Err(refused) => return Err(noted(state, None, peer, refused).await),
+        Err(refused) => return Err(noted(state, kind, None, peer, refused).await),
     };
-    let message = evidence::challenge(&challenge).encode_to_vec();
     let told = pb::AttestAgentResponse { step: Some(Told::Challenge(message.clone())) };
     if answers.send(Ok(told)).await.is_err() {
         return Err(Refused::Problem(gone()));
@@ -144,34 +160,51 @@ async fn tpm(
         let stored = open.stored().cloned();
         match finish(&work, &peer, open, message, &bytes).await {
             Ok(admitted) => Ok(admitted),
-            Err(refused) => Err(noted(&work, stored.as_ref(), &peer, refused).await),
+            Err(refused) => Err(noted(&work, kind, stored.as_ref(), &peer, refused).await),
         }
     });
     task.await.unwrap_or_else(|died| Err(Refused::Problem(enroll::died(&died))))
 }
 
-async fn begin(state: &State, peer: &Peer, opening: &Opening) -> Result<(tpm::Open, tpm::Challenge), Refused> {
-    tpm::exporter(peer.exporter)?;
-    let payload = evidence::payload(&opening.payload)?;
-    tpm::challenge(state, &payload, &opening.payload, &opening.csr).await
+/// The open challenge and the bytes that are sent of it.
+async fn begin(state: &State, peer: &Peer, opening: &Opening) -> Result<(Open, Vec<u8>), Refused> {
+    enroll::exporters(peer.exporters)?;
+    let (bytes, csr) = (opening.payload.as_slice(), opening.csr.as_slice());
+    if opening.kind == pkcs11::TYPE {
+        let payload = evidence::token_payload(bytes)?;
+        let (open, challenge) = pkcs11::challenge(state, &payload, bytes, csr).await?;
+        return Ok((Open::Pkcs11(open), evidence::token_challenge(challenge).encode_to_vec()));
+    }
+    let (payload, token) = evidence::payload(bytes)?;
+    let (open, challenge) = tpm::challenge(state, &payload, token.as_ref(), bytes, csr).await?;
+    Ok((Open::Tpm(open), evidence::challenge(&challenge).encode_to_vec()))
 }
 
 async fn finish(
     state: &Arc<State>,
     peer: &Peer,
-    open: tpm::Open,
+    open: Open,
     message: Vec<u8>,
     bytes: &[u8],
 ) -> Result<Admitted, Refused> {
     let source = peer.source.ok_or_else(enroll::no_source)?;
-    let (exporter, response) = (tpm::exporter(peer.exporter)?, evidence::response(bytes)?);
-    tpm::answer(state, open, tpm::Answer { message, response, exporter, source }).await
+    let exporters = enroll::exporters(peer.exporters)?;
+    match open {
+        Open::Pkcs11(open) => {
+            let (response, exporter) = (evidence::token_response(bytes)?, exporters.pkcs11);
+            pkcs11::answer(state, open, pkcs11::Answer { message, response, exporter, source }).await
+        }
+        Open::Tpm(open) => {
+            let (response, token) = evidence::response(bytes)?;
+            tpm::answer(state, open, tpm::Answer { message, response, token, exporters, source }).await
+        }
+    }
 }
 
 /// Writes a denial down before the peer is told `denied`.
-async fn noted(state: &State, stored: Option<&Node>, peer: &Peer, refused: Refused) -> Refused {
+async fn noted(state: &State, kind: &str, stored: Option<&Node>, peer: &Peer, refused: Refused) -> Refused {
     if let Refused::Denied(denied) = &refused {
-        enroll::record(state, tpm::TYPE, stored, peer.source, denied).await;
+        enroll::record(state, kind, stored, peer.source, denied).await;
     }
     refused
 }

@@ -22,6 +22,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::DeleteFederatedBundle(f) => federation::delete(tx, f).await,
         Fact::EndInstance(f) => instances::end(tx, at, f).await,
         Fact::EnrolEk(f) => anchors::enrol(tx, at, f).await,
+        Fact::EnrolKey(f) => anchors::enrol_key(tx, at, f).await,
         Fact::EvictNode(f) => nodes::evict(tx, at, f).await,
         Fact::ExpireNodes(f) => nodes::expire(tx, at, f).await,
         Fact::FailNode(f) => nodes::fail(tx, at, f).await,

@@ -17,7 +17,7 @@ macro_rules! select {
         concat!(
             "SELECT id, attestation_type, standing, reason, current_serial, current_expires_at, fresh_serial, \
              fresh_expires_at, selectors, can_reattest, agent_version, attested_at, version, boot, ek_hash, ak_name, \
-             activated_at, boot_state FROM nodes ",
+             activated_at, boot_state, key_sha256, key_source FROM nodes ",
             $rest
         )
     };

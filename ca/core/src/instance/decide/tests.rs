@@ -24,6 +24,7 @@ fn node() -> Node {
         version: 1,
         boot: Vec::new(),
         tpm: None,
+        pkcs11: None,
     }
 }
 
