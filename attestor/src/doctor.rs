@@ -4,12 +4,15 @@
 
 use std::{os::unix::net::UnixStream, path::Path};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use nix::sys::socket::{getsockopt, sockopt};
+use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
 use crate::{
     ca::{Dialer, x509_bundle},
-    config::{Config, Enrolment},
+    config::{Config, Enrolment, Pkcs11},
+    pkcs11::{NodeToken, NodeTokenError},
     run::bootstrap,
     state::Folder,
     tpm::{Options, Tpm, TpmError},
@@ -82,7 +85,11 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     if config.node_attestor == Enrolment::Tpm {
         findings.push(tpm(config).await);
         findings.push(event_log(&config.tpm.event_log));
-    } else {
+    }
+    if let Some(table) = &config.pkcs11 {
+        findings.push(token(config, table).await);
+    }
+    if config.node_attestor == Enrolment::JoinToken {
         findings.push(Finding::lack(
             "tpm",
             "not used: node_attestor = \"join_token\"",
@@ -153,6 +160,55 @@ async fn tpm(config: &Config) -> Finding {
         Ok(Err(error)) => Finding::fatal(NAME, error.to_string(), COST),
         Err(error) => Finding::fatal(NAME, error.to_string(), COST),
     }
+}
+
+async fn token(config: &Config, table: &Pkcs11) -> Finding {
+    const NAME: &str = "pkcs11";
+    const COST: &str = "the attestor does not start, or does not attest";
+    let (asked, config) = (table.clone(), config.clone());
+    let seen = tokio::task::spawn_blocking(move || token_key(&asked, &config)).await;
+    match seen {
+        Ok(Ok(key)) if table.certificate_file.is_some() || !table.vendor.is_empty() => {
+            Finding::good(NAME, format!("{} key {} in {}", key.kind, key.hash, key.token))
+        }
+        Ok(Ok(key)) => Finding::lack(
+            NAME,
+            format!("{} key {} in {}, nobody vouches for it", key.kind, key.hash, key.token),
+            "it proves possession only: enrol the hash; classes begin here only with --allow-unproven-nodes or beside a TPM",
+        ),
+        Ok(Err(error)) => Finding::lack(NAME, error.to_string(), COST),
+        Err(error) => Finding::lack(NAME, error.to_string(), COST),
+    }
+}
+
+/// A token's attestation key, as an operator enrols it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct AttestationKey {
+    /// `ec-p256`, `rsa-2048` and so on.
+    pub kind: String,
+    /// Lower-case hex SHA-256 of the SubjectPublicKeyInfo: what `chancery-ca node enrol --key` takes.
+    pub hash: String,
+    /// What the token says of itself.
+    pub token: String,
+    /// The public key, PEM: what an enrolment CA certifies.
+    pub public_key: String,
+}
+
+/// The attestation key, made where there is none yet. Blocks.
+///
+/// # Errors
+/// [`NodeTokenError`], one line.
+pub fn token_key(table: &Pkcs11, config: &Config) -> Result<AttestationKey, NodeTokenError> {
+    let token = NodeToken::open(table, &config.trust_domain, &config.data_dir)?;
+    let key = token.attestation_key()?;
+    let body = STANDARD.encode(key.spki());
+    let lines: Vec<&str> = (0..body.len()).step_by(64).filter_map(|at| body.get(at..body.len().min(at + 64))).collect();
+    Ok(AttestationKey {
+        kind: key.key_type().to_string(),
+        hash: hex::encode(digest(&SHA256, key.spki())),
+        token: format!("{token:?}"),
+        public_key: format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n")),
+    })
 }
 
 fn kinds(keys: &[EndorsementKey]) -> String {

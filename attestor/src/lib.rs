@@ -18,6 +18,7 @@ pub mod instance;
 pub mod metrics;
 pub mod node;
 pub mod peer;
+pub mod pkcs11;
 pub mod plan;
 pub mod run;
 pub mod state;

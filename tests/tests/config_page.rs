@@ -54,7 +54,15 @@ fn every_key_of_the_ca_is_on_the_page_and_no_other() {
 
 #[test]
 fn every_key_of_the_attestor_is_on_the_page_and_no_other() {
-    let tables = [("tpm", "[tpm]\n?"), ("unix", "[unix]\n?")];
+    let token = "[pkcs11.token]\nmodule = \"/m\"\nuri = \"pkcs11:token=x\"\n";
+    let tables = [
+        ("tpm", "[tpm]\n?".to_string()),
+        ("unix", "[unix]\n?".into()),
+        ("pkcs11", format!("[pkcs11]\n?\n{token}")),
+        ("pkcs11.token", "[pkcs11.token]\n?".into()),
+        ("pkcs11.vendor[]", format!("[pkcs11]\n{token}[[pkcs11.vendor]]\n?")),
+    ];
+    let tables = tables.each_ref().map(|(table, text)| (*table, text.as_str()));
     assert_eq!(
         keys_on_page("chancery-attestor"),
         known(ATTESTOR, &tables, |text| parse::<Attestor>(text).unwrap_err())
@@ -153,6 +161,10 @@ fn defaults<T: Debug>(section: &str, least: &str, read: impl Fn(&str) -> T) {
     let mut compared = 0;
     for row in rows(section) {
         let [key, default, ..] = row.as_slice() else { panic!("{row:?}") };
+        // Alone these are no whole table: it needs others of its keys.
+        if key.contains("[]") || section == "chancery-attestor" && key.starts_with("pkcs11.") {
+            continue;
+        }
         let Some(value) = default.strip_prefix('`').and_then(|d| d.strip_suffix('`')) else {
             assert!(["none", "required"].contains(&default.as_str()), "{row:?}");
             continue;

@@ -36,6 +36,23 @@ fn print_key(key: &EndorsementKey) {
     println!("Preferred   : {}\n", if key.preferred { "yes; enrol this one" } else { "no" });
 }
 
+/// Prints the attestation key of the token, making it where there is none yet.
+pub(super) fn key(config: &Path, output: Output) -> Result<(), String> {
+    let config = load(config)?;
+    let table = config.pkcs11.as_ref().ok_or("the configuration has no table [pkcs11]")?;
+    let key = doctor::token_key(table, &config).map_err(|e| e.to_string())?;
+    match output {
+        Output::Json => println!("{}", json!({ "attestation_key": key })),
+        Output::Pretty => {
+            println!("Key hash    : {}", key.hash);
+            println!("Algorithm   : {}", key.kind);
+            println!("Token       : {}", key.token);
+            print!("{}", key.public_key);
+        }
+    }
+    Ok(())
+}
+
 /// Prints what the machine has; fails where something needed lacks.
 pub(super) fn doctor(config: &Path, output: Output) -> Result<(), String> {
     let config = load(config)?;

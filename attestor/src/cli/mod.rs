@@ -14,7 +14,8 @@ const EXAMPLES: &str = "Examples:
   chancery-attestor fetch x509 --write /run/agent/tls
   chancery-attestor fetch jwt --audience spiffe://prod.example.org/ledger --output json
   chancery-attestor explain --pid 4711
-  chancery-attestor ek                                   (what `chancery-ca node enrol --ek` takes)";
+  chancery-attestor ek                                   (what `chancery-ca node enrol --ek` takes)
+  chancery-attestor key --config /etc/chancery/attestor.toml   (what `chancery-ca node enrol --key` takes)";
 
 /// The Chancery node daemon and its tools.
 #[derive(Debug, Parser)]
@@ -68,6 +69,15 @@ enum Command {
         #[arg(long)]
         socket: Option<PathBuf>,
     },
+    /// Prints the attestation key of the PKCS#11 token: what an operator enrols. Makes it where there is none yet
+    Key {
+        /// The attestor's configuration
+        #[arg(long)]
+        config: PathBuf,
+        /// How to print
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
     /// Runs the daemon
     Run {
         /// The attestor's configuration
@@ -109,6 +119,7 @@ impl Cli {
             Command::Explain { pid, socket, output } => ask(local::explain(&socket, pid, output)),
             Command::Fetch(what) => ask(fetch::fetch(what)),
             Command::Healthcheck { socket } => ask(local::healthcheck(socket.as_deref())),
+            Command::Key { config, output } => ek::key(&config, output),
             Command::Run { config } => run::run(&config),
             Command::Watch { socket, output } => ask(fetch::watch(socket.as_deref(), output)),
         };

@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, path::PathBuf};
 
-use chancery_daemon::{config::Span, telemetry::LogFormat};
+use chancery_daemon::{config::Span, key_type::KeyType, pkcs11::TokenConfig, telemetry::LogFormat};
 use chancery_sdk::id::TrustDomain;
 use serde::{Deserialize, Deserializer, de};
 
@@ -31,6 +31,9 @@ pub struct Config {
     /// Table `[tpm]`.
     #[serde(default)]
     pub tpm: Tpm,
+    /// Table `[pkcs11]`; with `node_attestor = "tpm"` the token proves itself beside the TPM.
+    #[serde(default)]
+    pub pkcs11: Option<Pkcs11>,
     /// How often the CA is asked for changes.
     #[serde(default = "default_sync_interval")]
     pub sync_interval: Span,
@@ -70,6 +73,8 @@ pub enum Addresses {
 pub enum Enrolment {
     /// A one-use secret; proves nothing about the hardware.
     JoinToken,
+    /// A key in a PKCS#11 token.
+    Pkcs11,
     /// TPM 2.0.
     Tpm,
 }
@@ -86,6 +91,54 @@ pub struct Tpm {
     pub owner_auth_file: Option<PathBuf>,
     /// The measured-boot log; absent is fine.
     pub event_log: PathBuf,
+}
+
+/// Table `[pkcs11]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pkcs11 {
+    /// Table `[pkcs11.token]`: module, token, PIN.
+    pub token: TokenConfig,
+    /// Label of the attestation key; absent: made of the trust domain. Name one for each node where several share a token.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Kind of the attestation key, where it is made.
+    #[serde(default = "default_key_type")]
+    pub key_type: KeyType,
+    /// Where the keys of the node's SVIDs are.
+    #[serde(default)]
+    pub svid_key: SvidKey,
+    /// PEM: the operator's certificate for the attestation key, then its intermediates.
+    #[serde(default)]
+    pub certificate_file: Option<PathBuf>,
+    /// What the maker of the device says of the attestation key.
+    #[serde(default)]
+    pub vendor: Vec<VendorEvidence>,
+}
+
+/// Where the keys of the node's SVIDs are. Nobody is told: no selector says it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum SvidKey {
+    /// In memory, and in the state file (0600).
+    #[default]
+    Memory,
+    /// In the token; every handshake with the CA waits for it.
+    Token,
+}
+
+/// A file of vendor evidence.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VendorEvidence {
+    /// `yubihsm2` or `sc-hsm`.
+    pub kind: String,
+    /// As the device's own tools write it.
+    pub file: PathBuf,
+}
+
+fn default_key_type() -> KeyType {
+    KeyType::EcP256
 }
 
 impl Default for Tpm {
@@ -137,6 +190,14 @@ impl Config {
         if self.sync_interval < Span::millis(100) {
             return Err(format!("sync_interval: {} is below 100ms", self.sync_interval));
         }
+        match (&self.pkcs11, self.node_attestor) {
+            (None, Enrolment::Pkcs11) => return Err("pkcs11: node_attestor = \"pkcs11\" needs this table".into()),
+            (Some(_), Enrolment::JoinToken) => {
+                return Err("pkcs11: a token proves itself alone or beside a TPM, not beside a join token".into());
+            }
+            (Some(token), _) => drop(token.token.check().map_err(|e| format!("pkcs11.token: {e}"))?),
+            (None, _) => {}
+        }
         if self.node_attestor == Enrolment::JoinToken && self.join_token_file.is_none() {
             return Err("join_token_file: node_attestor = \"join_token\" needs it".into());
         }
@@ -185,6 +246,13 @@ mod tests {
         let token = SAMPLE.replace("\"tpm\"", "\"join_token\"");
         let config: Config = chancery_daemon::config::parse(&token).unwrap();
         assert!(config.check().unwrap_err().starts_with("join_token_file"));
+        let token = SAMPLE.replace("\"tpm\"", "\"pkcs11\"");
+        let alone: Config = chancery_daemon::config::parse(&token).unwrap();
+        assert!(alone.check().unwrap_err().starts_with("pkcs11"));
+        let table = "[pkcs11]\n[pkcs11.token]\nmodule = \"/m.so\"\nuri = \"pkcs11:object=x\"\n";
+        let config: Config = chancery_daemon::config::parse(&format!("{token}{table}")).unwrap();
+        assert!(config.check().unwrap_err().starts_with("pkcs11.token"));
+        assert!(with(&table.replace("object=x", "token=x")).is_ok(), "beside a TPM");
         let several = SAMPLE.replace("\"127.0.0.1:8081\"", "[\"a:1\", \"b\"]");
         let config: Config = chancery_daemon::config::parse(&several).unwrap();
         assert!(config.check().unwrap_err().contains("'b'"));

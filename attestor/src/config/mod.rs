@@ -3,5 +3,5 @@
 mod file;
 mod unix;
 
-pub use file::{Addresses, Config, Enrolment, Tpm};
+pub use file::{Addresses, Config, Enrolment, Pkcs11, SvidKey, Tpm, VendorEvidence};
 pub use unix::Unix;

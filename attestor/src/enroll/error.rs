@@ -45,7 +45,7 @@ impl EnrolError {
                 "an operator banned it; `chancery-ca node evict` lifts the ban"
             }
             Self::Ca(CaError::Denied(_)) => {
-                "the CA's record says why (`chancery-ca audit list`); a new TPM is enrolled with `chancery-ca node enrol --ek HASH`, the hash is what `chancery-attestor ek` prints"
+                "the CA's record says why (`chancery-ca audit list`); a new TPM is enrolled with `chancery-ca node enrol --ek HASH`, the hash is what `chancery-attestor ek` prints; a new token with `--key HASH`, as `chancery-attestor key` prints it"
             }
             Self::Ca(CaError::Refused { code: tonic::Code::FailedPrecondition, .. }) => {
                 "add this node_attestor to `node_attestors` in the CA's configuration"

@@ -45,6 +45,13 @@ impl Enroller {
     async fn reopen_key(&self, saved: &SavedKey) -> Result<AnyNodeKey, CollectError> {
         match (saved, &self.parts.tpm) {
             (SavedKey::Pkcs8(pkcs8), _) => Ok(Arc::new(MemoryKey::from_pkcs8(pkcs8)?)),
+            (SavedKey::Token { label, spki }, _) => {
+                let token = self.parts.token.clone();
+                let token = token.ok_or_else(|| SignError("it is in a token that is not configured".into()))?;
+                let (label, spki) = (label.clone(), spki.clone());
+                let found = spawn_blocking(move || token.saved_svid_key(&label, &spki)).await;
+                Ok(Arc::new(found.map_err(|e| SignError(e.to_string()))??))
+            }
             (SavedKey::Tpm { .. }, None) => Err(SignError("it is in a TPM that is not configured".into()).into()),
             (SavedKey::Tpm { private, public }, Some(tpm)) => {
                 let blob = NodeKeyBlob { private: private.clone(), public: public.clone() };

@@ -19,6 +19,7 @@ use crate::{
     crypto::{MemoryKey, csr},
     identity::{IdentitySender, TrustBundle},
     node::{CollectError, Collector},
+    pkcs11::NodeToken,
     state::{Folder, Saved, SavedKey},
     tpm::Tpm,
 };
@@ -36,6 +37,8 @@ pub struct Parts {
     pub collector: Collector,
     /// Loads a saved key; `None` where the node has no TPM.
     pub tpm: Option<Tpm>,
+    /// As `tpm`, for keys in a PKCS#11 token.
+    pub token: Option<NodeToken>,
     /// Gets the channel of every new SVID.
     pub ca: Ca,
     /// What ordinary calls learnt.

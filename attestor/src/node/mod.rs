@@ -3,15 +3,17 @@
 //! A collector makes the node key too, because where the key lives is part of the proof.
 
 mod join_token;
+mod pkcs11;
 mod tpm;
 
 use chancery_core::transcript::Exporters;
 use thiserror::Error;
 
 pub use join_token::JoinToken;
+pub use pkcs11::Pkcs11Collector;
 pub use tpm::TpmCollector;
 
-use crate::{crypto::AnyNodeKey, state::SavedKey, tpm::TpmError};
+use crate::{crypto::AnyNodeKey, pkcs11::NodeTokenError, state::SavedKey, tpm::TpmError};
 
 /// The node's first words in an attestation.
 pub struct Opening {
@@ -29,6 +31,8 @@ pub struct Opening {
 pub enum Collector {
     /// A one-use secret.
     JoinToken(JoinToken),
+    /// A key in a PKCS#11 token.
+    Pkcs11(Pkcs11Collector),
     /// TPM 2.0.
     Tpm(TpmCollector),
 }
@@ -39,6 +43,9 @@ pub enum CollectError {
     /// The CA's challenge asks for something a genuine CA never asks for.
     #[error("the CA's challenge is refused: {0}")]
     Challenge(String),
+    /// The PKCS#11 token.
+    #[error(transparent)]
+    Pkcs11(#[from] NodeTokenError),
     /// The key could not be made.
     #[error(transparent)]
     Sign(#[from] crate::crypto::SignError),
@@ -55,6 +62,7 @@ impl Collector {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::JoinToken(_) => "join_token",
+            Self::Pkcs11(_) => "pkcs11",
             Self::Tpm(_) => "tpm",
         }
     }
@@ -66,6 +74,7 @@ impl Collector {
     pub async fn open(&mut self) -> Result<Opening, CollectError> {
         match self {
             Self::JoinToken(token) => token.open(),
+            Self::Pkcs11(token) => token.open().await,
             Self::Tpm(tpm) => tpm.open().await,
         }
     }
@@ -82,6 +91,7 @@ impl Collector {
     ) -> Result<Vec<u8>, CollectError> {
         match self {
             Self::JoinToken(_) => Err(CollectError::Challenge("join_token knows no challenges".into())),
+            Self::Pkcs11(token) => token.answer(opening, challenge, exporters).await,
             Self::Tpm(tpm) => tpm.answer(opening, challenge, exporters).await,
         }
     }
@@ -90,6 +100,7 @@ impl Collector {
     pub fn ended(&mut self, opening: &Opening, ending: Ending) {
         match self {
             Self::JoinToken(token) => token.ended(&opening.payload, ending),
+            Self::Pkcs11(token) => token.ended(ending),
             Self::Tpm(tpm) => tpm.ended(ending),
         }
     }

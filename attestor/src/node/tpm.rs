@@ -1,7 +1,8 @@
 use std::path::PathBuf;
 
 use chancery_core::transcript::{self, Exporters};
-use chancery_proto::chancery::attest::tpm::v1 as wire;
+use chancery_daemon::pkcs11::TokenKey;
+use chancery_proto::chancery::attest::{pkcs11::v1 as pkcs11, tpm::v1 as wire};
 use chancery_sdk::id::TrustDomain;
 use prost::Message;
 use ring::hmac;
@@ -10,6 +11,7 @@ use tokio::task::spawn_blocking;
 use super::{CollectError, Ending, Opening};
 use crate::{
     crypto::csr,
+    pkcs11::NodeToken,
     state::SavedKey,
     tpm::{Endorsement, NodeKeyBlob, Tpm, TpmError, TpmKey},
 };
@@ -36,12 +38,20 @@ pub struct TpmCollector {
     activate: bool,
     /// The key of the opening under way.
     key: Option<NodeKeyBlob>,
+    /// A token that proves itself beside the TPM, and its key in the opening under way.
+    token: Option<(NodeToken, Option<TokenKey>)>,
 }
 
 impl TpmCollector {
     /// A collector over an open TPM.
     pub fn new(tpm: Tpm, domain: TrustDomain, event_log: PathBuf) -> Self {
-        Self { tpm, domain, event_log, endorsement: None, activate: true, key: None }
+        Self { tpm, domain, event_log, endorsement: None, activate: true, key: None, token: None }
+    }
+
+    /// The same, with a token that proves itself beside the TPM.
+    #[must_use]
+    pub fn beside(self, token: NodeToken) -> Self {
+        Self { token: Some((token, None)), ..self }
     }
 
     pub(super) async fn open(&mut self) -> Result<Opening, CollectError> {
@@ -51,6 +61,16 @@ impl TpmCollector {
             spawn_blocking(move || Made::by(tpm, known)).await.map_err(|e| TpmError::Nonsense(e.to_string()))??;
         let Made { endorsement, ak_public, key, csr } = made;
         let blob = key.blob().clone();
+        let pkcs11 = match &mut self.token {
+            Some((token, under_way)) => {
+                let token = token.clone();
+                let asked = spawn_blocking(move || token_section(&token)).await;
+                let (section, key) = asked.map_err(|e| TpmError::Nonsense(e.to_string()))??;
+                *under_way = Some(key);
+                Some(section)
+            }
+            None => None,
+        };
         let payload = wire::Payload {
             version: VERSION,
             ek_certificate: endorsement.certificate.clone().unwrap_or_default(),
@@ -60,7 +80,7 @@ impl TpmCollector {
             node_public: blob.public.clone(),
             activate: self.activate,
             has_log: self.event_log.exists(),
-            pkcs11: None,
+            pkcs11,
         };
         let saved_key = SavedKey::Tpm { private: blob.private.clone(), public: blob.public.clone() };
         self.endorsement = Some(endorsement);
@@ -82,8 +102,14 @@ impl TpmCollector {
         let t2 = transcript::t2(&t1, challenge);
         let base = transcript::base(transcript::LABEL_TPM, self.domain.name(), &t2, &exporters.tpm);
         let event_log = if asked.log_wanted { read_log(&self.event_log) } else { Vec::new() };
-        let (tpm, kind) = (self.tpm.clone(), endorsement.kind);
-        let prove = move || -> Result<wire::Response, TpmError> {
+        let (tpm, kind, token) = (self.tpm.clone(), endorsement.kind, self.token.clone());
+        let exporter = exporters.pkcs11;
+        let prove = move || -> Result<wire::Response, CollectError> {
+            // The TPM's part is fresh for longer than a token's deadline, so the order is of no weight.
+            let pkcs11 = match &token {
+                Some((token, Some(key))) => Some(token.prove(key, &t2, &exporter)?),
+                Some((_, None)) | None => None,
+            };
             let proof = match asked.credential {
                 None => Vec::new(),
                 Some((id_object, secret)) => {
@@ -96,7 +122,7 @@ impl TpmCollector {
             let certify = tpm.certify(&key, transcript::certify_qualifier(&base))?;
             let signed = |s: crate::tpm::Signed| Some(wire::Signed { attest: s.attest, signature: s.signature });
             let (quote, certify) = (signed(quote), signed(certify));
-            Ok(wire::Response { proof, quote, pcr_values, certify, event_log, pkcs11: None })
+            Ok(wire::Response { proof, quote, pcr_values, certify, event_log, pkcs11 })
         };
         let response = spawn_blocking(prove).await.map_err(|e| TpmError::Nonsense(e.to_string()))??;
         Ok(response.encode_to_vec())
@@ -104,8 +130,17 @@ impl TpmCollector {
 
     pub(super) fn ended(&mut self, ending: Ending) {
         self.key = None;
+        if let Some((_, under_way)) = &mut self.token {
+            *under_way = None;
+        }
         self.activate = ending != Ending::Admitted;
     }
+}
+
+/// The token's section of an opening.
+fn token_section(token: &NodeToken) -> Result<(pkcs11::Payload, TokenKey), CollectError> {
+    let key = token.attestation_key()?;
+    Ok((token.payload(&key)?, key))
 }
 
 /// What the TPM makes for an opening.

@@ -16,7 +16,8 @@ use crate::{
     enroll::{EnrolMetrics, Enroller, Parts},
     identity::{self, IdentityWatch},
     metrics::WorkloadMetrics,
-    node::{Collector, JoinToken, TpmCollector},
+    node::{Collector, JoinToken, Pkcs11Collector, TpmCollector},
+    pkcs11::{NodeToken, NodeTokenError},
     state::{Folder, StateError},
     tpm::{Options, Tpm, TpmError},
 };
@@ -57,6 +58,9 @@ pub enum RunError {
         /// Who answered, and what to do.
         source: DialError,
     },
+    /// No token.
+    #[error(transparent)]
+    Token(#[from] NodeTokenError),
     /// No TPM.
     #[error(transparent)]
     Tpm(#[from] TpmError),
@@ -124,7 +128,8 @@ pub async fn assemble(
     let trusted = x509_bundle(&config.trust_domain, &bundle.x509_authorities).map_err(RunError::Start)?;
     let dialer = Arc::new(Dialer::new(&config.trust_domain, config.ca_address.list(), trusted)?);
     let tpm = open_tpm(&config).await?;
-    let collector = collector(&config, tpm.clone());
+    let token = open_token(&config).await?;
+    let collector = collector(&config, tpm.clone(), token.clone());
     let (identity, watch) = identity::channel();
     let (ca, trouble) = Ca::new(config.trust_domain.clone(), identity.clone());
     let parts = Parts {
@@ -132,6 +137,7 @@ pub async fn assemble(
         dialer,
         collector,
         tpm,
+        token,
         ca: ca.clone(),
         trouble,
         identity,
@@ -153,10 +159,25 @@ async fn open_tpm(config: &Config) -> Result<Option<Tpm>, RunError> {
     Ok(Some(opened.map_err(|e| RunError::Start(e.to_string()))??))
 }
 
-fn collector(config: &Config, tpm: Option<Tpm>) -> Collector {
-    match tpm {
-        Some(tpm) => Collector::Tpm(TpmCollector::new(tpm, config.trust_domain.clone(), config.tpm.event_log.clone())),
-        None => Collector::JoinToken(JoinToken::new(config.join_token_file.clone().unwrap_or_default())),
+async fn open_token(config: &Arc<Config>) -> Result<Option<NodeToken>, RunError> {
+    if config.pkcs11.is_none() {
+        return Ok(None);
+    }
+    let config = Arc::clone(config);
+    let opened = tokio::task::spawn_blocking(move || {
+        let table = config.pkcs11.as_ref();
+        table.map(|table| NodeToken::open(table, &config.trust_domain, &config.data_dir)).transpose()
+    });
+    Ok(opened.await.map_err(|e| RunError::Start(e.to_string()))??)
+}
+
+fn collector(config: &Config, tpm: Option<Tpm>, token: Option<NodeToken>) -> Collector {
+    let by_tpm = |tpm| TpmCollector::new(tpm, config.trust_domain.clone(), config.tpm.event_log.clone());
+    match (tpm, token) {
+        (Some(tpm), Some(token)) => Collector::Tpm(by_tpm(tpm).beside(token)),
+        (Some(tpm), None) => Collector::Tpm(by_tpm(tpm)),
+        (None, Some(token)) => Collector::Pkcs11(Pkcs11Collector::new(token)),
+        (None, None) => Collector::JoinToken(JoinToken::new(config.join_token_file.clone().unwrap_or_default())),
     }
 }
 

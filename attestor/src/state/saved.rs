@@ -47,6 +47,14 @@ pub struct SavedSvid {
 pub enum SavedKey {
     /// DER PKCS#8 of a key in memory.
     Pkcs8(#[serde(with = "base64_secret")] Zeroizing<Vec<u8>>),
+    /// A key that stays in the PKCS#11 token.
+    Token {
+        /// What it is found by.
+        label: String,
+        /// SubjectPublicKeyInfo, DER; another key under the label is refused.
+        #[serde(with = "base64_bytes")]
+        spki: Vec<u8>,
+    },
     /// A key that only the TPM can use.
     Tpm {
         /// TPM2B_PRIVATE without its size: encrypted by the TPM.
