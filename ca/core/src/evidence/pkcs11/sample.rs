@@ -80,7 +80,7 @@ pub(crate) fn params(profile: &Profile) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = named("token of node 7");
     params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 5]), "HSM-0007");
-    params.is_ca = profile.ca.clone();
+    params.is_ca = profile.ca;
     params.key_usages = profile.usages.clone();
     params.extended_key_usages = profile.extended.clone();
     params.not_before = rcgen::date_time_ymd(profile.years.0, 1, 1);
