@@ -30,7 +30,7 @@ demo: setup ## two TPM nodes, four agents, five attacks; ends by itself
 	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests
 	target/release/demo
 
-bench: setup ## measure issuing, cached fetches and resident memory
+bench: setup ## measure issuing, a token, cached fetches and resident memory
 	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests
 	target/release/bench
 

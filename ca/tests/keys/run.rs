@@ -1,6 +1,10 @@
 //! A CA whose keys are in a token.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use chancery_ca::{RunError, Running, config::Config, store::Store};
 use chancery_core::{
@@ -109,5 +113,47 @@ fn a_missing_token_and_an_open_pin_file_end_the_start_with_a_line_that_says_what
         std::fs::set_permissions(&site.pin_file, std::fs::Permissions::from_mode(0o644)).unwrap();
         let told = start(&config).await.err().unwrap().to_string();
         assert!(told.contains("chmod 600"), "{told}");
+    });
+}
+
+/// A started program that does not outlive its test.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_pin_from_the_environment_is_in_no_environment_any_more() {
+    const VARIABLE: &str = "CHANCERY_TEST_PIN";
+    with_token("a_pin_from_the_environment_is_in_no_environment_any_more", async |site| {
+        let dir = tempfile::tempdir().unwrap();
+        config(dir.path(), site, "").await;
+        let file = dir.path().join("ca.toml");
+        let text = format!(
+            "trust_domain = \"example.org\"\ndata_dir = \"{0}/data\"\nlisten = \"127.0.0.1:0\"\n\
+             admin_socket = \"{0}/s/admin.sock\"\n[keys]\nstore = \"pkcs11\"\n\
+             [keys.pkcs11]\nmodule = {1:?}\nuri = {2:?}\npin_env = {VARIABLE:?}\n",
+            dir.path().display(),
+            site.module,
+            site.uri,
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery-ca"));
+        command.args(["run", "--config"]).arg(&file).env(VARIABLE, chancery_hsm::PIN).stdin(Stdio::null());
+        let mut started = Started(command.spawn().unwrap());
+        let (socket, began) = (dir.path().join("s/admin.sock"), Instant::now());
+        while !socket.exists() {
+            assert_eq!(started.0.try_wait().unwrap(), None, "it ended");
+            assert!(began.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // The doors open after the login; the process is the one that was started.
+        let environment = std::fs::read(format!("/proc/{}/environ", started.0.id())).unwrap();
+        let holds = |text: &str| environment.windows(text.len()).any(|part| part == text.as_bytes());
+        assert!(holds("SOFTHSM2_CONF=") && !holds(&format!("{VARIABLE}=")) && !holds(chancery_hsm::PIN));
     });
 }

@@ -26,8 +26,7 @@ pub fn in_child(name: &str, site: &Site) -> bool {
     let program = env::current_exe().expect("a running test has a program");
     let mut child = Command::new(program);
     child.args([name, "--exact", "--nocapture", "--include-ignored"]).stdin(Stdio::null());
-    child.env(CHILD, name).env(MODULE, &site.module).env(URI, &site.uri).env(PIN_FILE, &site.pin_file);
-    child.envs(site.env.iter().map(|(name, value)| (name, value)));
+    equip(&mut child, site).env(CHILD, name);
     let output = child.output().expect("the test's own program runs");
     let (told, cried) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{name} in a child: {}\n{told}\n{cried}", output.status);
@@ -35,9 +34,20 @@ pub fn in_child(name: &str, site: &Site) -> bool {
     false
 }
 
+/// Gives a command `site`'s environment, and [`given`] to find it by.
+pub fn equip<'a>(command: &'a mut Command, site: &Site) -> &'a mut Command {
+    command.env(MODULE, &site.module).env(URI, &site.uri).env(PIN_FILE, &site.pin_file);
+    command.envs(site.env.iter().map(|(name, value)| (name, value)))
+}
+
 /// The site of this child; `None` in the parent.
 pub fn site() -> Option<Site> {
     env::var(CHILD).ok()?;
+    given()
+}
+
+/// The site that [`equip`] gave this process.
+pub fn given() -> Option<Site> {
     Some(Site {
         module: PathBuf::from(env::var_os(MODULE)?),
         uri: env::var(URI).ok()?,

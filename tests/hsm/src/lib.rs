@@ -14,7 +14,7 @@ mod tpm2;
 use std::path::PathBuf;
 
 pub use self::{
-    child::{in_child, site},
+    child::{equip, given, in_child, site},
     kryoptic::kryoptic,
     network::Network,
     opencryptoki::opencryptoki,

@@ -5,7 +5,7 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 
 use chancery_ca::{
     authority::{AuthorityManager, Settings},
-    keys::MemoryKeys,
+    keys::{KeyStore, MemoryKeys},
     store::Store,
 };
 use chancery_core::{
@@ -35,7 +35,7 @@ const SIGNED_BYTES: usize = 460;
 const VERIFIED_BYTES: usize = 110;
 
 /// Everything one issuance needs, made once.
-struct Issuer {
+pub(super) struct Issuer {
     manager: AuthorityManager,
     domain: TrustDomain,
     csr: Vec<u8>,
@@ -47,7 +47,7 @@ pub(super) fn measure() -> Result<Vec<Figure>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let database = folder.path().join("ca.sqlite3").display().to_string();
-    let issuer = runtime.block_on(Issuer::new(&database))?;
+    let issuer = runtime.block_on(Issuer::new(&database, Arc::new(MemoryKeys::default())))?;
     let bare = Bare::new()?;
     // Once for the caches, unmeasured.
     turn(|| bare.sign_and_verify())?;
@@ -86,7 +86,8 @@ fn spent() -> Duration {
 }
 
 impl Issuer {
-    async fn new(database: &str) -> Result<Self, String> {
+    /// An issuer whose keys are in `keys`.
+    pub(super) async fn new(database: &str, keys: Arc<dyn KeyStore>) -> Result<Self, String> {
         Store::migrate(database).await.map_err(|e| e.to_string())?;
         let store = Store::open(database, "bench").await.map_err(|e| e.to_string())?;
         let domain = TrustDomain::new("bench.test").map_err(|e| e.to_string())?;
@@ -100,7 +101,7 @@ impl Issuer {
             x509_key_type: KeyType::EcP256,
             jwt_key_type: KeyType::EcP256,
         };
-        let manager = AuthorityManager::new(settings, Arc::new(MemoryKeys::default()));
+        let manager = AuthorityManager::new(settings, keys);
         manager.rotate(&store, clock::now()).await.map_err(|e| e.to_string())?;
         store.close().await;
         let key = rcgen::KeyPair::generate().map_err(|e| e.to_string())?;
@@ -108,8 +109,13 @@ impl Issuer {
         Ok(Self { manager, domain, csr: csr.der().to_vec(), random: SystemRandom::new() })
     }
 
+    /// The CSR that each issuance checks.
+    pub(super) fn csr(&self) -> &[u8] {
+        &self.csr
+    }
+
     /// The CSR's proof, the decision, the signature: what one call costs between its request and its commit.
-    fn issue(&self) -> Result<(), String> {
+    pub(super) fn issue(&self) -> Result<(), String> {
         let csr = Csr::parse(black_box(&self.csr)).map_err(|e| e.to_string())?;
         let issuer = self.manager.x509_not_after().ok_or("no authority")?;
         let profile = Profile::new(3600, 86_400).map_err(|e| e.to_string())?;

@@ -7,6 +7,7 @@ mod fetch;
 mod figure;
 mod issue;
 mod memory;
+mod token;
 
 pub use figure::Figure;
 
@@ -19,8 +20,9 @@ const ROUNDS: usize = 5;
 /// Something broke; a figure that misses its target is no error.
 pub fn run() -> Result<Vec<Figure>, String> {
     let mut figures = Vec::new();
-    let measurements: [(&str, fn() -> Result<Vec<Figure>, String>); 3] = [
+    let measurements: [(&str, fn() -> Result<Vec<Figure>, String>); 4] = [
         ("issuing in the library", issue::measure),
+        ("keys in a token", token::measure),
         ("cached fetches over the socket", fetch::measure),
         ("memory: two TPM nodes, four agents, 1,000 entries", memory::measure),
     ];

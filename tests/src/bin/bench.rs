@@ -1,18 +1,18 @@
 //! `make bench`: a table of targets, figures and verdicts. Fails only when something broke.
 
-use std::{os::unix::process::CommandExt, process::Command, process::ExitCode};
+use std::process::{Command, ExitCode};
 
 use chancery_tests::bench::{Figure, run};
+
+/// Set in the process that measures.
+const INSIDE: &str = "CHANCERY_BENCH";
 
 fn main() -> ExitCode {
     if cfg!(debug_assertions) {
         eprintln!("bench: a debug build; figures of `make bench` are of a release build");
     }
-    // libtss2 writes to standard error unless told before it is loaded.
-    if std::env::var_os("TSS2_LOG").is_none() {
-        let Ok(exe) = std::env::current_exe() else { return ExitCode::FAILURE };
-        eprintln!("bench: {}", Command::new(exe).args(std::env::args_os().skip(1)).env("TSS2_LOG", "all+none").exec());
-        return ExitCode::FAILURE;
+    if std::env::var_os(INSIDE).is_none() {
+        return inside();
     }
     match run() {
         Ok(figures) => {
@@ -21,6 +21,31 @@ fn main() -> ExitCode {
             println!("\nmedians of five rounds of this run; MB are millions of bytes");
             ExitCode::SUCCESS
         }
+        Err(problem) => {
+            eprintln!("bench: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs this program again with what libraries read from the environment: libtss2 writes to standard error unless told
+/// before it is loaded, and SoftHSM2 has to find its token.
+fn inside() -> ExitCode {
+    let Ok(program) = std::env::current_exe() else { return ExitCode::FAILURE };
+    let mut again = Command::new(program);
+    again.args(std::env::args_os().skip(1)).env(INSIDE, "1");
+    if std::env::var_os("TSS2_LOG").is_none() {
+        again.env("TSS2_LOG", "all+none");
+    }
+    let token = chancery_hsm::softhsm2("bench");
+    match &token {
+        Ok(site) => drop(chancery_hsm::equip(&mut again, site)),
+        Err(reason) => eprintln!("bench: no token: {reason}"),
+    }
+    // The token lives as long as this process, which waits.
+    match again.status() {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
         Err(problem) => {
             eprintln!("bench: {problem}");
             ExitCode::FAILURE
