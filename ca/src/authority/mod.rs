@@ -330,7 +330,8 @@ impl AuthorityManager {
         for label in self.keys.labels()? {
             match self.keys.open(&label, None) {
                 Ok(Some(key)) if Some(key.spki()) == spki.as_deref() => return Ok(Some((label, key))),
-                Err(away) if away.is_transient() => return Err(away),
+                // What a token does not show now is not lost.
+                Err(away @ KeyError::Token(_)) => return Err(away),
                 // Another key, or one that cannot be used: as good as none.
                 Ok(_) | Err(_) => {}
             }

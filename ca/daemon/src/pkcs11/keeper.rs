@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    error::TokenError,
     generate::PROBE,
     key::KeyFacts,
     token::{Handle, Inner, sign_once},
@@ -142,20 +143,27 @@ fn rested(bell: &Bell, inner: &Weak<Inner>, rest: Duration) -> bool {
 fn try_keys(inner: &Arc<Inner>) {
     for facts in inner.keys_in_use() {
         let answer = sign_once(inner, &facts, PROBE, Handle::Known);
-        note(inner, &facts, answer.is_ok());
+        note(inner, &facts, &answer);
         if let Err(problem) = answer {
             tracing::error!(%problem, label = facts.label, "a key in use does not sign");
         }
     }
+    // A key that nobody holds any more is nobody's trouble.
+    let held: Vec<_> = inner.keys_in_use();
+    inner.workers.place.status.lock().bad_keys.retain(|label| held.iter().any(|facts| facts.label == *label));
 }
 
-/// Keeps the list of keys that do not sign.
-pub(super) fn note(inner: &Inner, facts: &KeyFacts, signs: bool) {
+/// Keeps the list of keys that do not sign. A token that is away has lost none.
+pub(super) fn note(inner: &Inner, facts: &KeyFacts, answer: &Result<Vec<u8>, TokenError>) {
     let mut found = inner.workers.place.status.lock();
-    if signs {
-        found.bad_keys.remove(&facts.label);
-    } else {
-        found.bad_keys.insert(facts.label.clone());
+    match answer {
+        Ok(_) => {
+            found.bad_keys.remove(&facts.label);
+        }
+        Err(TokenError::Ambiguous { .. } | TokenError::BadSignature(_) | TokenError::KeyMissing(_)) => {
+            found.bad_keys.insert(facts.label.clone());
+        }
+        Err(_) => {}
     }
 }
 

@@ -283,11 +283,7 @@ pub(super) fn sign(token: &Token, facts: &Arc<KeyFacts>, message: &[u8]) -> Resu
         tracing::error!(label, "a signature does not verify; looking the key up again");
         signed = sign_once(&token.inner, facts, message, Handle::Fresh);
     }
-    match &signed {
-        Ok(_) => keeper::note(&token.inner, facts, true),
-        Err(TokenError::BadSignature(_) | TokenError::KeyMissing(_)) => keeper::note(&token.inner, facts, false),
-        Err(_) => {}
-    }
+    keeper::note(&token.inner, facts, &signed);
     signed
 }
 

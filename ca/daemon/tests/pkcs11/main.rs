@@ -2,6 +2,7 @@
 
 mod contract;
 mod fake;
+mod meddling;
 mod network;
 mod softhsm2;
 mod tpm2;
