@@ -22,9 +22,10 @@ test-hsm: ## the key stores on every PKCS#11 module; a line for each at the end
 	@scripts/setup hsm
 	scripts/test-hsm
 
-soak: setup ## kill -9 the CA 20 times under load, rotate its authorities 6 times
+soak: setup ## kill -9 the CA 20 times under load and 55 times at its keys, rotate its authorities 6 times
 	cargo build --workspace --all-targets
 	CHANCERY_KILLS=20 CHANCERY_ROTATIONS=6 cargo test -q -p chancery-tests --test system -- --nocapture kills:: rotation::
+	CHANCERY_KEY_KILLS=55 scripts/with-postgres cargo test -q -p chancery-tests --test system -- --nocapture keys::
 
 demo: setup ## two TPM nodes, four agents, five attacks; ends by itself
 	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests

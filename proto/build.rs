@@ -1,6 +1,6 @@
 //! Compiles the .proto files with protox, so that nobody needs protoc.
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "chancery/admin/v1/admin.proto",
     "chancery/attest/pkcs11/v1/pkcs11.proto",
     "chancery/attest/tpm/v1/tpm.proto",
@@ -11,6 +11,7 @@ const FILES: [&str; 11] = [
     "spire/api/server/agent/v1/agent.proto",
     "spire/api/server/bundle/v1/bundle.proto",
     "spire/api/server/entry/v1/entry.proto",
+    "spire/api/server/localauthority/v1/localauthority.proto",
     "spire/api/server/svid/v1/svid.proto",
 ];
 

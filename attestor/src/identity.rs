@@ -4,7 +4,7 @@
 //! or denied by the CA), and then nothing may be served. The enrolment task is the only writer,
 //! but for the bundle, which [`crate::ca::Ca::bundle`] keeps current.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
@@ -35,8 +35,10 @@ pub struct TrustBundle {
     pub trust_domain: TrustDomain,
     /// X.509 authorities, DER; never empty where the bundle came from the CA.
     pub x509_authorities: Vec<CertificateDer<'static>>,
-    /// JWT authorities, by key ID.
+    /// JWT authorities, by key ID; tainted ones too, for what they signed is accepted until they are revoked.
     pub jwt_authorities: Vec<JwtAuthority>,
+    /// Hex key IDs of tainted X.509 authorities, and key IDs of tainted JWT authorities.
+    pub tainted: BTreeSet<String>,
     /// Grows with every change.
     pub sequence_number: u64,
     /// Seconds; 0 = none given.

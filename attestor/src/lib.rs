@@ -23,6 +23,7 @@ pub mod plan;
 pub mod run;
 pub mod state;
 pub mod sync;
+pub mod taint;
 pub mod tpm;
 pub mod upstream;
 pub mod workload;

@@ -6,18 +6,18 @@ use crate::{
     problem::Problem,
     state::State,
     store::{
-        AuthorityKind, DeleteFederatedBundle, DeleteMode, Fact, FederatedBundle, Outcome, Refusal, SetFederatedBundle,
-        SetMode,
+        Authority, AuthorityKind, DeleteFederatedBundle, DeleteMode, Fact, FederatedBundle, Outcome, Refusal,
+        SetFederatedBundle, SetMode,
     },
 };
 
 /// Our own bundle, and what SPIRE's form of it tells besides.
 #[derive(Clone, Debug)]
 pub struct Own {
-    /// X.509 authorities, DER.
-    pub x509: Vec<Vec<u8>>,
-    /// JWT authorities: key ID, SubjectPublicKeyInfo DER, end.
-    pub jwt: Vec<(String, Vec<u8>, i64)>,
+    /// X.509 authorities, those that are roots.
+    pub x509: Vec<Authority>,
+    /// JWT authorities.
+    pub jwt: Vec<Authority>,
     /// `spiffe_sequence`.
     pub sequence: u64,
     /// Seconds.
@@ -27,10 +27,10 @@ pub struct Own {
 /// Our own bundle as it is published now.
 pub fn own(state: &State) -> Own {
     let published = state.authority.published().borrow().clone();
-    let of = |kind| published.authorities.iter().filter(move |a| a.kind == kind);
+    let of = |kind| published.authorities.iter().filter(move |a| a.kind == kind && a.chain.is_empty());
     Own {
-        x509: of(AuthorityKind::X509).map(|a| a.public.clone()).collect(),
-        jwt: of(AuthorityKind::Jwt).map(|a| (a.id.clone(), a.public.clone(), a.not_after.0)).collect(),
+        x509: of(AuthorityKind::X509).cloned().collect(),
+        jwt: of(AuthorityKind::Jwt).cloned().collect(),
         sequence: published.sequence,
         refresh_hint: published.refresh_hint,
     }

@@ -54,7 +54,8 @@ pub async fn x509_ca(state: &State, caller: &Caller, csr_der: &[u8], ttl: i64) -
             caller: named(caller),
         });
         if committed(state, fact).await? {
-            return Ok(Issued { chain: issued.chain, authorities: bundles::own(state).x509 });
+            let authorities = bundles::own(state).x509.into_iter().map(|a| a.public).collect();
+            return Ok(Issued { chain: issued.chain, authorities });
         }
     }
     Err(rotating())

@@ -205,6 +205,7 @@ async fn authorized(state: &State, node: &Node, entry_id: &str) -> Result<std::s
         .ok_or_else(|| Problem::NotFound(format!("no entry '{entry_id}' for this node")))
 }
 
+/// Who asked, for the record.
 pub(crate) fn named(caller: &Caller) -> String {
     match caller {
         Caller::Admin(id) => id.to_string(),

@@ -6,6 +6,7 @@
 pub mod agents;
 pub mod anchors;
 pub mod audit;
+pub mod authorities;
 pub mod authority;
 pub mod bundles;
 pub mod ceremony;
@@ -26,6 +27,7 @@ pub mod keys;
 pub mod lifetimes;
 pub mod limits;
 pub mod live;
+pub mod mark;
 pub mod metrics;
 pub mod nodes;
 pub mod peer;

@@ -39,6 +39,12 @@ pub fn jwt(ttl: &Ttl) -> Result<Profile, LifetimeError> {
     Profile::new(ttl.jwt_svid.as_secs(), ttl.jwt_svid_max.as_secs())
 }
 
+/// The longest life of anything an authority signs, in seconds.
+pub fn longest_secs(ttl: &Ttl) -> i64 {
+    let longest = [ttl.x509_svid_max, ttl.instance_svid_max, ttl.node_svid, ttl.jwt_svid_max];
+    longest.into_iter().map(|span| span.as_secs()).fold(0, i64::max)
+}
+
 impl From<LifetimeError> for Problem {
     fn from(error: LifetimeError) -> Self {
         Self::Unavailable(error.to_string())

@@ -14,6 +14,8 @@ pub struct Peer {
     pub serial: String,
     /// End of the leaf; `None` without one.
     pub not_after: Option<UnixTime>,
+    /// Hex of the key identifier of the authority that signed the leaf; `None` where it names none.
+    pub authority: Option<String>,
     /// TLS exporters under the attestors' labels; `None` on the UNIX door. Without them no attestation.
     pub exporters: Option<Exporters>,
     /// Address of a TCP caller.
@@ -34,7 +36,15 @@ pub struct LocalPeer {
 impl Peer {
     /// A caller on the UNIX door.
     pub fn local(local: LocalPeer) -> Self {
-        Self { id: None, serial: String::new(), not_after: None, exporters: None, source: None, local: Some(local) }
+        Self {
+            id: None,
+            serial: String::new(),
+            not_after: None,
+            authority: None,
+            exporters: None,
+            source: None,
+            local: Some(local),
+        }
     }
 }
 

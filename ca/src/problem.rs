@@ -83,12 +83,20 @@ impl From<Refusal> for Problem {
             // SPIRE answers INTERNAL where a federated bundle is missing (spire-wire 1.3).
             Refusal::FederationUnknown(_) => Self::Internal(text),
             Refusal::AuthorityNotActive => Self::Unavailable(text),
-            Refusal::TooManyLive { .. } | Refusal::TooManyAuthorities { .. } => Self::Exhausted(text),
+            Refusal::TooManyLive { .. } | Refusal::TooManyAuthorities { .. } | Refusal::TooManyKeys { .. } => {
+                Self::Exhausted(text)
+            }
+            // Steps of the journal that no caller asks for.
+            Refusal::AuthorityPublished
+            | Refusal::KeyNotGenerated
+            | Refusal::KeyKnown(_)
+            | Refusal::TooEarly { .. } => Self::Internal(text),
             Refusal::StartTokenUsed | Refusal::KeyUsed => Self::AlreadyExists(text),
             Refusal::EkNotEnrolled
             | Refusal::FederationInUse
             | Refusal::InstanceNotGood
             | Refusal::KeyNotEnrolled
+            | Refusal::NotTainted
             | Refusal::TokenExpired
             | Refusal::TokenUnknown => Self::Precondition(text),
         }

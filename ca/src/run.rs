@@ -15,6 +15,7 @@ use chancery_daemon::{
     shutdown::Shutdown,
     socket,
 };
+use chancery_sdk::time::UnixTime;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -29,7 +30,9 @@ use crate::{
         selftest::{self, SelfTestError},
     },
     keys::{self, KeyError},
+    lifetimes,
     limits::Slots,
+    mark::{Keeper, MarkError},
     metrics::Metrics,
     rates::Rates,
     state::State,
@@ -73,6 +76,9 @@ pub enum RunError {
     /// The thread that opens the keys ended without a word.
     #[error("keys: opening them ended without an answer; look at the log")]
     KeysDied,
+    /// The database is not the newest.
+    #[error(transparent)]
+    Mark(#[from] MarkError),
     /// The file was never made.
     #[error("database = \"{0}\": no such file; run `chancery-ca migrate` with the same --config first")]
     NoDatabase(String),
@@ -184,6 +190,11 @@ impl Running {
         if let Err(problem) = std::fs::remove_file(&self.state.config.admin_socket) {
             tracing::debug!(%problem, "admin socket");
         }
+        // What is not written down is only noticed later.
+        let sequence = self.state.authority.published().borrow().sequence;
+        if let Err(problem) = self.state.mark.keep(&self.state.store, sequence, UnixTime(i64::MAX)).await {
+            tracing::warn!(%problem, "mark of the database");
+        }
         self.state.store.clone().close().await;
         served
     }
@@ -205,6 +216,8 @@ pub async fn assemble(
         return Err(RunError::NoDatabase(database));
     }
     let store = Store::open(&database, &server_id).await?;
+    let mark = Keeper::new(&config.data_dir);
+    mark.check(&store).await?;
     let own = config.clone();
     // A token's module may take its time, and hang.
     let keys = tokio::task::spawn_blocking(move || keys::open(&own)).await.map_err(|_| RunError::KeysDied)??;
@@ -218,15 +231,19 @@ pub async fn assemble(
         jwt_issuer: config.jwt_issuer.clone(),
         x509_key_type: config.keys.x509_key_type,
         jwt_key_type: config.keys.jwt_key_type,
+        longest_ttl_secs: lifetimes::longest_secs(&config.ttl),
+        destroy_after_secs: config.keys.destroy_after.as_secs(),
+        missing_patience_secs: config.keys.missing_patience_secs(),
     };
     let authority = AuthorityManager::new(settings, Arc::clone(&keys));
-    authority.rotate(&store, clock()).await?;
+    authority.start(&store, &clock).await?;
     let tls = Tls::new(&config.trust_domain, &authority, &clock)?;
     let trust = Trust::load(&config, &store).await?;
     let state = State {
         trust_domain: config.trust_domain.clone(),
         server_id,
         store,
+        mark,
         authority: Arc::new(authority),
         keys,
         live: Arc::default(),
@@ -263,7 +280,7 @@ fn make_dir(path: &Path) -> Result<(), RunError> {
 }
 
 /// The configured name, or the one made at the first start.
-fn server_id(config: &Config) -> Result<String, RunError> {
+pub(crate) fn server_id(config: &Config) -> Result<String, RunError> {
     if let Some(id) = &config.server_id {
         return Ok(id.clone());
     }

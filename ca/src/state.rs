@@ -14,6 +14,7 @@ use crate::{
     keys::KeyStore,
     limits::Slots,
     live::LivePeers,
+    mark::Keeper,
     metrics::Metrics,
     rates::Rates,
     store::Store,
@@ -31,6 +32,8 @@ pub struct State {
     pub server_id: String,
     /// The database.
     pub store: Store,
+    /// How far the database has come, in a file.
+    pub mark: Keeper,
     /// The only part that signs.
     pub authority: Arc<AuthorityManager>,
     /// Where its keys are.

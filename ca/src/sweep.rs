@@ -70,7 +70,8 @@ async fn authorities(state: &State, tls: &Tls) {
     if let Err(problem) = state.authority.rotate(&state.store, state.now()).await {
         tracing::error!(%problem, "authorities");
     }
-    if tls.renewal_due(state.now())
+    distrusted(state);
+    if (tls.renewal_due(state.now()) || !state.authority.stands(&tls.authority()))
         && let Err(problem) = renew_own_svid(state, tls).await
     {
         tracing::error!(%problem, "own SVID not renewed");
@@ -87,6 +88,9 @@ async fn authorities(state: &State, tls: &Tls) {
         state.metrics.token_waiting.get_or_create(&row).set(i64::try_from(token.waiting).unwrap_or(i64::MAX));
     }
     let sequence = state.authority.published().borrow().sequence;
+    if let Err(problem) = state.mark.keep(&state.store, sequence, state.now()).await {
+        tracing::error!(%problem, "mark of the database");
+    }
     state.metrics.bundle_sequence.set(i64::try_from(sequence).unwrap_or(i64::MAX));
     state.metrics.connections.set(i64::try_from(state.live.len()).unwrap_or(i64::MAX));
     state.metrics.event_number.set(*state.store.last_number().borrow());
@@ -99,9 +103,21 @@ async fn authorities(state: &State, tls: &Tls) {
 pub async fn renew_own_svid(state: &State, tls: &Tls) -> Result<(), IdentityError> {
     let ttl = state.config.ttl.node_svid.as_secs();
     let (authority, store) = (&state.authority, &state.store);
-    let due = tls::renew(&state.trust_domain, authority, store, &tls.current, ttl, state.now()).await?;
-    tls.renew_at(due);
+    let renewed = tls::renew(&state.trust_domain, authority, store, &tls.current, ttl, state.now()).await?;
+    tls.renewed(renewed);
     Ok(())
+}
+
+/// Cuts every connection whose certificate an authority signed that is not published any more.
+fn distrusted(state: &State) {
+    let published = state.authority.published().borrow().clone();
+    let closed = state.live.close_where(|peer| {
+        let signed_by = peer.authority.as_deref();
+        signed_by.is_some_and(|id| !published.authorities.iter().any(|a| a.id == id))
+    });
+    if closed > 0 {
+        tracing::info!(closed, "connections under authorities that are not published any more closed");
+    }
 }
 
 /// Cuts what nodes hold open that have no standing any more, whichever server took it.

@@ -3,8 +3,8 @@ use x509_parser::{
     certificate::X509Certificate,
     extensions::{BasicConstraints, GeneralName, KeyUsage, ParsedExtension},
     oid_registry::{
-        OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_KEY_USAGE, OID_X509_EXT_SUBJECT_ALT_NAME,
-        OID_X509_EXT_SUBJECT_KEY_IDENTIFIER, Oid,
+        OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_KEY_USAGE,
+        OID_X509_EXT_SUBJECT_ALT_NAME, OID_X509_EXT_SUBJECT_KEY_IDENTIFIER, Oid,
     },
     prelude::FromDer,
 };
@@ -123,6 +123,13 @@ impl<'a> Certificate<'a> {
         }
     }
 
+    fn authority_key_id(&self) -> Option<&[u8]> {
+        match self.extension(&OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, "authority key identifier") {
+            Ok(Some(ParsedExtension::AuthorityKeyIdentifier(id))) => id.key_identifier.as_ref().map(|id| id.0),
+            _ => None,
+        }
+    }
+
     fn extension(&self, oid: &Oid<'_>, name: &'static str) -> Result<Option<&ParsedExtension<'a>>, CertificateError> {
         match self.0.get_extension_unique(oid) {
             Ok(found) => Ok(found.map(|extension| extension.parsed_extension())),
@@ -145,4 +152,10 @@ pub fn spki_of(certificate: &[u8]) -> Result<Vec<u8>, CertificateError> {
 pub fn subject_key_id(certificate: &[u8]) -> Option<Vec<u8>> {
     let certificate = Certificate::parse(certificate).ok()?;
     certificate.subject_key_id().map(<[u8]>::to_vec)
+}
+
+/// Reads the identifier of the key that signed a DER certificate; `None` if it has none that can be read.
+pub fn authority_key_id(certificate: &[u8]) -> Option<Vec<u8>> {
+    let certificate = Certificate::parse(certificate).ok()?;
+    certificate.authority_key_id().map(<[u8]>::to_vec)
 }

@@ -74,6 +74,30 @@ pub(super) struct Grant {
 impl Door {
     /// Forgets every JWT-SVID whenever the node loses its standing. Runs until the stop.
     pub(crate) async fn forget_tokens(self: Arc<Self>) {
+        tokio::join!(self.forget_without_standing(), self.forget_tainted());
+    }
+
+    /// A token of an authority that is tainted from now on is not handed out again; the others are asked for anew.
+    async fn forget_tainted(&self) {
+        let mut identity = self.identity.clone();
+        let mut known = BTreeSet::new();
+        let work = async {
+            while identity.changed().await.is_ok() {
+                let tainted = identity.borrow_and_update().as_ref().map(|i| i.bundle.tainted.clone());
+                let Some(tainted) = tainted else { continue };
+                if !tainted.is_subset(&known) {
+                    self.tokens.clear();
+                }
+                known = tainted;
+            }
+        };
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = work => {}
+        }
+    }
+
+    async fn forget_without_standing(&self) {
         let mut identity = self.identity.clone();
         let work = async {
             while identity.wait_for(Option::is_some).await.is_ok() && identity.wait_for(Option::is_none).await.is_ok() {

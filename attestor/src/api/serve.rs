@@ -32,6 +32,7 @@ use crate::{
     peer::{PidProof, accept},
     plan::Rotation,
     sync::{Ask, Syncer},
+    taint::Taints,
     upstream::Upstream,
     workload::{Attestors, DEADLINE, Unix},
 };
@@ -148,6 +149,7 @@ async fn open(
 ) -> Result<Arc<Door>, DoorError> {
     let key = random().map_err(|e| DoorError::Random(e.to_string()))?;
     let rotation = Arc::new(Rotation::new(key));
+    let taints = Arc::new(Taints::new(clock::system()));
     let (cache, ask, stop) = (Arc::new(Cache::new()), Arc::new(Ask::new()), shutdown.soft.clone());
     let syncer = Syncer {
         upstream: Arc::clone(&upstream),
@@ -156,12 +158,13 @@ async fn open(
         ask: Arc::clone(&ask),
         interval: doors.sync_interval,
         rotation: Arc::clone(&rotation),
+        taints: Arc::clone(&taints),
         clock: clock::system(),
         metrics: metrics.clone(),
     };
     let file = StateFile::new(doors.state_file.clone());
     let instances =
-        Instances::new(Arc::clone(&upstream), rotation, clock::system(), file, metrics.clone(), stop.clone());
+        Instances::new(Arc::clone(&upstream), rotation, taints, clock::system(), file, metrics.clone(), stop.clone());
     instances.start(identity.clone()).await;
     tokio::spawn(syncer.run(stop.clone()));
     let attestors = Attestors::new(vec![Box::new(Unix::new(doors.max_digest_bytes))], DEADLINE);

@@ -5,6 +5,7 @@ use chancery_proto::spire::api::types;
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
     time::UnixTime,
+    x509::subject_key_id,
 };
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
@@ -54,13 +55,18 @@ pub(crate) fn bundle(bundle: types::Bundle, asked: &TrustDomain) -> Result<Trust
     if domain != *asked {
         return Err(CaError::malformed(format!("asked for the bundle of {asked}, got that of {domain}")));
     }
-    let jwt = bundle.jwt_authorities.into_iter().filter(|k| !k.tainted);
+    let x509 = bundle.x509_authorities.iter().filter(|c| c.tainted).filter_map(|c| subject_key_id(&c.asn1));
+    let jwt = bundle.jwt_authorities.iter().filter(|k| k.tainted).map(|k| k.key_id.clone());
+    let tainted = x509.map(hex::encode).chain(jwt).collect();
     Ok(TrustBundle {
         trust_domain: domain,
         x509_authorities: bundle.x509_authorities.into_iter().map(|c| CertificateDer::from(c.asn1)).collect(),
-        jwt_authorities: jwt
+        jwt_authorities: bundle
+            .jwt_authorities
+            .into_iter()
             .map(|k| JwtAuthority { key_id: k.key_id, public_key: k.public_key, expires_at: k.expires_at })
             .collect(),
+        tainted,
         sequence_number: bundle.sequence_number,
         refresh_hint: bundle.refresh_hint,
     })

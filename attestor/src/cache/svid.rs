@@ -7,11 +7,14 @@ use chancery_proto::workload::X509svid;
 use chancery_sdk::{
     id::SpiffeId,
     time::UnixTime,
-    x509::{X509Svid, X509SvidError},
+    x509::{X509Svid, X509SvidError, authority_key_id},
 };
 use zeroize::Zeroizing;
 
-use crate::{ca::IssuedX509, plan::Rotation};
+use crate::{
+    ca::IssuedX509,
+    plan::{Rotation, due_at},
+};
 
 /// Counts SVIDs, so that two are told apart without looking at keys.
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -26,6 +29,10 @@ pub struct Svid {
     pub rotate_at: UnixTime,
     /// End of the leaf.
     pub expires_at: UnixTime,
+    /// Hex of the key ID of the authority that signed it; `None` where the leaf names none.
+    pub authority: Option<String>,
+    /// Its place among all others, for what must not happen to all at once.
+    pub spread: u16,
     /// Concatenated DER, leaf first.
     chain: Vec<u8>,
     /// DER PKCS#8.
@@ -46,9 +53,11 @@ impl Svid {
         let chain: Vec<u8> = issued.chain.iter().flat_map(|der| der.iter().copied()).collect();
         let checked = X509Svid::parse(&chain, &key)?;
         let expires_at = checked.not_after();
-        let rotate_at = rotation.due(checked.leaf(), now, expires_at);
+        let spread = rotation.spread(checked.leaf());
+        let rotate_at = due_at(now, expires_at, spread);
+        let authority = authority_key_id(checked.leaf()).map(hex::encode);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { number, id: checked.id().clone(), rotate_at, expires_at, chain, key })
+        Ok(Self { number, id: checked.id().clone(), rotate_at, expires_at, authority, spread, chain, key })
     }
 
     /// As the Workload API sends it. `bundle` is concatenated DER.

@@ -1,7 +1,21 @@
 use std::sync::Arc;
 
+use chancery_daemon::clock;
+use chancery_sdk::x509::authority_key_id;
+
 use super::task::Enroller;
-use crate::{ca::x509_bundle, identity::TrustBundle};
+use crate::{ca::x509_bundle, crypto::fraction, identity::TrustBundle, plan::taint_due};
+
+/// A place in the window, by chance.
+fn random_spread() -> u16 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a fraction of 65,535 is below it and positive"
+    )]
+    let spread = (fraction() * f64::from(u16::MAX)) as u16;
+    spread
+}
 
 /// Whom the node takes for its CA.
 impl Enroller {
@@ -16,6 +30,17 @@ impl Enroller {
             );
             self.trust(&bundle);
             self.save();
+            self.hasten(&bundle);
+        }
+    }
+
+    /// The node's own SVID is replaced soon where its authority is tainted, each node at a moment of its own.
+    fn hasten(&mut self, bundle: &TrustBundle) {
+        let Some(held) = &mut self.held else { return };
+        let signed_by = held.chain.first().and_then(|leaf| authority_key_id(leaf)).map(hex::encode);
+        if signed_by.is_some_and(|id| bundle.tainted.contains(&id)) {
+            held.due = held.due.min(taint_due(clock::now(), held.not_after, random_spread()));
+            tracing::warn!(due = %held.due, "the authority of the node's SVID is tainted; the SVID is replaced");
         }
     }
 

@@ -63,9 +63,9 @@ impl Keeper {
                     Ok(svid) => {
                         wait = FIRST_WAIT;
                         self.me.phase.send_replace(Phase::Good(Arc::clone(&svid)));
-                        let rotate_at = svid.rotate_at;
+                        let rested = self.rest(&svid).await;
                         held = Some(svid);
-                        self.pause(until((self.shared.clock)(), rotate_at)).await
+                        rested
                     }
                     Err(error) if is_final(&error) => return self.over(error.to_string()).await,
                     Err(error) => {
@@ -95,6 +95,20 @@ impl Keeper {
             () = self.me.process.ended() => Turn::Ended,
             () = self.me.lost.cancelled() => Turn::Lost,
             _ = agreed.wait_for(|yes| *yes) => Turn::Again,
+        }
+    }
+
+    /// Until the SVID's successor is due, which a taint brings forward.
+    async fn rest(&self, svid: &Svid) -> Turn {
+        let mut known = self.shared.taints.watch();
+        loop {
+            // A CA that goes on signing with a tainted key is not asked faster than this.
+            let wait = until((self.shared.clock)(), self.shared.taints.due(svid)).max(FIRST_WAIT);
+            tokio::select! {
+                turn = self.pause(wait) => return turn,
+                // The sender is ours, so the channel does not close.
+                _ = known.changed() => {}
+            }
         }
     }
 

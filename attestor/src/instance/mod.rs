@@ -29,6 +29,7 @@ use crate::{
     metrics::WorkloadMetrics,
     peer::{Caller, Process, StartToken},
     plan::Rotation,
+    taint::Taints,
     upstream::Upstream,
 };
 use keeper::Keeper;
@@ -85,6 +86,7 @@ pub struct Instances {
 struct Shared {
     upstream: Arc<dyn Upstream>,
     rotation: Arc<Rotation>,
+    taints: Arc<Taints>,
     clock: Clock,
     file: StateFile,
     metrics: WorkloadMetrics,
@@ -106,6 +108,7 @@ impl Instances {
     pub fn new(
         upstream: Arc<dyn Upstream>,
         rotation: Arc<Rotation>,
+        taints: Arc<Taints>,
         clock: Clock,
         file: StateFile,
         metrics: WorkloadMetrics,
@@ -114,6 +117,7 @@ impl Instances {
         let shared = Shared {
             upstream,
             rotation,
+            taints,
             clock,
             file,
             metrics,

@@ -4,7 +4,7 @@
 
 mod rotation;
 
-pub use rotation::{Rotation, due_at};
+pub use rotation::{Rotation, due_at, taint_due};
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -15,12 +15,21 @@ impl Rotation {
         Self(hmac::Key::new(hmac::HMAC_SHA256, &key))
     }
 
-    /// When the successor of `leaf` (DER), issued at `issued_at`, is due.
-    pub fn due(&self, leaf: &[u8], issued_at: UnixTime, expires_at: UnixTime) -> UnixTime {
+    /// The place of `leaf` (DER) among all others, 0 to 65,535.
+    pub fn spread(&self, leaf: &[u8]) -> u16 {
         let tag = hmac::sign(&self.0, leaf);
-        let spread = tag.as_ref().iter().take(2).fold(0, |n, b| n << 8 | u16::from(*b));
-        due_at(issued_at, expires_at, spread)
+        tag.as_ref().iter().take(2).fold(0, |n, b| n << 8 | u16::from(*b))
     }
+}
+
+/// Longest window in which what a tainted authority signed is replaced, seconds; 10,000 nodes ask 170 times a second.
+const TAINT_WINDOW_SECS: i64 = 60;
+
+/// When an SVID is replaced whose authority is known to be tainted `since`: within a quarter of what is left of its
+/// life, by `spread`, so that a fleet does not come at once.
+pub fn taint_due(since: UnixTime, expires_at: UnixTime, spread: u16) -> UnixTime {
+    let window = (expires_at.since(since) / 4).clamp(0, TAINT_WINDOW_SECS);
+    since.plus(window * i64::from(spread) / i64::from(u16::MAX))
 }
 
 /// 40 to 65 % into the life, by `spread` (0 = earliest).

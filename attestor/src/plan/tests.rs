@@ -97,7 +97,14 @@ fn rotation_is_due_between_40_and_65_percent_of_life() {
     assert_eq!(due_at(from, to, 0), UnixTime(1360));
     assert_eq!(due_at(from, to, u16::MAX), UnixTime(1585));
     let rotation = Rotation::new([7; 32]);
-    let due: BTreeSet<_> = (0..50_u8).map(|n| rotation.due(&[n], from, to)).collect();
+    let due: BTreeSet<_> = (0..50_u8).map(|n| due_at(from, to, rotation.spread(&[n]))).collect();
     assert!(due.len() > 20 && due.iter().all(|at| (1360..=1585).contains(&at.0)));
-    assert_eq!(rotation.due(&[1], from, to), rotation.due(&[1], from, to));
+    assert_eq!(rotation.spread(&[1]), rotation.spread(&[1]));
+}
+
+#[test]
+fn what_a_tainted_authority_signed_is_replaced_within_a_quarter_of_its_rest_and_a_minute() {
+    let due = |left: i64, spread: u16| taint_due(NOW, NOW.plus(left), spread).since(NOW);
+    assert_eq!((due(3600, 0), due(3600, u16::MAX / 2), due(3600, u16::MAX)), (0, 29, 60));
+    assert_eq!((due(40, u16::MAX), due(0, u16::MAX), due(-5, u16::MAX)), (10, 0, 0));
 }

@@ -32,6 +32,7 @@ pub(crate) fn load(config: &Config) -> Result<Bootstrap, ConfigError> {
         trust_domain: domain,
         x509_authorities: x509.authorities().to_vec(),
         jwt_authorities: Vec::new(),
+        tainted: Default::default(),
         sequence_number: 0,
         refresh_hint: 0,
     };

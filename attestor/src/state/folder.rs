@@ -159,6 +159,7 @@ mod tests {
             trust_domain: TrustDomain::new("td.test").unwrap(),
             x509_authorities: vec![CertificateDer::from(vec![1, 2, 3])],
             jwt_authorities: Vec::new(),
+            tainted: Default::default(),
             sequence_number: 7,
             refresh_hint: 60,
         }

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
@@ -121,6 +123,8 @@ impl SavedBundle {
             trust_domain: domain.clone(),
             x509_authorities: self.x509_authorities.iter().map(|c| CertificateDer::from(c.clone())).collect(),
             jwt_authorities: jwt.collect(),
+            // The first sync tells what is tainted.
+            tainted: BTreeSet::new(),
             sequence_number: self.sequence_number,
             refresh_hint: self.refresh_hint,
         })

@@ -6,6 +6,7 @@ use crate::{
     cache::{EntrySvid, FreshKey, Svid, View, fresh_key},
     metrics::Issued,
     plan::{Held, plan},
+    taint::Taints,
 };
 
 /// SVIDs asked for in one call (SPIRE's limit).
@@ -18,7 +19,12 @@ impl Syncer {
         if !view.ready() {
             return;
         }
-        let plan = plan(view.entries.values().map(|e| &**e), &held(&view), &self.cache.used(&view), (self.clock)());
+        let plan = plan(
+            view.entries.values().map(|e| &**e),
+            &held(&view, &self.taints),
+            &self.cache.used(&view),
+            (self.clock)(),
+        );
         if !plan.drop.is_empty() {
             let mut view = View::clone(&view);
             view.svids.retain(|id, _| !plan.drop.contains(id));
@@ -65,13 +71,13 @@ impl Syncer {
     }
 }
 
-fn held(view: &View) -> BTreeMap<String, Held> {
+fn held(view: &View, taints: &Taints) -> BTreeMap<String, Held> {
     let one = |(id, e): (&String, &Arc<EntrySvid>)| {
         let held = Held {
             id: e.svid.id.clone(),
             revision: e.revision,
             created_at: e.created_at,
-            rotate_at: e.svid.rotate_at,
+            rotate_at: taints.due(&e.svid),
             expires_at: e.svid.expires_at,
         };
         (id.clone(), held)

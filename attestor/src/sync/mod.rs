@@ -22,6 +22,7 @@ use crate::{
     identity::IdentityWatch,
     metrics::WorkloadMetrics,
     plan::Rotation,
+    taint::Taints,
     upstream::Upstream,
 };
 
@@ -40,6 +41,7 @@ pub struct Syncer {
     pub(crate) ask: Arc<Ask>,
     pub(crate) interval: Duration,
     pub(crate) rotation: Arc<Rotation>,
+    pub(crate) taints: Arc<Taints>,
     pub(crate) clock: Clock,
     pub(crate) metrics: WorkloadMetrics,
 }
@@ -119,7 +121,7 @@ impl Syncer {
     fn next_due(&self) -> Option<Instant> {
         let now = (self.clock)();
         let view = self.cache.view();
-        let times = view.svids.values().flat_map(|e| [e.svid.rotate_at, e.svid.expires_at]);
+        let times = view.svids.values().flat_map(|e| [self.taints.due(&e.svid), e.svid.expires_at]);
         times.filter(|at| *at > now).min().map(|at| Instant::now() + until(now, at))
     }
 }

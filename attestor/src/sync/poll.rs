@@ -39,6 +39,7 @@ impl Syncer {
     async fn told(&self) -> Result<View, CaError> {
         let up = &self.upstream;
         let (entries, classes, own) = try_join3(up.entries(), self.classes(), up.bundle()).await?;
+        self.taints.note(&own.tainted);
         let domains: BTreeSet<_> = entries.iter().flat_map(|e| e.federates_with.iter().cloned()).collect();
         let federated = self.federated(domains).await?;
         let bundles = Bundles::new(federated.iter().chain([&*own]));

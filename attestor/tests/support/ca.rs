@@ -112,6 +112,7 @@ impl FakeCa {
             trust_domain: domain.clone(),
             x509_authorities: vec![issuer.der().clone()],
             jwt_authorities: vec![JwtAuthority { key_id: "k1".into(), public_key: jwt_spki.clone(), expires_at: 0 }],
+            tainted: Default::default(),
             sequence_number: 1,
             refresh_hint: 0,
         };

@@ -54,6 +54,8 @@ pub(super) struct X509Issuer {
     pub id: String,
     /// No leaf ends later.
     pub not_after: UnixTime,
+    /// Goes along with each leaf; empty where this authority is in the bundle.
+    pub chain: Vec<CertificateDer<'static>>,
     certificate: CertificateDer<'static>,
     key: Arc<dyn Signer>,
     parts: IssuerParts,
@@ -132,6 +134,18 @@ pub(super) fn compare_leaf(der: &[u8], leaf: &Leaf) -> Result<(), SignError> {
     profile::compare(der, &want)
 }
 
+/// Certificates in DER, one after the other.
+fn certificates(mut der: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let mut list = Vec::new();
+    while !der.is_empty() {
+        let (rest, _) = X509Certificate::from_der(der).ok()?;
+        let (one, rest) = der.split_at_checked(der.len() - rest.len())?;
+        list.push(CertificateDer::from(one.to_vec()));
+        der = rest;
+    }
+    Some(list)
+}
+
 impl fmt::Debug for X509Issuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("X509Issuer").field("id", &self.id).field("not_after", &self.not_after).finish_non_exhaustive()
@@ -148,7 +162,8 @@ impl X509Issuer {
         let key_id = x509::subject_key_id(&certificate).ok_or(SignError::Mismatch("authority's key identifier"))?;
         let parts = IssuerParts::new(parsed.subject().as_raw(), &key_id, key.key_type());
         let (id, not_after) = (authority.id.clone(), authority.not_after);
-        Ok(Self { id, not_after, certificate, key, parts })
+        let chain = certificates(&authority.chain).ok_or(SignError::Mismatch("authority's chain"))?;
+        Ok(Self { id, not_after, chain, certificate, key, parts })
     }
 
     /// A CA certificate and its key, without an authority on record.
@@ -158,7 +173,14 @@ impl X509Issuer {
         let key_id = x509::subject_key_id(certificate).ok_or(SignError::Mismatch("authority's key identifier"))?;
         let parts = IssuerParts::new(parsed.subject().as_raw(), &key_id, key.key_type());
         let not_after = UnixTime(parsed.validity().not_after.timestamp());
-        Ok(Self { id: hex::encode(&key_id), not_after, certificate: certificate.clone(), key, parts })
+        Ok(Self {
+            id: hex::encode(&key_id),
+            not_after,
+            chain: Vec::new(),
+            certificate: certificate.clone(),
+            key,
+            parts,
+        })
     }
 
     /// Signs a leaf whose end was checked.

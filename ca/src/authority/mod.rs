@@ -3,16 +3,26 @@
 //! One X.509 and one JWT authority per server sign; they rotate by themselves (see `rotation`). What is
 //! published is read back from the store, so every server publishes everybody's authorities.
 
+mod certify;
+mod crash;
 mod der;
 mod issuer;
+mod life;
+mod operate;
 mod profile;
+mod publish;
+mod recover;
 mod rotation;
+mod steps;
 pub(crate) mod subordinate;
 mod token;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -20,30 +30,28 @@ use chancery_core::{
     leaf::{JwtGrant, Leaf},
     node::CertRef,
 };
-use chancery_daemon::{key_type::KeyType, public_key::PublicKey};
-use chancery_sdk::{
-    id::TrustDomain,
-    time::UnixTime,
-    x509::{self, X509Bundle, X509BundleSet},
-};
+use chancery_daemon::{clock::Clock, key_type::KeyType};
+use chancery_sdk::{id::TrustDomain, time::UnixTime, x509::X509BundleSet};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use self::{
     issuer::{JwtIssuer, X509Issuer},
-    rotation::Step,
+    life::{Life, When},
+    rotation::OwnKey,
 };
 use crate::{
-    chance,
-    keys::{self, KeyError, KeyStore, Signer},
-    store::{Authority, AuthorityId, AuthorityKind, AuthorityState, Fact, Outcome, Store, StoreError},
+    keys::{KeyError, KeyStore},
+    store::{Authority, AuthorityKind, AuthorityState, Store, StoreError},
 };
 
 /// One leaf in this many is parsed back and compared; every CA certificate is.
 const SAMPLE: u64 = 64;
-/// Steps of one pass; a rotation takes four, an emergency six.
+/// Steps of one pass; a rotation takes six, an emergency eight.
 const MAX_STEPS: usize = 16;
+/// Looks for a missing key before the CA starts without it.
+const LOOKS: usize = 3;
 
 /// A signed X509-SVID.
 #[derive(Clone, Debug)]
@@ -120,6 +128,9 @@ pub enum SignError {
 /// Why authorities could not be read, made or rotated.
 #[derive(Debug, Error)]
 pub enum AuthorityError {
+    /// A thread that used a key ended too soon.
+    #[error("a thread that used a key died: {0}")]
+    Died(String),
     /// The key store.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -137,6 +148,12 @@ pub enum AuthorityError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The key store made no key lately.
+    #[error("the key store made no key; it is asked again in {secs} s")]
+    Waiting {
+        /// Seconds.
+        secs: i64,
+    },
 }
 
 /// What the manager is told once.
@@ -158,6 +175,12 @@ pub struct Settings {
     pub x509_key_type: KeyType,
     /// Keys of JWT authorities made from now on.
     pub jwt_key_type: KeyType,
+    /// Longest SVID that the configuration issues, in seconds.
+    pub longest_ttl_secs: i64,
+    /// Least seconds between condemning a key and destroying it.
+    pub destroy_after_secs: i64,
+    /// Seconds a key is missing from a persistent store before it is lost.
+    pub missing_patience_secs: i64,
 }
 
 /// Signs, rotates and publishes.
@@ -170,6 +193,10 @@ pub struct AuthorityManager {
     published: watch::Sender<Arc<Published>>,
     bundles: Arc<ArcSwap<X509BundleSet>>,
     signed: AtomicU64,
+    /// Guards every change of this server's keys; held while a key is made, hence tokio's.
+    life: Mutex<Life>,
+    /// Labels in the key store without a row in the journal.
+    orphans: ArcSwap<Vec<String>>,
 }
 
 impl AuthorityManager {
@@ -183,6 +210,8 @@ impl AuthorityManager {
             published: watch::Sender::new(Arc::default()),
             bundles: Arc::default(),
             signed: AtomicU64::new(0),
+            life: Mutex::default(),
+            orphans: ArcSwap::default(),
         }
     }
 
@@ -203,7 +232,8 @@ impl AuthorityManager {
         }
         let serial = u128::from_be_bytes(leaf.serial()).to_string();
         let cert = CertRef { serial, expires_at: leaf.not_after() };
-        Ok(IssuedX509 { chain: vec![der], cert, authority_id: issuer.id.clone() })
+        let chain = [der].into_iter().chain(issuer.chain.iter().cloned()).collect();
+        Ok(IssuedX509 { chain, cert, authority_id: issuer.id.clone() })
     }
 
     /// Signs the CA of a downstream server, of our own trust domain.
@@ -251,6 +281,21 @@ impl AuthorityManager {
         self.x509.load().as_ref().map(|i| i.id.clone())
     }
 
+    /// ID of the active JWT authority.
+    pub fn jwt_id(&self) -> Option<String> {
+        self.jwt.load().as_ref().map(|i| i.id.clone())
+    }
+
+    /// Whether the authority is published and not tainted.
+    pub fn stands(&self, id: &str) -> bool {
+        self.published.borrow().authorities.iter().any(|a| a.id == id && a.tainted_at.is_none())
+    }
+
+    /// Labels of keys in the key store that have no row in the journal, as last seen.
+    pub fn orphans(&self) -> Arc<Vec<String>> {
+        self.orphans.load_full()
+    }
+
     /// The trust domain's own bundle, and its changes.
     pub fn published(&self) -> watch::Receiver<Arc<Published>> {
         self.published.subscribe()
@@ -261,163 +306,85 @@ impl AuthorityManager {
         Arc::clone(&self.bundles)
     }
 
-    /// Does what is due at `now`: prepare, activate, retire, remove; then publishes what the store holds.
+    /// Compares the journal with the key store, waits for keys that are slow to show, then [`rotate`](Self::rotate)s.
     ///
     /// # Errors
-    /// [`AuthorityError`]; the authorities in use stay in use.
-    pub async fn rotate(&self, store: &Store, now: UnixTime) -> Result<(), AuthorityError> {
-        for kind in [AuthorityKind::X509, AuthorityKind::Jwt] {
-            self.rotate_kind(store, kind, now).await?;
-        }
-        self.refresh(store).await
-    }
-
-    async fn rotate_kind(&self, store: &Store, kind: AuthorityKind, now: UnixTime) -> Result<(), AuthorityError> {
-        for _ in 0..MAX_STEPS {
-            let own = self.own(store, kind).await?;
-            let mut here = Vec::new();
-            for authority in &own {
-                // A key store that is away has lost nothing: nothing is decided meanwhile.
-                if self.key_of(authority)?.is_some() {
-                    here.push(authority.id.as_str());
-                }
-            }
-            let usable = |id: &str| here.contains(&id);
-            let Some(step) = rotation::next(&own, &usable, now, self.settings.publish_delay_secs) else {
-                return self.install(kind, &own, now);
-            };
-            self.take(store, kind, step, now).await?;
-        }
-        Ok(())
-    }
-
-    async fn own(&self, store: &Store, kind: AuthorityKind) -> Result<Vec<Authority>, StoreError> {
-        let all = store.authorities().await?;
-        Ok(all.into_iter().filter(|a| a.kind == kind && a.server == self.settings.server).collect())
-    }
-
-    async fn take(&self, store: &Store, kind: AuthorityKind, step: Step, now: UnixTime) -> Result<(), AuthorityError> {
-        let told = format!("{step:?} ({kind})");
-        let gone = match &step {
-            Step::Remove(id) => self.own(store, kind).await?.into_iter().find(|a| a.id == *id),
-            Step::Activate(_) | Step::Prepare | Step::Retire(_) => None,
-        };
-        let fact = match step {
-            Step::Activate(id) => Fact::ActivateAuthority(AuthorityId { id }),
-            Step::Prepare => Fact::PrepareAuthority(self.prepare(kind, now)?),
-            Step::Remove(id) => Fact::RemoveAuthority(AuthorityId { id }),
-            Step::Retire(id) => Fact::RetireAuthority(AuthorityId { id }),
-        };
-        let outcome = store.commit(fact).await?;
-        if let Outcome::Refused(refusal) = outcome {
-            return Err(AuthorityError::Refused { step: told, refusal });
-        }
-        tracing::info!(step = told, "authority");
-        if let Some(gone) = gone
-            && let Some((label, key)) = self.key_of(&gone)?
+    /// [`AuthorityError`]; among them a key in use whose public half is not the recorded one.
+    pub async fn start(&self, store: &Store, clock: &Clock) -> Result<(), AuthorityError> {
         {
-            self.keys.delete(&label, key.spki())?;
-        }
-        Ok(())
-    }
-
-    /// The key of an authority, with its label, by its public half; `None` when it is not in this key store.
-    fn key_of(&self, authority: &Authority) -> Result<Option<(String, Arc<dyn Signer>)>, KeyError> {
-        let spki = match authority.kind {
-            AuthorityKind::Jwt => Some(authority.public.clone()),
-            AuthorityKind::X509 => x509::spki_of(&authority.public).ok(),
-        };
-        for label in self.keys.labels()? {
-            match self.keys.open(&label, None) {
-                Ok(Some(key)) if Some(key.spki()) == spki.as_deref() => return Ok(Some((label, key))),
-                // What a token does not show now is not lost.
-                Err(away @ KeyError::Token(_)) => return Err(away),
-                // Another key, or one that cannot be used: as good as none.
-                Ok(_) | Err(_) => {}
+            let mut life = self.life.lock().await;
+            self.inspect(store, &mut life, When::Starting, clock()).await?;
+            for _ in 0..LOOKS {
+                if !life.waits() {
+                    break;
+                }
+                tracing::warn!(secs = life::LOOK_AGAIN_SECS, "keys are not in their store; looking again");
+                tokio::time::sleep(Duration::from_secs(life::LOOK_AGAIN_SECS.unsigned_abs())).await;
+                self.inspect(store, &mut life, When::Starting, clock()).await?;
             }
         }
-        Ok(None)
+        self.rotate(store, clock()).await
     }
 
-    fn prepare(&self, kind: AuthorityKind, now: UnixTime) -> Result<Authority, AuthorityError> {
-        let (purpose, key_type) = match kind {
-            AuthorityKind::Jwt => ("jwt", self.settings.jwt_key_type),
-            AuthorityKind::X509 => ("x509", self.settings.x509_key_type),
-        };
-        let uuid = chance::uuid_v4().map_err(|_| KeyError::Randomness)?;
-        let key = self.keys.generate(&keys::label::fresh(purpose, uuid), key_type)?;
-        let not_before = now.plus(-rotation::BACKDATE_SECS);
-        let not_after = now.plus(self.settings.life_secs);
-        let public = match kind {
-            AuthorityKind::Jwt => key.spki().to_vec(),
-            AuthorityKind::X509 => {
-                issuer::self_signed(&self.settings.trust_domain, &key, not_before, not_after)?.to_vec()
-            }
-        };
-        let bits = PublicKey::from_spki(key.spki()).ok_or(SignError::Mismatch("public key"))?;
-        let id = hex::encode(profile::key_id(bits.bits()));
-        let server = self.settings.server.clone();
-        Ok(Authority { id, kind, server, state: AuthorityState::Prepared, public, not_before, not_after })
+    /// Does what is due at `now`: plan, make, prepare, activate, retire, remove, destroy; then publishes what the store
+    /// holds. One kind's trouble does not keep the other from its turn.
+    ///
+    /// # Errors
+    /// The first [`AuthorityError`]; the authorities in use stay in use.
+    pub async fn rotate(&self, store: &Store, now: UnixTime) -> Result<(), AuthorityError> {
+        let mut life = self.life.lock().await;
+        let mut told = Ok(());
+        if now >= life.inspect_at {
+            told = self.inspect(store, &mut life, When::Serving, now).await;
+        }
+        for kind in [AuthorityKind::X509, AuthorityKind::Jwt] {
+            told = told.and(self.rotate_kind(store, &mut life, kind, now).await);
+        }
+        if now >= life.inspect_at {
+            told = told.and(self.inspect(store, &mut life, When::Serving, now).await);
+        }
+        drop(life);
+        told.and(self.refresh(store).await)
     }
 
-    /// Lets the newest active authority sign from now on.
-    fn install(&self, kind: AuthorityKind, own: &[Authority], now: UnixTime) -> Result<(), AuthorityError> {
-        let active = own.iter().filter(|a| a.state == AuthorityState::Active && now < a.not_after);
-        let Some(active) = active.max_by_key(|a| a.not_before) else { return Ok(()) };
+    /// Lets the active authority sign from now on. Where none may, the store refuses what the one before still signs.
+    async fn install(
+        &self,
+        kind: AuthorityKind,
+        own: &[OwnKey],
+        life: &Life,
+        now: UnixTime,
+    ) -> Result<(), AuthorityError> {
+        let able = own.iter().filter(|k| k.usable).filter_map(|k| k.authority.as_ref());
+        let able = able.filter(|a| a.state == AuthorityState::Active && now < a.not_after && a.tainted_at.is_none());
+        let Some(active) = able.max_by_key(|a| (a.not_before, a.published_at)).cloned() else { return Ok(()) };
         let in_use = match kind {
-            AuthorityKind::Jwt => self.jwt.load().as_ref().map(|i| i.id.clone()),
+            AuthorityKind::Jwt => self.jwt_id(),
             AuthorityKind::X509 => self.x509_id(),
         };
         if in_use.as_deref() == Some(&active.id) {
             return Ok(());
         }
-        let Some((_, key)) = self.key_of(active)? else { return Ok(()) };
+        let Some(key) = life.here.get(&active.label).cloned() else { return Ok(()) };
         match kind {
-            AuthorityKind::Jwt => self.jwt.store(Some(Arc::new(JwtIssuer::new(active, key)))),
+            AuthorityKind::Jwt => self.jwt.store(Some(Arc::new(JwtIssuer::new(&active, key)))),
             AuthorityKind::X509 => {
-                let issuer = X509Issuer::new(active, key)?;
-                issuer.lint(&self.settings.trust_domain, now)?;
-                self.x509.store(Some(Arc::new(issuer)));
+                let domain = self.settings.trust_domain.clone();
+                let linted = on_thread(move || {
+                    let issuer = X509Issuer::new(&active, key)?;
+                    issuer.lint(&domain, now)?;
+                    Ok::<_, SignError>(issuer)
+                });
+                self.x509.store(Some(Arc::new(linted.await??)));
             }
         }
         Ok(())
     }
+}
 
-    /// Publishes what the store holds, other servers' authorities included.
-    ///
-    /// # Errors
-    /// [`AuthorityError::Store`]; what is published stays.
-    pub async fn refresh(&self, store: &Store) -> Result<(), AuthorityError> {
-        let mut revision = store.bundle_revision().await?;
-        let authorities = loop {
-            let read = store.authorities().await?;
-            let after = store.bundle_revision().await?;
-            // A sequence number must never go with another content (TB-05).
-            if after == revision {
-                break read;
-            }
-            revision = after;
-        };
-        let refresh_hint = self.settings.refresh_hint_secs;
-        let fresh = Published { authorities, sequence: revision.sequence(), refresh_hint };
-        if self.published.borrow().sequence != fresh.sequence || self.published.borrow().authorities.is_empty() {
-            self.bundles.store(Arc::new(self.bundle_set(&fresh.authorities)));
-            self.published.send_replace(Arc::new(fresh));
-        }
-        Ok(())
-    }
-
-    fn bundle_set(&self, authorities: &[Authority]) -> X509BundleSet {
-        let mut bundle = X509Bundle::new(self.settings.trust_domain.clone());
-        for authority in authorities.iter().filter(|a| a.kind == AuthorityKind::X509) {
-            if let Err(problem) = bundle.insert(CertificateDer::from(authority.public.clone())) {
-                tracing::error!(%problem, authority = authority.id, "authority left out of the bundle");
-            }
-        }
-        let mut set = X509BundleSet::new();
-        set.insert(bundle);
-        set
-    }
+/// Runs what may block: a key store can be a device, or far away.
+async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, AuthorityError> {
+    tokio::task::spawn_blocking(work).await.map_err(|died| AuthorityError::Died(died.to_string()))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use chancery_core::{
     lifetime::{Limits, Profile},
     mint,
 };
+use chancery_daemon::public_key::PublicKey;
 use chancery_sdk::{
     jwt::{JwtBundle, JwtBundleSet, JwtSvid},
     x509,
@@ -25,6 +26,9 @@ fn settings(life_secs: i64, publish_delay_secs: i64) -> Settings {
         jwt_issuer: None,
         x509_key_type: KeyType::EcP256,
         jwt_key_type: KeyType::EcP256,
+        longest_ttl_secs: 60,
+        destroy_after_secs: 3600,
+        missing_patience_secs: 0,
     }
 }
 

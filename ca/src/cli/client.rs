@@ -6,7 +6,8 @@ use chancery_proto::{
     chancery::admin::v1::admin_client::AdminClient,
     spire::api::server::{
         agent::v1::agent_client::AgentClient, bundle::v1::bundle_client::BundleClient,
-        entry::v1::entry_client::EntryClient, svid::v1::svid_client::SvidClient,
+        entry::v1::entry_client::EntryClient, localauthority::v1::local_authority_client::LocalAuthorityClient,
+        svid::v1::svid_client::SvidClient,
     },
 };
 use hyper_util::rt::TokioIo;
@@ -69,6 +70,10 @@ impl Client {
 
     pub fn health(&self) -> HealthClient<Channel> {
         HealthClient::new(self.channel.clone())
+    }
+
+    pub fn local_authority(&self) -> LocalAuthorityClient<Channel> {
+        LocalAuthorityClient::new(self.channel.clone())
     }
 
     pub fn svid(&self) -> SvidClient<Channel> {

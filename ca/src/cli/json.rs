@@ -4,7 +4,10 @@
 //! serde_json sorts the keys. Source: spire-wire 5.1.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use chancery_proto::{chancery::admin::v1 as admin, spire::api::types};
+use chancery_proto::{
+    chancery::admin::v1 as admin,
+    spire::api::{server::localauthority::v1::AuthorityState, types},
+};
 use serde_json::{Map, Value, json};
 
 use super::value::rfc3339;
@@ -168,4 +171,36 @@ pub fn explained(told: &admin::ExplainPolicyResponse) -> Value {
     let rule =
         |r: &admin::explain_policy_response::Rule| json!({ "detail": r.detail, "passed": r.passed, "rule": r.rule });
     json!({ "admitted": told.admitted, "policy": told.policy, "rules": told.rules.iter().map(rule).collect::<Vec<_>>() })
+}
+
+/// SPIRE's AuthorityState.
+pub fn authority_state(state: &AuthorityState) -> Value {
+    json!({
+        "authority_id": state.authority_id,
+        "expires_at": long(state.expires_at),
+        "upstream_authority_subject_key_id": state.upstream_authority_subject_key_id,
+    })
+}
+
+pub fn authorities(all: &admin::ListAuthoritiesResponse) -> Value {
+    let one = |a: &admin::Authority| {
+        json!({
+            "authority_id": a.authority_id,
+            "expires_at": long(a.expires_at),
+            "key_label": a.key_label,
+            "key_state": a.key_state,
+            "key_type": a.key_type,
+            "kind": a.kind,
+            "note": a.note,
+            "publish_delay": long(a.publish_delay),
+            "published_at": long(a.published_at),
+            "server": a.server,
+            "spki_sha256": a.spki_sha256,
+            "state": a.state,
+            "tainted_at": long(a.tainted_at),
+            "upstream_authority_subject_key_id": a.upstream_authority_subject_key_id,
+        })
+    };
+    let list: Vec<_> = all.authorities.iter().map(one).collect();
+    json!({ "authorities": list, "orphans": all.orphans, "server": all.server })
 }

@@ -4,6 +4,7 @@
 
 mod admin;
 mod answer;
+mod authority;
 mod bundle;
 mod ceremony;
 mod client;
@@ -76,6 +77,8 @@ enum Command {
     Migrate,
     /// Make a root, or a CA that a root signs, offline; needs --config
     Ceremony(ceremony::CeremonyArgs),
+    /// Accept a database that was restored from an old backup; needs --config and a CA that is stopped
+    RestoreAccept,
     /// Say whether the CA serves
     Healthcheck,
     /// Registration entries
@@ -99,6 +102,9 @@ enum Command {
     /// Bundles, our own and other trust domains'
     #[command(subcommand)]
     Bundle(bundle::Command),
+    /// Authorities and their keys
+    #[command(subcommand)]
+    Authority(authority::Command),
     /// Join tokens
     #[command(subcommand)]
     Token(node::TokenCommand),
@@ -131,6 +137,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Run => serve::run(&cli.common),
         Command::Migrate => serve::migrate(&cli.common),
         Command::Ceremony(args) => ceremony::run(&cli.common, &args),
+        Command::RestoreAccept => serve::restore_accept(&cli.common),
         other => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|e| Failure::refused(format!("cannot start: {e}")))?;
@@ -142,7 +149,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
 async fn ask(common: &Common, command: Command) -> Result<(), Failure> {
     let client = Client::connect(&socket(common)?).await?;
     let answer = match command {
-        Command::Run | Command::Migrate | Command::Ceremony(_) => {
+        Command::Run | Command::Migrate | Command::Ceremony(_) | Command::RestoreAccept => {
             return Err(Failure::refused("not a command of the admin socket".into()));
         }
         Command::Healthcheck => node::healthcheck(&client).await?,
@@ -153,6 +160,7 @@ async fn ask(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Anchor(command) => node::anchor(&client, command).await?,
         Command::Policy(command) => node::policy(&client, command).await?,
         Command::Bundle(command) => bundle::run(&client, command).await?,
+        Command::Authority(command) => authority::run(&client, command).await?,
         Command::Token(command) => node::token(&client, command).await?,
         Command::X509(command) => mint::x509(&client, command).await?,
         Command::Jwt(command) => mint::jwt(&client, command).await?,

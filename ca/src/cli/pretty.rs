@@ -2,7 +2,10 @@
 
 use std::fmt::{Display, Write};
 
-use chancery_proto::{chancery::admin::v1 as admin, spire::api::types};
+use chancery_proto::{
+    chancery::admin::v1 as admin,
+    spire::api::{server::localauthority::v1::AuthorityState, types},
+};
 
 use super::value::{expiry, joined, rfc3339};
 
@@ -147,4 +150,47 @@ pub fn explained(told: &admin::ExplainPolicyResponse) -> String {
         let _ = writeln!(text, "  {mark} {}: {}", rule.rule, rule.detail);
     }
     text
+}
+
+/// SPIRE's block of an authority.
+pub fn authority_state(state: &AuthorityState) -> String {
+    let mut text = format!("  Authority ID: {}\n", state.authority_id);
+    if state.expires_at > 0 {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "  Expires at: {}", rfc3339(state.expires_at));
+    }
+    if !state.upstream_authority_subject_key_id.is_empty() {
+        let _ = writeln!(text, "  Upstream authority Subject Key ID: {}", state.upstream_authority_subject_key_id);
+    }
+    text
+}
+
+pub fn authorities(all: &admin::ListAuthoritiesResponse) -> String {
+    let mut text = listed(&all.authorities, "keys", authority);
+    for label in &all.orphans {
+        // Writing to a String does not fail.
+        let _ =
+            writeln!(text, "Orphan in the key store of {}: {label} (no row in the journal; never deleted)", all.server);
+    }
+    text
+}
+
+fn authority(authority: &admin::Authority) -> String {
+    let has_authority = !authority.authority_id.is_empty();
+    Block::new(COLUMN)
+        .line("Kind", &authority.kind)
+        .line_if(has_authority, "Authority ID", &authority.authority_id)
+        .line("State", &authority.state)
+        .line_if(authority.tainted_at > 0, "Tainted", rfc3339(authority.tainted_at))
+        .line_if(has_authority, "Expires at", rfc3339(authority.expires_at))
+        .line_if(
+            !authority.upstream_authority_subject_key_id.is_empty(),
+            "Upstream",
+            &authority.upstream_authority_subject_key_id,
+        )
+        .line("Server", &authority.server)
+        .line("Key", format!("{} ({}, {})", authority.key_label, authority.key_type, authority.key_state))
+        .line_if(!authority.spki_sha256.is_empty(), "Key SHA-256", &authority.spki_sha256)
+        .line_if(!authority.note.is_empty(), "Note", &authority.note)
+        .end()
 }

@@ -1,11 +1,11 @@
-//! `run` and `migrate`: the commands that need no running CA.
+//! `run`, `migrate` and `restore-accept`: the commands that need no running CA.
 
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt};
 
 use chancery_daemon::{hardening, pkcs11::pin, shutdown::Shutdown, telemetry};
 
 use super::{Common, Failure, Output, write};
-use crate::{config::Config, store::Store};
+use crate::{config::Config, mark::Keeper, store::Store};
 
 /// Runs the CA until it is told to stop.
 ///
@@ -40,6 +40,34 @@ pub fn migrate(common: &Common) -> Result<(), Failure> {
         Output::Json => format!("{{\"from\":\"{}\",\"to\":\"{}\"}}\n", done.from, done.to),
         Output::Pretty if done.from == done.to => format!("Schema is at version {}\n", done.to),
         Output::Pretty => format!("Schema brought from version {} to {}\n", done.from, done.to),
+    };
+    write(text.as_bytes())
+}
+
+/// Accepts a database that is older than what this server saw of it: a new epoch begins.
+///
+/// # Errors
+/// [`Failure`]; the database is as before then.
+pub fn restore_accept(common: &Common) -> Result<(), Failure> {
+    let config = config(common)?;
+    let server = crate::run::server_id(&config).map_err(|e| Failure::refused(e.to_string()))?;
+    let seen = Keeper::new(&config.data_dir).read().map_err(|e| Failure::refused(e.to_string()))?;
+    let done = runtime()?.block_on(Store::accept_restore(&config.database(), &server, seen.as_ref()));
+    let done = done.map_err(|e| Failure::refused(crate::RunError::from(e).to_string()))?;
+    let text = match common.output {
+        Output::Json => {
+            let json = serde_json::json!({
+                "epoch": done.epoch.to_string(),
+                "instances": done.instances.to_string(),
+                "nodes": done.nodes.to_string(),
+                "tokens": done.tokens.to_string(),
+            });
+            format!("{json}\n")
+        }
+        Output::Pretty => format!(
+            "Epoch {} begins: {} nodes must attest again, {} instances ended, {} join tokens deleted\n",
+            done.epoch, done.nodes, done.instances, done.tokens
+        ),
     };
     write(text.as_bytes())
 }

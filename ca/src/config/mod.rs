@@ -110,7 +110,7 @@ pub struct Ttl {
 }
 
 /// Where signing keys live.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Keys {
     /// Kind of key store.
@@ -121,6 +121,30 @@ pub struct Keys {
     pub jwt_key_type: KeyType,
     /// The token of `store = "pkcs11"`.
     pub pkcs11: Option<TokenConfig>,
+    /// Least time between condemning a key and destroying it.
+    pub destroy_after: Span,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self {
+            store: KeyStoreKind::default(),
+            x509_key_type: KeyType::default(),
+            jwt_key_type: KeyType::default(),
+            pkcs11: None,
+            destroy_after: Span::secs(86_400),
+        }
+    }
+}
+
+impl Keys {
+    /// Seconds a key is missing before it is lost: a token that is half up shows no keys, a folder shows them all.
+    pub fn missing_patience_secs(&self) -> i64 {
+        match self.store {
+            KeyStoreKind::Disk | KeyStoreKind::Memory => 0,
+            KeyStoreKind::Pkcs11 => 60,
+        }
+    }
 }
 
 /// Kinds of key stores.

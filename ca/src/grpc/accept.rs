@@ -7,7 +7,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use chancery_core::transcript::Exporters;
 use chancery_daemon::clock::Clock;
-use chancery_sdk::tls::H2;
+use chancery_sdk::{tls::H2, x509};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{Semaphore, mpsc},
@@ -129,12 +129,14 @@ impl Door {
             id: None,
             serial: String::new(),
             not_after: None,
+            authority: None,
             exporters: Some(exporters.ok()?),
             source: Some(from.ip()),
             local: None,
         };
         if let Some(chain) = connection.peer_certificates() {
             let known = self.tls.verifier.verify(chain).ok()?;
+            peer.authority = chain.first().and_then(|leaf| x509::authority_key_id(leaf)).map(hex::encode);
             peer.not_after = Some(known.not_after);
             peer.serial = known.serial_decimal;
             peer.id = Some(known.id);

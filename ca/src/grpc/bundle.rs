@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 use tonic::{Request, Response, Status};
 
 use super::{page, peer::caller, status};
-use crate::{State, bundles, store::DeleteMode, store::SetMode};
+use crate::{State, authorities::Authority, bundles, store::DeleteMode, store::SetMode};
 
 /// Most bundles in one call.
 const MAX_BATCH: usize = 100;
@@ -87,10 +87,16 @@ impl Bundle for BundleService {
     async fn get_bundle(&self, request: Request<pb::GetBundleRequest>) -> Result<Response<types::Bundle>, Status> {
         caller(request.extensions())?;
         let own = bundles::own(&self.state);
-        let jwt = |(key_id, public_key, expires_at)| types::JwtKey { public_key, key_id, expires_at, tainted: false };
+        let x509 = |a: Authority| types::X509Certificate { asn1: a.public, tainted: a.tainted_at.is_some() };
+        let jwt = |a: Authority| types::JwtKey {
+            public_key: a.public,
+            key_id: a.id,
+            expires_at: a.not_after.0,
+            tainted: a.tainted_at.is_some(),
+        };
         let bundle = types::Bundle {
             trust_domain: self.state.trust_domain.to_string(),
-            x509_authorities: own.x509.into_iter().map(certificate).collect(),
+            x509_authorities: own.x509.into_iter().map(x509).collect(),
             jwt_authorities: own.jwt.into_iter().map(jwt).collect(),
             refresh_hint: own.refresh_hint,
             sequence_number: own.sequence,

@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod admin;
 pub mod agent;
+pub mod authority;
 pub mod bundle;
 pub mod entry;
 mod evidence;
@@ -22,7 +23,8 @@ use chancery_proto::{
     chancery::{admin::v1::admin_server::AdminServer, node::v1::node_server::NodeServer},
     spire::api::server::{
         agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
-        entry::v1::entry_server::EntryServer, svid::v1::svid_server::SvidServer,
+        entry::v1::entry_server::EntryServer, localauthority::v1::local_authority_server::LocalAuthorityServer,
+        svid::v1::svid_server::SvidServer,
     },
 };
 use tonic::{
@@ -54,6 +56,7 @@ pub fn services(state: &Arc<State>) -> Routes {
         .add_service(AgentServer::new(agent::AgentService::new(state)).max_decoding_message_size(ATTEST_BYTES))
         .add_service(BundleServer::new(bundle::BundleService::new(state)))
         .add_service(EntryServer::new(entry::Service::new(Arc::clone(state))))
+        .add_service(LocalAuthorityServer::new(authority::Service::new(Arc::clone(state))))
         .add_service(SvidServer::new(svid::Service::new(Arc::clone(state))))
         .add_service(NodeServer::new(node::Service::new(Arc::clone(state))))
         .add_service(AdminServer::new(admin::Service::new(Arc::clone(state))))

@@ -17,12 +17,12 @@ use chancery_sdk::{
     time::UnixTime,
 };
 
-use super::{Anchor, Authority, AuthorityKind};
+use super::{Anchor, Authority, AuthorityKind, MoveKey, PlanKey};
 
 /// One guarded business fact.
 #[derive(Clone, Debug)]
 pub enum Fact {
-    /// Prepared -> active. Refused: `NotFound`, `Stale` (not prepared).
+    /// Prepared -> active; the server's active one of the kind -> old. Refused: `NotFound`, `Stale` (not prepared, or tainted).
     ActivateAuthority(AuthorityId),
     /// Fresh -> current on first use; nothing where it is current already. Refused: `NodeNotGood`, `SerialNotCurrent`.
     ActivateNodeSerial(ActivateNodeSerial),
@@ -58,7 +58,11 @@ pub enum Fact {
     FailNode(FailNode),
     /// Refused: `AlreadyExists(Some(fingerprint))`.
     ImportAnchor(Anchor),
-    /// Publishes an authority. Refused: `AlreadyExists(None)`, `TooManyAuthorities`.
+    /// A step of a key's life.
+    MoveKey(MoveKey),
+    /// A key is wanted.
+    PlanKey(PlanKey),
+    /// Publishes an authority. Refused: `AlreadyExists(None)`, `KeyNotGenerated`, `TooManyAuthorities`.
     PrepareAuthority(Authority),
     /// Deletes entries whose time is over. Never refused.
     PruneEntries(Moment),
@@ -74,20 +78,24 @@ pub enum Fact {
     RecordX509(RecordX509),
     /// A summary of failures that touch no node. Never refused.
     RefusedStrangers(RefusedStrangers),
-    /// Out of the bundle. Refused: `NotFound`, `Stale` (still active).
-    RemoveAuthority(AuthorityId),
+    /// Out of the bundle, and its key is condemned. Refused: `NotFound`, `Stale` (still active, or revoked).
+    RemoveAuthority(RemoveAuthority),
     /// A new SVID of a running instance.
     RenewInstance(RenewInstance),
     /// A new node SVID without new proof. Refused: `NodeNotGood`, `SerialNotCurrent`, `AuthorityNotActive`.
     RenewNode(RenewNode),
     /// Active -> old, still published. Refused: `NotFound`, `Stale` (not active).
     RetireAuthority(AuthorityId),
+    /// A tainted authority, out of the bundle; its key is condemned. Refused: `NotFound`, `NotTainted`, `Stale`.
+    RevokeAuthority(RevokeAuthority),
     /// A server begins to serve. Never refused.
     ServerStarted(ServerStarted),
     /// As told by PostStatus. Refused: `NotFound`.
     SetAgentVersion(SetAgentVersion),
     /// Refused: `AlreadyExists(None)` or `NotFound`, as the mode says.
     SetFederatedBundle(SetFederatedBundle),
+    /// Everything under it is to be replaced at once. Refused: `NotFound`, `Stale` (tainted, or revoked).
+    TaintAuthority(TaintAuthority),
     /// `revision` is the new one. Refused: `NotFound`, `Stale`.
     UpdateClass(Class),
     /// `revision` is the new one; `created_at` is not written. Refused: `NotFound`, `Stale`, `FederationUnknown`.
@@ -99,6 +107,41 @@ pub enum Fact {
 pub struct AuthorityId {
     /// See [`Authority::id`].
     pub id: String,
+}
+
+/// An authority whose time is over, or that never signed, leaves the bundle.
+#[derive(Clone, Debug)]
+pub struct RemoveAuthority {
+    /// See [`Authority::id`].
+    pub id: String,
+    /// Its key is not destroyed before.
+    pub keep_until: UnixTime,
+}
+
+/// An operator takes a tainted authority out of the bundle.
+#[derive(Clone, Debug)]
+pub struct RevokeAuthority {
+    /// See [`Authority::id`].
+    pub id: String,
+    /// What it signs.
+    pub kind: AuthorityKind,
+    /// Its key is not destroyed before.
+    pub keep_until: UnixTime,
+    /// Who asked; kept apart from the record.
+    pub caller: String,
+}
+
+/// A key is not to be trusted for longer than it takes to replace what it signed.
+#[derive(Clone, Debug)]
+pub struct TaintAuthority {
+    /// See [`Authority::id`].
+    pub id: String,
+    /// What it signs.
+    pub kind: AuthorityKind,
+    /// Why: `operator`, `key differs from the journal`.
+    pub why: &'static str,
+    /// Who asked; kept apart from the record.
+    pub caller: String,
 }
 
 /// Names a node.

@@ -6,6 +6,7 @@
 
 mod error;
 mod fact;
+mod key;
 mod outcome;
 mod postgres;
 mod record;
@@ -14,6 +15,7 @@ mod sqlite;
 
 pub use error::StoreError;
 pub use fact::*;
+pub use key::*;
 pub use outcome::{Outcome, Refusal};
 pub use record::*;
 
@@ -97,6 +99,18 @@ impl Store {
         match Target::parse(url)? {
             Target::Postgres(url) => postgres::migrate(url).await,
             Target::Sqlite(path) => sqlite::migrate(path).await,
+        }
+    }
+
+    /// Accepts a restored database: a new epoch begins, after that of `seen`, an event
+    /// that the database lacks; join tokens die, nodes must attest again, instances end. No server may be running.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing changed then.
+    pub async fn accept_restore(url: &str, server: &str, seen: Option<&Seen>) -> Result<Accepted, StoreError> {
+        match Target::parse(url)? {
+            Target::Postgres(url) => postgres::accept_restore(url, server, seen).await,
+            Target::Sqlite(path) => sqlite::accept_restore(path, server, seen).await,
         }
     }
 
@@ -219,6 +233,26 @@ impl Store {
     /// Every published authority, in the order of notBefore, then ID.
     pub async fn authorities(&self) -> Result<Vec<Authority>, StoreError> {
         read!(self, |pool, db| db::authorities::all(pool).await)
+    }
+
+    /// Every authority, revoked ones included, in the order of notBefore, then ID.
+    pub async fn every_authority(&self) -> Result<Vec<Authority>, StoreError> {
+        read!(self, |pool, db| db::authorities::every(pool).await)
+    }
+
+    /// The authority with this ID, revoked or not.
+    pub async fn authority(&self, id: &str) -> Result<Option<Authority>, StoreError> {
+        read!(self, |pool, db| db::authorities::one(pool, id).await)
+    }
+
+    /// The journal: every key there is or was, of every server, in the order of planning, then label.
+    pub async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        read!(self, |pool, db| db::keys::all(pool).await)
+    }
+
+    /// The server's keys that are not destroyed, in the order of planning, then label.
+    pub async fn keys_of(&self, server: &str) -> Result<Vec<KeyRecord>, StoreError> {
+        read!(self, |pool, db| db::keys::of_server(pool, server).await)
     }
 
     /// The stored bundle of another trust domain.

@@ -1,4 +1,4 @@
-use chancery_sdk::id::TrustDomain;
+use chancery_sdk::{id::TrustDomain, time::UnixTime};
 
 /// What became of a fact.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -39,6 +39,9 @@ pub enum Refusal {
     /// The issuing authority is unknown or not active: sign again with the current one.
     #[error("the issuing authority is not active")]
     AuthorityNotActive,
+    /// The key's authority is published.
+    #[error("the key's authority is published")]
+    AuthorityPublished,
     /// The class is gone or was changed since it was read.
     #[error("the class is gone or was changed")]
     ClassGone,
@@ -60,6 +63,12 @@ pub enum Refusal {
     /// The instance has ended, is another process's, or never was.
     #[error("the instance is not running")]
     InstanceNotGood,
+    /// Another row of the journal has this public key.
+    #[error("the public key is another key's: {0}")]
+    KeyKnown(String),
+    /// The key's journal does not say that it was generated.
+    #[error("the key is not generated, or is another server's")]
+    KeyNotGenerated,
     /// The attestation key is not enrolled.
     #[error("the attestation key is not enrolled")]
     KeyNotEnrolled,
@@ -75,6 +84,9 @@ pub enum Refusal {
     /// There is no such row.
     #[error("not found")]
     NotFound,
+    /// An authority is tainted before it is revoked.
+    #[error("the authority is not tainted")]
+    NotTainted,
     /// The node's certificate is neither its current nor its fresh one.
     #[error("the node's certificate was replaced")]
     SerialNotCurrent,
@@ -93,9 +105,21 @@ pub enum Refusal {
     /// The join token is unknown or was used.
     #[error("the join token is unknown or was used")]
     TokenUnknown,
+    /// What the key signed may still be valid.
+    #[error("the key is kept until {keep_until}")]
+    TooEarly {
+        /// Until then.
+        keep_until: UnixTime,
+    },
     /// The server publishes as many authorities of the kind as it may.
     #[error("the server publishes {max} authorities of this kind already")]
     TooManyAuthorities {
+        /// The limit.
+        max: i64,
+    },
+    /// So many keys of the server wait for an authority already.
+    #[error("the server has {max} unused keys of this kind already")]
+    TooManyKeys {
         /// The limit.
         max: i64,
     },

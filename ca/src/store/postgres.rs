@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Message, Migrated, StoreError};
+use super::{Accepted, Message, Migrated, Seen, StoreError};
 
 type Db = sqlx::Postgres;
 
@@ -48,6 +48,13 @@ pub(super) async fn migrate(url: &str) -> Result<Migrated, StoreError> {
     reach(&options).await?;
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT).connect_with(options).await?;
     let done = schema::migrate(&pool).await;
+    pool.close().await;
+    done
+}
+
+pub(super) async fn accept_restore(url: &str, server: &str, seen: Option<&Seen>) -> Result<Accepted, StoreError> {
+    let pool = pool(url, WRITERS).await?;
+    let done = restore::accept(&pool, server, seen).await;
     pool.close().await;
     done
 }

@@ -1,12 +1,11 @@
 //! What the store keeps that the core has no type for.
 
-use std::{fmt, str::FromStr};
-
 use chancery_core::instance::Standing;
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
     time::UnixTime,
 };
+use serde::{Deserialize, Serialize};
 
 /// A manufacturer CA that an operator imported.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -45,6 +44,8 @@ pub enum AuthorityState {
     Old,
     /// Published, signs not yet.
     Prepared,
+    /// An operator took it out of the bundle before its end.
+    Revoked,
 }
 
 /// A key that may sign for the trust domain, as published in the bundle.
@@ -64,6 +65,16 @@ pub struct Authority {
     pub not_before: UnixTime,
     /// End of validity.
     pub not_after: UnixTime,
+    /// Its key in the journal.
+    pub label: String,
+    /// Certificates that go along with a leaf, DER one after the other; empty where it is itself in the bundle.
+    pub chain: Vec<u8>,
+    /// Key ID of what signed it; empty where it signed itself.
+    pub upstream_id: String,
+    /// When it came into the bundle.
+    pub published_at: UnixTime,
+    /// Since when everything under it is to be replaced.
+    pub tainted_at: Option<UnixTime>,
 }
 
 /// Version of the trust domain's own bundle.
@@ -144,6 +155,31 @@ pub struct StoredEvent {
     pub hash: [u8; 32],
 }
 
+/// An event that a server knew to be committed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seen {
+    /// The log.
+    pub epoch: i64,
+    /// Its number.
+    pub number: i64,
+    /// Lower-case hex of its hash.
+    pub hash: String,
+}
+
+/// What accepting a restored database did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Accepted {
+    /// The log that begins now.
+    pub epoch: i64,
+    /// Instances that ended.
+    pub instances: u64,
+    /// Nodes that must attest again.
+    pub nodes: u64,
+    /// Join tokens that are worth nothing any more.
+    pub tokens: u64,
+}
+
 /// What `migrate` did.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Migrated {
@@ -162,13 +198,13 @@ macro_rules! words {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
 
-        impl FromStr for $name {
+        impl std::str::FromStr for $name {
             type Err = String;
 
             fn from_str(text: &str) -> Result<Self, String> {
@@ -181,5 +217,8 @@ macro_rules! words {
     };
 }
 
+pub(super) use words;
+
 words!(AuthorityKind, "authority kind": Jwt = "jwt", X509 = "x509");
-words!(AuthorityState, "authority state": Active = "active", Old = "old", Prepared = "prepared");
+words!(AuthorityState, "authority state": Active = "active", Old = "old", Prepared = "prepared",
+    Revoked = "revoked");

@@ -18,7 +18,7 @@ use chancery_sdk::{
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 
-use super::{Anchor, Authority, Enrolment, FederatedBundle, KeyEnrolment, StoreError, StoredEvent};
+use super::{Anchor, Authority, Enrolment, FederatedBundle, KeyEnrolment, KeyRecord, StoreError, StoredEvent};
 
 /// Tells which row is corrupt.
 struct At<'a> {
@@ -293,6 +293,11 @@ pub(super) struct AuthorityRow {
     public: Vec<u8>,
     not_before: i64,
     not_after: i64,
+    label: String,
+    chain: Vec<u8>,
+    upstream_id: String,
+    published_at: i64,
+    tainted_at: Option<i64>,
 }
 
 impl TryFrom<AuthorityRow> for Authority {
@@ -307,7 +312,48 @@ impl TryFrom<AuthorityRow> for Authority {
             public: row.public,
             not_before: UnixTime(row.not_before),
             not_after: UnixTime(row.not_after),
+            label: row.label,
+            chain: row.chain,
+            upstream_id: row.upstream_id,
+            published_at: UnixTime(row.published_at),
+            tainted_at: row.tainted_at.map(UnixTime),
             id: row.id,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct KeyRow {
+    label: String,
+    kind: String,
+    server: String,
+    key_type: String,
+    state: String,
+    version: i64,
+    spki: Option<Vec<u8>>,
+    planned_at: i64,
+    changed_at: i64,
+    keep_until: Option<i64>,
+    note: String,
+}
+
+impl TryFrom<KeyRow> for KeyRecord {
+    type Error = StoreError;
+
+    fn try_from(row: KeyRow) -> Result<Self, StoreError> {
+        let at = At { table: "keys", key: &row.label };
+        Ok(Self {
+            kind: at.parse(&row.kind)?,
+            server: row.server,
+            key_type: at.parse(&row.key_type)?,
+            state: at.parse(&row.state)?,
+            version: row.version,
+            spki: row.spki,
+            planned_at: UnixTime(row.planned_at),
+            changed_at: UnixTime(row.changed_at),
+            keep_until: row.keep_until.map(UnixTime),
+            note: row.note,
+            label: row.label,
         })
     }
 }

@@ -11,7 +11,7 @@ use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, sync::Arc, time::Durati
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::{mpsc, watch};
 
-use super::{Message, Migrated, StoreError};
+use super::{Accepted, Message, Migrated, Seen, StoreError};
 
 type Db = sqlx::Sqlite;
 
@@ -39,6 +39,13 @@ pub(super) async fn migrate(path: &str) -> Result<Migrated, StoreError> {
     create(path)?;
     let pool = writer(path).await?;
     let done = schema::migrate(&pool).await;
+    pool.close().await;
+    done
+}
+
+pub(super) async fn accept_restore(path: &str, server: &str, seen: Option<&Seen>) -> Result<Accepted, StoreError> {
+    let pool = writer(path).await?;
+    let done = restore::accept(&pool, server, seen).await;
     pool.close().await;
     done
 }

@@ -47,7 +47,16 @@ pub enum IdentityError {
     Tls(#[from] TlsError),
 }
 
-/// Signs, records and presents a new SVID of `ttl_secs` for a new key; says when the next is due (half of life).
+/// A new SVID of our own.
+#[derive(Clone, Debug)]
+pub struct Renewed {
+    /// When the next is due: half of life.
+    pub due: UnixTime,
+    /// The authority that signed it.
+    pub authority: String,
+}
+
+/// Signs, records and presents a new SVID of `ttl_secs` for a new key.
 ///
 /// # Errors
 /// [`IdentityError`]; what was presented stays.
@@ -58,7 +67,7 @@ pub async fn renew(
     current: &CurrentSvid,
     ttl_secs: i64,
     now: UnixTime,
-) -> Result<UnixTime, IdentityError> {
+) -> Result<Renewed, IdentityError> {
     let key = crypto::KeyPair::generate().ok_or(IdentityError::Key)?;
     let issuer = authority.x509_not_after().ok_or(SignError::NoAuthority)?;
     let validity = Profile::new(ttl_secs, ttl_secs)?.clamp(0, Limits { issuer, node: None }, now)?;
@@ -71,7 +80,7 @@ pub async fn renew(
         serial: issued.cert.serial.clone(),
         audience: Vec::new(),
         expires_at: issued.cert.expires_at,
-        authority: issued.authority_id,
+        authority: issued.authority_id.clone(),
         caller: "this server".into(),
     };
     if let Outcome::Refused(refusal) = store.commit(Fact::RecordMint(fact)).await? {
@@ -79,5 +88,6 @@ pub async fn renew(
     }
     let chain: Vec<u8> = issued.chain.iter().flat_map(|der| der.to_vec()).collect();
     current.set(&X509Svid::parse(&chain, &key.pkcs8)?)?;
-    Ok(now.plus(issued.cert.expires_at.since(now) / 2))
+    let due = now.plus(issued.cert.expires_at.since(now) / 2);
+    Ok(Renewed { due, authority: issued.authority_id })
 }

@@ -8,6 +8,7 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
+use arc_swap::ArcSwap;
 use chancery_daemon::clock::Clock;
 use chancery_sdk::{
     id::TrustDomain,
@@ -16,7 +17,7 @@ use chancery_sdk::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub use identity::{IdentityError, renew};
+pub use identity::{IdentityError, Renewed, renew};
 pub use io::PeerIo;
 
 use crate::authority::AuthorityManager;
@@ -32,6 +33,8 @@ pub struct Tls {
     pub verifier: Arc<PeerVerifier>,
     /// When the SVID is renewed, seconds since 1970.
     due: Arc<AtomicI64>,
+    /// The authority that signed it.
+    authority: Arc<ArcSwap<String>>,
 }
 
 impl Tls {
@@ -46,7 +49,13 @@ impl Tls {
         let current = Arc::new(CurrentSvid::empty(provider, Arc::clone(clock)));
         let verifier = Arc::new(verifier);
         let config = server_config(Arc::clone(&verifier), Arc::clone(&current) as _, &[H2])?;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), current, verifier, due: Arc::default() })
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            current,
+            verifier,
+            due: Arc::default(),
+            authority: Arc::default(),
+        })
     }
 
     /// Whether our SVID is past half of its life.
@@ -54,9 +63,15 @@ impl Tls {
         now.0 >= self.due.load(Ordering::Relaxed)
     }
 
-    /// Notes when to renew next.
-    pub fn renew_at(&self, due: UnixTime) {
-        self.due.store(due.0, Ordering::Relaxed);
+    /// The authority that signed our SVID.
+    pub fn authority(&self) -> Arc<String> {
+        self.authority.load_full()
+    }
+
+    /// Notes when to renew next, and under which authority we are.
+    pub fn renewed(&self, renewed: Renewed) {
+        self.due.store(renewed.due.0, Ordering::Relaxed);
+        self.authority.store(Arc::new(renewed.authority));
     }
 }
 

@@ -1,6 +1,8 @@
 //! A store on a fresh database, and the checker of its log.
 
-use chancery_ca::store::{Authority, AuthorityId, AuthorityKind, Fact, Outcome, Refusal, Store, StoredEvent};
+use chancery_ca::store::{
+    Authority, AuthorityId, AuthorityKind, Fact, KeyStep, Outcome, PlanKey, Refusal, Store, StoredEvent,
+};
 use chancery_core::event::leaf_hash;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection, raw_sql};
@@ -46,11 +48,23 @@ impl Bench {
         let store = Store::open(&url, "test").await.unwrap();
         let bench = Self { store, url, _folder: folder };
         for (id, kind) in [(sample::X509, AuthorityKind::X509), (sample::JWT, AuthorityKind::Jwt)] {
-            let authority = Authority { kind, ..sample::authority(id) };
-            bench.done(Fact::PrepareAuthority(authority)).await;
+            bench.prepare(Authority { kind, ..sample::authority(id) }).await;
             bench.done(Fact::ActivateAuthority(AuthorityId { id: id.into() })).await;
         }
         bench
+    }
+
+    /// A key that was generated, for an authority that is not published yet.
+    pub(crate) async fn generate(&self, id: &str, kind: AuthorityKind, server: &str) {
+        self.done(Fact::PlanKey(PlanKey { server: server.into(), ..sample::plan(id, kind) })).await;
+        self.done(Fact::MoveKey(sample::step(id, 0, KeyStep::Generate))).await;
+        self.done(Fact::MoveKey(sample::step(id, 1, sample::recorded(id)))).await;
+    }
+
+    /// Publishes an authority, its key made before.
+    pub(crate) async fn prepare(&self, authority: Authority) {
+        self.generate(&authority.id, authority.kind, &authority.server).await;
+        self.done(Fact::PrepareAuthority(authority)).await;
     }
 
     /// Commits a fact that must succeed; answers the number of its first event.

@@ -7,10 +7,13 @@ mod postgres;
 mod bench;
 mod sample;
 
+mod authorities;
 mod entries;
 mod figures;
 mod instances;
+mod keys;
 mod log;
+mod migration;
 mod nodes;
 mod opening;
 mod others;

@@ -15,9 +15,6 @@ on_both! {
     a_token_comes_with_its_alias_or_not_at_all
     eviction_of_a_join_token_node_takes_its_alias
     an_anchor_is_imported_once
-    an_authority_goes_from_prepared_to_removed
-    the_bundle_revision_moves_with_the_published_authorities_only
-    a_server_publishes_three_authorities_of_a_kind
     strangers_are_counted_without_their_address
 }
 
@@ -99,52 +96,6 @@ async fn an_anchor_is_imported_once(db: Bench) {
     let again = db.refused(Fact::ImportAnchor(anchor.clone())).await;
     assert_eq!(again, Refusal::AlreadyExists(Some("ff".into())));
     assert_eq!(db.store.anchors().await.unwrap(), [anchor]);
-}
-
-fn named(id: &str) -> AuthorityId {
-    AuthorityId { id: id.into() }
-}
-
-async fn an_authority_goes_from_prepared_to_removed(db: Bench) {
-    let state = async || db.store.authorities().await.unwrap().into_iter().find(|a| a.id == "bb").map(|a| a.state);
-    assert_eq!(db.refused(Fact::ActivateAuthority(named("bb"))).await, Refusal::NotFound);
-    assert_eq!(db.refused(Fact::RetireAuthority(named("bb"))).await, Refusal::NotFound);
-    assert_eq!(db.refused(Fact::RemoveAuthority(named("bb"))).await, Refusal::NotFound);
-    db.done(Fact::PrepareAuthority(sample::authority("bb"))).await;
-    assert_eq!(db.refused(Fact::PrepareAuthority(sample::authority("bb"))).await, Refusal::AlreadyExists(None));
-    assert_eq!(db.refused(Fact::RetireAuthority(named("bb"))).await, Refusal::Stale);
-    db.done(Fact::ActivateAuthority(named("bb"))).await;
-    assert_eq!(state().await, Some(AuthorityState::Active));
-    assert_eq!(db.refused(Fact::ActivateAuthority(named("bb"))).await, Refusal::Stale);
-    assert_eq!(db.refused(Fact::RemoveAuthority(named("bb"))).await, Refusal::Stale);
-    db.done(Fact::RetireAuthority(named("bb"))).await;
-    assert_eq!(state().await, Some(AuthorityState::Old));
-    db.done(Fact::RemoveAuthority(named("bb"))).await;
-    assert_eq!(state().await, None);
-}
-
-async fn the_bundle_revision_moves_with_the_published_authorities_only(db: Bench) {
-    let revision = async || db.store.bundle_revision().await.unwrap().revision;
-    let start = revision().await;
-    db.done(Fact::PrepareAuthority(sample::authority("bb"))).await;
-    assert_eq!(revision().await, start + 1);
-    db.done(Fact::ActivateAuthority(named("bb"))).await;
-    db.done(Fact::RetireAuthority(named("bb"))).await;
-    db.refused(Fact::PrepareAuthority(sample::authority("bb"))).await;
-    assert_eq!(revision().await, start + 1);
-    db.done(Fact::RemoveAuthority(named("bb"))).await;
-    assert_eq!(revision().await, start + 2);
-    assert_eq!(BundleRevision { epoch: 1, revision: 2 }.sequence(), (1 << 32) + 2);
-}
-
-async fn a_server_publishes_three_authorities_of_a_kind(db: Bench) {
-    for id in ["bb", "cc"] {
-        db.done(Fact::PrepareAuthority(sample::authority(id))).await;
-    }
-    let refusal = db.refused(Fact::PrepareAuthority(sample::authority("dd"))).await;
-    assert_eq!(refusal, Refusal::TooManyAuthorities { max: 3 });
-    let other = Authority { server: "other".into(), ..sample::authority("dd") };
-    db.done(Fact::PrepareAuthority(other)).await;
 }
 
 async fn strangers_are_counted_without_their_address(db: Bench) {

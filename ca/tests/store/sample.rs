@@ -11,6 +11,7 @@ use chancery_core::{
     node::{BootState, CertRef, Node, Standing, TpmBinding},
     selector::Selectors,
 };
+use chancery_daemon::key_type::KeyType;
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
     time::UnixTime,
@@ -50,7 +51,26 @@ pub(crate) fn authority(id: &str) -> Authority {
         public: vec![1, 2, 3],
         not_before: UnixTime(100),
         not_after: UnixTime(200),
+        label: format!("key-{id}"),
+        chain: Vec::new(),
+        upstream_id: String::new(),
+        published_at: UnixTime(110),
+        tainted_at: None,
     }
+}
+
+/// The plan of the key of `authority(id)`.
+pub(crate) fn plan(id: &str, kind: AuthorityKind) -> PlanKey {
+    PlanKey { label: format!("key-{id}"), kind, server: "test".into(), key_type: KeyType::EcP256 }
+}
+
+pub(crate) fn step(id: &str, version: i64, step: KeyStep) -> MoveKey {
+    MoveKey { label: format!("key-{id}"), version, step }
+}
+
+/// What the key store answers for the key of `authority(id)`.
+pub(crate) fn recorded(id: &str) -> KeyStep {
+    KeyStep::Record { spki: format!("spki of {id}").into_bytes() }
 }
 
 pub(crate) fn entry(name: &str) -> Entry {

@@ -100,6 +100,9 @@ impl Issuer {
             jwt_issuer: None,
             x509_key_type: KeyType::EcP256,
             jwt_key_type: KeyType::EcP256,
+            longest_ttl_secs: 3600,
+            destroy_after_secs: 86_400,
+            missing_patience_secs: 60,
         };
         let manager = AuthorityManager::new(settings, keys);
         manager.rotate(&store, clock::now()).await.map_err(|e| e.to_string())?;

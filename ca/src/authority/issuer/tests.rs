@@ -31,6 +31,11 @@ fn pair() -> Pair {
         public: der.to_vec(),
         not_before: T0,
         not_after: END,
+        label: "k".into(),
+        chain: Vec::new(),
+        upstream_id: String::new(),
+        published_at: T0,
+        tainted_at: None,
     };
     let (leaf, _) = sample::leaf(T0, END, 600);
     Pair { authority: der, leaf: X509Issuer::new(&authority, key).unwrap().sign(&leaf).unwrap() }

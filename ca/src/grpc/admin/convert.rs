@@ -10,6 +10,7 @@ use chancery_sdk::id::SpiffeId;
 use tonic::Status;
 
 use crate::{
+    authorities::{self, Listed},
     grpc::{
         entry::{seconds, selectors},
         wire,
@@ -31,6 +32,27 @@ pub fn draft(class: admin::Class) -> Result<Draft, Status> {
         node_proof: if class.allow_unproven_nodes { NodeProof::AnyNode } else { NodeProof::Hardware },
         name: class.name,
     })
+}
+
+/// Writes a key and its authority.
+pub fn authority(listed: &Listed, publish_delay: i64) -> admin::Authority {
+    let (key, authority) = (&listed.key, listed.authority.as_ref());
+    admin::Authority {
+        authority_id: authority.map(|a| a.id.clone()).unwrap_or_default(),
+        kind: key.kind.to_string(),
+        server: key.server.clone(),
+        state: authority.map_or_else(|| "none".into(), |a| a.state.to_string()),
+        key_state: key.state.to_string(),
+        key_label: key.label.clone(),
+        key_type: key.key_type.to_string(),
+        spki_sha256: authorities::spki_sha256(listed),
+        expires_at: authority.map_or(0, |a| a.not_after.0),
+        published_at: authority.map_or(0, |a| a.published_at.0),
+        tainted_at: authority.and_then(|a| a.tainted_at).map_or(0, |at| at.0),
+        upstream_authority_subject_key_id: authority.map(|a| a.upstream_id.clone()).unwrap_or_default(),
+        note: key.note.clone(),
+        publish_delay,
+    }
 }
 
 /// Writes a class.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use chancery_proto::chancery::admin::v1::{
     Class, ClassName, EndInstanceRequest, EnrolNodeRequest, EnrolNodeResponse, Event, ExplainPolicyResponse,
     ImportAnchorsRequest, Instance, InstanceId, LearnPolicyRequest, LearnPolicyResponse, ListAnchorsResponse,
-    ListClassesResponse, ListEventsRequest, ListInstancesRequest, ListInstancesResponse, ListNodesResponse, Node,
-    NodeId, ReloadResponse, admin_server,
+    ListAuthoritiesResponse, ListClassesResponse, ListEventsRequest, ListInstancesRequest, ListInstancesResponse,
+    ListNodesResponse, Node, NodeId, ReloadResponse, admin_server,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,7 +19,7 @@ use super::{
     peer::caller,
     status::{self, detached},
 };
-use crate::{anchors, classes, instance, nodes, policies, state::State};
+use crate::{anchors, authorities, classes, instance, nodes, policies, state::State};
 
 /// Events on their way to one reader.
 const EVENTS_AHEAD: usize = 64;
@@ -133,6 +133,17 @@ impl admin_server::Admin for Service {
         let imported = imported.await.map_err(status::of)?;
         policies::reload(&self.state).await.map_err(status::of)?;
         Ok(Response::new(convert::anchors(imported)))
+    }
+
+    async fn list_authorities(&self, request: Request<()>) -> Result<Response<ListAuthoritiesResponse>, Status> {
+        caller(request.extensions())?;
+        let (listed, orphans) = authorities::list(&self.state).await.map_err(status::of)?;
+        let delay = self.state.config.ttl.publish_delay.as_secs();
+        Ok(Response::new(ListAuthoritiesResponse {
+            authorities: listed.iter().map(|one| convert::authority(one, delay)).collect(),
+            orphans: orphans.to_vec(),
+            server: self.state.server_id.clone(),
+        }))
     }
 
     async fn list_anchors(&self, request: Request<()>) -> Result<Response<ListAnchorsResponse>, Status> {

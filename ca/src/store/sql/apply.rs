@@ -1,6 +1,6 @@
 use super::{
-    Context, Events, Stop, Tx, admit, anchors, authorities, classes, entries, federation, instances, nodes, records,
-    svids, tokens,
+    Context, Events, Stop, Tx, admit, anchors, authorities, classes, entries, federation, instances, keys, nodes,
+    records, svids, tokens,
 };
 use crate::store::Fact;
 use chancery_core::event::Event;
@@ -27,6 +27,8 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::ExpireNodes(f) => nodes::expire(tx, at, f).await,
         Fact::FailNode(f) => nodes::fail(tx, at, f).await,
         Fact::ImportAnchor(f) => anchors::import(tx, f).await,
+        Fact::MoveKey(f) => keys::step(tx, at, f).await,
+        Fact::PlanKey(f) => keys::plan(tx, at, f).await,
         Fact::PrepareAuthority(f) => authorities::prepare(tx, context, f).await,
         Fact::PruneEntries(f) => entries::prune(tx, f).await,
         Fact::PruneRecords(f) => records::prune(tx, f).await,
@@ -44,9 +46,11 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::RenewInstance(f) => instances::renew(tx, f).await,
         Fact::RenewNode(f) => nodes::renew(tx, f).await,
         Fact::RetireAuthority(f) => authorities::retire(tx, f).await,
+        Fact::RevokeAuthority(f) => authorities::revoke(tx, context, f).await,
         Fact::ServerStarted(f) => Ok(vec![Event::new("server.started", "").with("version", f.version.as_str())]),
         Fact::SetAgentVersion(f) => nodes::set_agent_version(tx, f).await,
         Fact::SetFederatedBundle(f) => federation::set(tx, at, f).await,
+        Fact::TaintAuthority(f) => authorities::taint(tx, context, f).await,
         Fact::UpdateClass(f) => classes::update(tx, f).await,
         Fact::UpdateEntry(f) => entries::update(tx, f).await,
     }

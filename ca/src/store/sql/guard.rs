@@ -24,7 +24,8 @@ pub(super) async fn issuing(
     kind: AuthorityKind,
 ) -> Result<(), Stop> {
     const ONE: &str = "SELECT standing, current_serial, fresh_serial, \
-        (SELECT COUNT(*) FROM authorities a WHERE a.id = $2 AND a.kind = $3 AND a.state = $4) AS active \
+        (SELECT COUNT(*) FROM authorities a WHERE a.id = $2 AND a.kind = $3 AND a.state = $4 \
+        AND a.tainted_at IS NULL) AS active \
         FROM nodes WHERE id = $1";
     type Row = (String, Option<String>, Option<String>, i64);
     let query = sqlx::query_as(ONE).bind(id.as_str()).bind(authority).bind(kind.as_str());
@@ -41,9 +42,10 @@ fn stands(standing: &str, current: Option<&str>, fresh: Option<&str>, serial: &s
     if current == Some(serial) || fresh == Some(serial) { Ok(()) } else { Err(Refusal::SerialNotCurrent) }
 }
 
-/// The authority is of the kind and active.
+/// The authority is of the kind, active and not tainted.
 pub(super) async fn authority(tx: &mut Tx, id: &str, kind: AuthorityKind) -> Result<(), Stop> {
-    const ONE: &str = "SELECT COUNT(*) FROM authorities WHERE id = $1 AND kind = $2 AND state = $3";
+    const ONE: &str = "SELECT COUNT(*) FROM authorities WHERE id = $1 AND kind = $2 AND state = $3 \
+        AND tainted_at IS NULL";
     let state = AuthorityState::Active.as_str();
     let query = sqlx::query_scalar(ONE).bind(id).bind(kind.as_str()).bind(state);
     let active: i64 = query.fetch_one(&mut *tx).await?;

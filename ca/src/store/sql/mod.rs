@@ -8,7 +8,9 @@ pub(in crate::store) mod entries;
 pub(in crate::store) mod events;
 pub(in crate::store) mod federation;
 pub(in crate::store) mod instances;
+pub(in crate::store) mod keys;
 pub(in crate::store) mod nodes;
+pub(in crate::store) mod restore;
 pub(in crate::store) mod schema;
 
 mod admit;
