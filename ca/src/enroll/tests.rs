@@ -2,16 +2,19 @@
 //! and from outside with real TPMs.
 
 use chancery_core::{
-    evidence::tpm::{Payload, Response, claimed_ek},
+    evidence::{
+        pkcs11 as token,
+        tpm::{Payload, Response, claimed_ek},
+    },
     reason::Reason,
     transcript::Exporters,
 };
 
-use super::{CHALLENGE_SECS, Refused, record, tpm};
+use super::{CHALLENGE_SECS, Refused, pkcs11, record, tpm};
 use crate::{
     sample::{Hand, parts},
     state::State,
-    store::{Anchor, EnrolEk, Fact},
+    store::{Anchor, EnrolEk, EnrolKey, Fact},
 };
 
 macro_rules! fixture {
@@ -68,6 +71,28 @@ async fn case_21_a_challenge_lives_a_minute_and_no_second_more() {
         let events = state.store.events(None, 64).await.unwrap();
         let last = String::from_utf8(events.last().unwrap().bytes.clone()).unwrap();
         assert!(last.contains("strangers.refused") && last.contains(reason.code()), "{last}");
+        assert!(state.store.nodes().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn token_case_08_a_challenge_lives_a_minute_and_no_second_more() {
+    for (after, reason) in [(CHALLENGE_SECS, Reason::KeyProof), (CHALLENGE_SECS + 1, Reason::ChallengeExpired)] {
+        let dir = tempfile::tempdir().unwrap();
+        let hand = Hand::now();
+        let (state, _tls) = parts(dir.path(), hand.clock()).await;
+        let (key, svid) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+        let key = rcgen::PublicKeyData::subject_public_key_info(&key);
+        let csr = rcgen::CertificateParams::default().serialize_request(&svid).unwrap().der().to_vec();
+        let enrol = EnrolKey { key_sha256: chancery_core::crypto::sha256(&[&key]), note: String::new() };
+        state.store.commit(Fact::EnrolKey(enrol)).await.unwrap().done().unwrap();
+        let payload = token::Payload { version: 1, key, ..token::Payload::default() };
+        let (open, _) = pkcs11::challenge(&state, &payload, b"payload", &csr).await.unwrap();
+        hand.set(hand.read().plus(after));
+        let (response, source) = (token::Response::default(), [192, 0, 2, 1].into());
+        let answer = pkcs11::Answer { message: Vec::new(), response, exporter: [0; 32], source };
+        let Err(Refused::Denied(denied)) = pkcs11::answer(&state, open, answer).await else { panic!("admitted") };
+        assert_eq!((denied.reason, denied.attributable), (reason, false), "after {after} s");
         assert!(state.store.nodes().await.unwrap().is_empty());
     }
 }

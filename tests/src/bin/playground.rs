@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use chancery_tests::playground::{Attest, Options, Playground};
+use chancery_tests::playground::{Options, Playground};
 use clap::Parser;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,10 +20,6 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if cli.options.attest == Attest::Pkcs11 {
-        eprintln!("--attest pkcs11 is not built yet; use tpm or join_token");
-        return ExitCode::from(2);
-    }
     let parent = getppid();
     let _ = set_parent_process_death_signal(Some(Signal::TERM));
     if getppid() != parent {

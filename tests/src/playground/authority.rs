@@ -124,14 +124,15 @@ fn spawn(program: &Path, config: &str, dir: &Path) -> Result<Process, String> {
 
 fn config_text(folder: &Path, database: &str, grpc: SocketAddr, metrics: SocketAddr, options: &Options) -> String {
     let attestor = match options.attest {
-        Attest::JoinToken => "join_token",
-        Attest::Pkcs11 => "pkcs11",
-        Attest::Tpm => "tpm",
+        Attest::JoinToken => "\"join_token\"",
+        // A token may stand beside a TPM, which must be enrolled all the same.
+        Attest::Pkcs11 => "\"pkcs11\", \"tpm\"",
+        Attest::Tpm => "\"tpm\"",
     };
     let lives = &options.lifetimes;
     let mut text = format!(
         "trust_domain = {:?}\ndata_dir = {:?}\ndatabase = {database:?}\nlisten = \"{grpc}\"\nadmin_socket = {:?}\n\
-         metrics_listen = \"{metrics}\"\nnode_attestors = [{attestor:?}]\n\n[ttl]\n",
+         metrics_listen = \"{metrics}\"\nnode_attestors = [{attestor}]\n\n[ttl]\n",
         options.trust_domain,
         folder.join("data"),
         folder.join("admin.sock"),

@@ -10,12 +10,19 @@ use crate::{
     swtpm::{Manufacturer, Swtpm},
 };
 
-/// A node of a playground: an attestor, and a software TPM where it attests by one.
+/// Gives a program its environment.
+const ENV: &str = "/usr/bin/env";
+/// Where Debian and Ubuntu have SoftHSM2.
+const SOFTHSM2: &str = "/usr/lib/softhsm/libsofthsm2.so";
+
+/// A node of a playground: an attestor, and a software TPM or token where it attests by one.
 pub struct Machine {
     process: Option<Process>,
     program: PathBuf,
+    /// `NAME=VALUE` for the attestor: where its token's module finds its configuration.
+    environment: Vec<String>,
     log: PathBuf,
-    /// Its TPM; `None` for join tokens.
+    /// Its TPM; `None` where it attests without one.
     pub tpm: Option<Swtpm>,
     /// The ID it has after attestation.
     pub spiffe_id: String,
@@ -43,6 +50,7 @@ impl Machine {
         let mut this = Self {
             process: None,
             program: bin.path("chancery-attestor"),
+            environment: Vec::new(),
             log: dir.join(format!("node{index}.log")),
             tpm: None,
             spiffe_id: String::new(),
@@ -53,7 +61,7 @@ impl Machine {
         };
         match options.attest {
             Attest::JoinToken => this.enrol_by_token(&folder, authority, options)?,
-            Attest::Pkcs11 => return Err("--attest pkcs11 is not built yet".into()),
+            Attest::Pkcs11 => this.enrol_by_token_key(&folder, authority, options)?,
             Attest::Tpm => this.enrol_by_tpm(dir, &folder, authority, options)?,
         }
         Ok(this)
@@ -68,6 +76,37 @@ impl Machine {
         let hash = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
         self.spiffe_id = format!("spiffe://{}/spire/agent/join_token/{}", options.trust_domain, hex::encode(hash));
         self.write_config(authority, options, &format!("node_attestor = \"join_token\"\njoin_token_file = {file:?}\n"))
+    }
+
+    /// A SoftHSM2 token of its own; the TLS key is in it too.
+    fn enrol_by_token_key(&mut self, folder: &Path, authority: &Authority, options: &Options) -> Result<(), String> {
+        let store = folder.join("token");
+        fs::create_dir_all(&store).map_err(|e| format!("{}: {e}", store.display()))?;
+        let conf = chancery_hsm::softhsm2_token(&store, "node")?;
+        let pin = store.join("pin");
+        chancery_daemon::file::write_atomic(&pin, chancery_hsm::PIN.as_bytes(), 0o600).map_err(|e| e.to_string())?;
+        self.environment = vec![format!("SOFTHSM2_CONF={conf}")];
+        let lines = format!(
+            "node_attestor = \"pkcs11\"\n\n[pkcs11]\nsvid_key = \"token\"\n\n[pkcs11.token]\nmodule = {SOFTHSM2:?}\n\
+             uri = \"pkcs11:token=node\"\npin_file = {pin:?}\n"
+        );
+        self.write_config(authority, options, &lines)?;
+        let config = self.config.display().to_string();
+        let answer = self.ask(&["key", "--config", &config, "--output", "json"])?;
+        let answer: serde_json::Value = serde_json::from_str(&answer).map_err(|e| format!("key: {e}"))?;
+        let hash = answer["attestation_key"]["hash"].as_str().ok_or("key: no hash")?;
+        authority.cli(&["node", "enrol", "--key", hash])?;
+        self.spiffe_id = format!("spiffe://{}/spire/agent/pkcs11/{hash}", options.trust_domain);
+        Ok(())
+    }
+
+    /// Runs the attestor's program with its environment, to the end.
+    fn ask(&self, args: &[&str]) -> Result<String, String> {
+        let mut all: Vec<&str> = self.environment.iter().map(String::as_str).collect();
+        let program = self.program.display().to_string();
+        all.push(&program);
+        all.extend(args);
+        run(Path::new(ENV), &all)
     }
 
     fn enrol_by_tpm(
@@ -118,7 +157,11 @@ impl Machine {
     /// The program cannot be started.
     pub fn start(&mut self) -> Result<(), String> {
         let config = self.config.display().to_string();
-        let process = Process::start("chancery-attestor", &self.program, &["run", "--config", &config], &self.log);
+        let program = self.program.display().to_string();
+        let mut args: Vec<&str> = self.environment.iter().map(String::as_str).collect();
+        args.extend([program.as_str(), "run", "--config", &config]);
+        // `env` becomes the attestor, and keeps its number.
+        let process = Process::start("chancery-attestor", Path::new(ENV), &args, &self.log);
         self.process = Some(process.map_err(|e| e.to_string())?);
         Ok(())
     }

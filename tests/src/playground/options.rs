@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 pub enum Attest {
     /// One-use secrets; proves no hardware.
     JoinToken,
-    /// SoftHSM tokens; not built yet.
+    /// A SoftHSM2 token each, its key enrolled: proves possession, no hardware.
     Pkcs11,
     /// An swtpm each, with an EK certificate of a local manufacturer.
     Tpm,

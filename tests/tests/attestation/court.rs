@@ -3,7 +3,7 @@ use std::{cell::Cell, collections::BTreeMap, fmt::Debug, pin::Pin, time::Duratio
 use chancery_core::reason::Reason;
 use chancery_tests::{
     demo::{Timeline, TimelineEvent},
-    playground::{Options, Playground},
+    playground::{Attest, Options, Playground},
     swtpm::{Manufacturer, Swtpm},
 };
 use serde_json::Value;
@@ -55,7 +55,22 @@ impl Court {
             std::fs::write(&path, policy).unwrap();
             options.lifetimes.policy_file = Some(path);
         }
-        let playground = Playground::start(&options).unwrap_or_else(|problem| panic!("{problem}"));
+        Self::of(&options, folder)
+    }
+
+    /// A CA that takes tokens too, with lines added to its configuration.
+    pub fn for_tokens(lines: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("chy-").tempdir().unwrap();
+        let attest = Attest::Pkcs11;
+        let mut court = Self::of(&Options { nodes: 0, attest, ..Options::new(folder.path().join("pg")) }, folder);
+        if !lines.is_empty() {
+            court.restart_with(lines);
+        }
+        court
+    }
+
+    fn of(options: &Options, folder: tempfile::TempDir) -> Self {
+        let playground = Playground::start(options).unwrap_or_else(|problem| panic!("{problem}"));
         let timeline = Timeline::follow(&playground).unwrap();
         let maker = Manufacturer::new(&folder.path().join("maker")).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

@@ -26,6 +26,9 @@
 //! | 21 | `chancery_ca::enroll`, by a clock that is set |
 //! | 56 | the attestor's own tests of challenges |
 //! | 58 | equal text: [`court::denied`], for every case here; equal work: the core's tests |
+//!
+//! The cases of PKCS#11 attestation, numbered by themselves, are in [`tokens`]: 2 to 37 but 8 (by a clock that is set),
+//! 12 (does not apply) and 36 (the core's tests).
 
 mod answers;
 mod certificates;
@@ -40,3 +43,5 @@ mod policies;
 mod relay;
 mod rig;
 mod standing;
+mod token_rig;
+mod tokens;

@@ -50,6 +50,7 @@ pub struct Opening {
 #[derive(Clone)]
 pub struct Asked {
     pub challenge: pb::Challenge,
+    pub t2: [u8; 32],
     pub base: [u8; 32],
 }
 
@@ -179,7 +180,7 @@ impl Opening {
         let message = dialogue.challenge().await?;
         let t2 = transcript::t2(&transcript::t1("tpm", &self.bytes(), &self.csr), &message);
         let base = transcript::base(transcript::LABEL_TPM, domain, &t2, &dialogue.exporters.tpm);
-        Ok(Asked { challenge: pb::Challenge::decode(message.as_slice()).unwrap(), base })
+        Ok(Asked { challenge: pb::Challenge::decode(message.as_slice()).unwrap(), t2, base })
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -197,6 +198,10 @@ impl Asked {
 impl Member {
     /// Begins an instance of `class` over mTLS with this node's SVID.
     pub async fn begin(&self, court: &Court, class: &str) -> String {
+        self.try_begin(court, class).await.unwrap()
+    }
+
+    pub async fn try_begin(&self, court: &Court, class: &str) -> Result<String, Status> {
         let play = &court.playground;
         let dialer = Arc::new(dialer(&play.authority, &play.trust_domain, &play.authority.grpc.to_string()).unwrap());
         let chain = self.svid.cert_chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
@@ -209,7 +214,7 @@ impl Member {
             selectors: vec![Selector { r#type: "unix".into(), value: "uid:4711".into() }],
             process: Some(ProcessFacts { pid: 1, uid: 4711, pid_proof: "peer-pidfd".into(), ..Default::default() }),
         };
-        NodeClient::new(channel).begin(request).await.unwrap().into_inner().instance_id
+        Ok(NodeClient::new(channel).begin(request).await?.into_inner().instance_id)
     }
 }
 

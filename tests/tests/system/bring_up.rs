@@ -66,3 +66,20 @@ fn a_used_join_token_admits_nobody_else() {
     refused.unwrap();
     assert_eq!(stage.ca_json(&["node", "list"])["nodes"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn a_token_node_comes_up_and_gets_a_new_svid_by_attesting_again() {
+    let stage = stage(Attest::Pkcs11, |o| o.lifetimes.node_ttl = Some("30s".into()));
+    let node = || stage.ca_json(&["node", "list"])["nodes"][0].clone();
+    let first = node();
+    assert_eq!((first["standing"].as_str(), first["attestation_type"].as_str()), (Some("good"), Some("pkcs11")));
+    assert_eq!(first["id"].as_str(), Some(stage.playground.machines[0].spiffe_id.as_str()));
+    assert!(first["selectors"].to_string().contains("pop-only"), "{first}");
+    let renewed = until(Duration::from_secs(40), || {
+        let events = stage.playground.ca(&["audit", "list"])?;
+        let attested = events.lines().filter(|line| line.contains("\"node.attested\"")).count();
+        (attested >= 2).then_some(()).ok_or(format!("attested {attested} times"))
+    });
+    renewed.unwrap();
+    assert_eq!(node()["standing"], "good");
+}
