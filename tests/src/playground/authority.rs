@@ -3,13 +3,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Attest, Binaries, Options, START_WITHIN};
-use crate::process::{Process, run, until};
+use super::{Attest, Binaries, CaKeys, Options, START_WITHIN, program::Program, token};
+use crate::process::{Process, until};
 
 /// The CA of a playground.
 pub struct Authority {
     process: Process,
-    program: PathBuf,
+    program: Program,
     /// Address of the mTLS door.
     pub grpc: SocketAddr,
     /// Address of `/metrics`.
@@ -36,11 +36,15 @@ impl Authority {
             url => url.to_string(),
         };
         let (grpc, metrics) = (free_address()?, free_address()?);
-        let text = config_text(&folder, &database, grpc, metrics, options);
+        let mut program = Program::new(bin.path("chancery-ca"));
+        let mut text = config_text(&folder, &database, grpc, metrics, options);
+        if options.ca_keys == CaKeys::Pkcs11 {
+            let table = token::make(&folder.join("token"), "ca", &mut program)?;
+            text.push_str(&format!("\n[keys]\nstore = \"pkcs11\"\n\n[keys.pkcs11]\n{table}"));
+        }
         std::fs::write(&config, text).map_err(|e| format!("{}: {e}", config.display()))?;
-        let program = bin.path("chancery-ca");
         let config_arg = config.display().to_string();
-        run(&program, &["migrate", "--config", &config_arg])?;
+        program.run(&["migrate", "--config", &config_arg])?;
         let process = spawn(&program, &config_arg, dir)?;
         let mut this = Self {
             process,
@@ -87,7 +91,7 @@ impl Authority {
         let socket = self.admin_socket.display().to_string();
         let mut all = args.to_vec();
         all.extend(["--socket", &socket]);
-        run(&self.program, &all)
+        self.program.run(&all)
     }
 
     pub(super) fn check_running(&mut self) -> Result<(), String> {
@@ -118,8 +122,8 @@ impl Authority {
     }
 }
 
-fn spawn(program: &Path, config: &str, dir: &Path) -> Result<Process, String> {
-    Process::start("chancery-ca", program, &["run", "--config", config], &dir.join("ca.log")).map_err(|e| e.to_string())
+fn spawn(program: &Program, config: &str, dir: &Path) -> Result<Process, String> {
+    program.start("chancery-ca", &["run", "--config", config], &dir.join("ca.log")).map_err(|e| e.to_string())
 }
 
 fn config_text(folder: &Path, database: &str, grpc: SocketAddr, metrics: SocketAddr, options: &Options) -> String {

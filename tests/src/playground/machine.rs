@@ -4,23 +4,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Attest, Authority, Binaries, Options, START_WITHIN};
+use super::{Attest, Authority, Binaries, Options, START_WITHIN, program::Program, token};
 use crate::{
-    process::{Process, run, until},
+    process::{Process, until},
     swtpm::{Manufacturer, Swtpm},
 };
-
-/// Gives a program its environment.
-const ENV: &str = "/usr/bin/env";
-/// Where Debian and Ubuntu have SoftHSM2.
-const SOFTHSM2: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
 /// A node of a playground: an attestor, and a software TPM or token where it attests by one.
 pub struct Machine {
     process: Option<Process>,
-    program: PathBuf,
-    /// `NAME=VALUE` for the attestor: where its token's module finds its configuration.
-    environment: Vec<String>,
+    program: Program,
     log: PathBuf,
     /// Its TPM; `None` where it attests without one.
     pub tpm: Option<Swtpm>,
@@ -49,8 +42,7 @@ impl Machine {
         fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let mut this = Self {
             process: None,
-            program: bin.path("chancery-attestor"),
-            environment: Vec::new(),
+            program: Program::new(bin.path("chancery-attestor")),
             log: dir.join(format!("node{index}.log")),
             tpm: None,
             spiffe_id: String::new(),
@@ -80,33 +72,16 @@ impl Machine {
 
     /// A SoftHSM2 token of its own; the TLS key is in it too.
     fn enrol_by_token_key(&mut self, folder: &Path, authority: &Authority, options: &Options) -> Result<(), String> {
-        let store = folder.join("token");
-        fs::create_dir_all(&store).map_err(|e| format!("{}: {e}", store.display()))?;
-        let conf = chancery_hsm::softhsm2_token(&store, "node")?;
-        let pin = store.join("pin");
-        chancery_daemon::file::write_atomic(&pin, chancery_hsm::PIN.as_bytes(), 0o600).map_err(|e| e.to_string())?;
-        self.environment = vec![format!("SOFTHSM2_CONF={conf}")];
-        let lines = format!(
-            "node_attestor = \"pkcs11\"\n\n[pkcs11]\nsvid_key = \"token\"\n\n[pkcs11.token]\nmodule = {SOFTHSM2:?}\n\
-             uri = \"pkcs11:token=node\"\npin_file = {pin:?}\n"
-        );
+        let table = token::make(&folder.join("token"), "node", &mut self.program)?;
+        let lines = format!("node_attestor = \"pkcs11\"\n\n[pkcs11]\nsvid_key = \"token\"\n\n[pkcs11.token]\n{table}");
         self.write_config(authority, options, &lines)?;
         let config = self.config.display().to_string();
-        let answer = self.ask(&["key", "--config", &config, "--output", "json"])?;
+        let answer = self.program.run(&["key", "--config", &config, "--output", "json"])?;
         let answer: serde_json::Value = serde_json::from_str(&answer).map_err(|e| format!("key: {e}"))?;
         let hash = answer["attestation_key"]["hash"].as_str().ok_or("key: no hash")?;
         authority.cli(&["node", "enrol", "--key", hash])?;
         self.spiffe_id = format!("spiffe://{}/spire/agent/pkcs11/{hash}", options.trust_domain);
         Ok(())
-    }
-
-    /// Runs the attestor's program with its environment, to the end.
-    fn ask(&self, args: &[&str]) -> Result<String, String> {
-        let mut all: Vec<&str> = self.environment.iter().map(String::as_str).collect();
-        let program = self.program.display().to_string();
-        all.push(&program);
-        all.extend(args);
-        run(Path::new(ENV), &all)
     }
 
     fn enrol_by_tpm(
@@ -127,7 +102,7 @@ impl Machine {
         let issuer = manufacturer.issuer_pem().display().to_string();
         authority.cli(&["anchor", "import", &issuer, "--manufacturer", "id:00001014"])?;
         let config = self.config.display().to_string();
-        let answer = run(&self.program, &["ek", "--config", &config, "--output", "json"])?;
+        let answer = self.program.run(&["ek", "--config", &config, "--output", "json"])?;
         let answer: serde_json::Value = serde_json::from_str(&answer).map_err(|e| format!("ek: {e}"))?;
         let hash = preferred_ek(&answer)?;
         authority.cli(&["node", "enrol", "--ek", hash])?;
@@ -157,11 +132,7 @@ impl Machine {
     /// The program cannot be started.
     pub fn start(&mut self) -> Result<(), String> {
         let config = self.config.display().to_string();
-        let program = self.program.display().to_string();
-        let mut args: Vec<&str> = self.environment.iter().map(String::as_str).collect();
-        args.extend([program.as_str(), "run", "--config", &config]);
-        // `env` becomes the attestor, and keeps its number.
-        let process = Process::start("chancery-attestor", Path::new(ENV), &args, &self.log);
+        let process = self.program.start("chancery-attestor", &["run", "--config", &config], &self.log);
         self.process = Some(process.map_err(|e| e.to_string())?);
         Ok(())
     }
@@ -176,7 +147,7 @@ impl Machine {
             if let Err(e) = self.check_running() {
                 return Ok(Err(e));
             }
-            run(&self.program, &["healthcheck", "--socket", &socket]).map(|_| Ok(()))
+            self.program.run(&["healthcheck", "--socket", &socket]).map(|_| Ok(()))
         })
         .map_err(|e| format!("{e}; the attestor's log ends:\n{}", crate::process::tail(&self.log)))?
     }

@@ -7,6 +7,8 @@ mod binaries;
 mod description;
 mod machine;
 mod options;
+mod program;
+mod token;
 
 use std::{
     path::{Path, PathBuf},
@@ -16,7 +18,7 @@ use std::{
 pub use authority::Authority;
 pub use binaries::Binaries;
 pub use machine::{Machine, preferred_ek};
-pub use options::{Attest, Lifetimes, Options};
+pub use options::{Attest, CaKeys, Lifetimes, Options};
 
 /// Longest time a part may take to answer after its start.
 const START_WITHIN: Duration = Duration::from_secs(20);

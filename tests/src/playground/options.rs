@@ -14,6 +14,17 @@ pub enum Attest {
     Tpm,
 }
 
+/// Where the CA's keys are.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum CaKeys {
+    /// Files.
+    #[default]
+    Disk,
+    /// A SoftHSM2 token.
+    Pkcs11,
+}
+
 /// What to bring up.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
@@ -26,6 +37,9 @@ pub struct Options {
     /// How the nodes prove themselves.
     #[arg(long, value_enum, default_value_t = Attest::Tpm)]
     pub attest: Attest,
+    /// Where the CA's keys are.
+    #[arg(long, value_enum, default_value_t = CaKeys::Disk)]
+    pub ca_keys: CaKeys,
     /// `sqlite`, or the URL of an empty PostgreSQL database.
     #[arg(long, default_value = "sqlite")]
     pub db: String,
@@ -70,6 +84,7 @@ impl Options {
             dir: dir.into(),
             nodes: 1,
             attest: Attest::Tpm,
+            ca_keys: CaKeys::Disk,
             db: "sqlite".into(),
             trust_domain: "playground.test".into(),
             lifetimes: Lifetimes::default(),
