@@ -311,7 +311,7 @@ async fn both(
 fn a_token_is_refused_where_it_is_not_configured() {
     let court = Court::open();
     let token = TokenRig::enrolled(&court);
-    let status = court.run(token.attest(&court)).unwrap_err();
+    let status = court.run(token.attest(&court)).map(drop).unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
     let rig = court.rig("a");
     let refused = court.run(both(&court, &rig, &token, |asked| token.sign(asked)));
