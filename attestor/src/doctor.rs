@@ -206,7 +206,7 @@ pub fn token_key(table: &Pkcs11, config: &Config) -> Result<AttestationKey, Node
     Ok(AttestationKey {
         kind: key.key_type().to_string(),
         hash: hex::encode(digest(&SHA256, key.spki())),
-        token: format!("{token:?}"),
+        token: token.name(),
         public_key: format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n")),
     })
 }

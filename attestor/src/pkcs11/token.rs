@@ -92,6 +92,11 @@ impl NodeToken {
         Ok(wire::Response { signature: key.sign(&base)? })
     }
 
+    /// What the token says of itself, for people.
+    pub fn name(&self) -> String {
+        self.token.identity().to_string()
+    }
+
     /// Whether keys of SVIDs are made in the token.
     pub fn keeps_svid_keys(&self) -> bool {
         self.config.svid_key == crate::config::SvidKey::Token
@@ -143,6 +148,6 @@ impl NodeToken {
 
 impl std::fmt::Debug for NodeToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "NodeToken({})", self.token.identity())
+        write!(f, "NodeToken({})", self.name())
     }
 }
