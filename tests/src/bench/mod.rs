@@ -28,7 +28,9 @@ pub fn run() -> Result<Vec<Figure>, String> {
     ];
     for (what, measure) in measurements {
         eprintln!("measuring {what}");
-        figures.extend(measure()?);
+        let fresh = measure()?;
+        fresh.iter().for_each(|figure| eprintln!("  {figure}"));
+        figures.extend(fresh);
     }
     Ok(figures)
 }
