@@ -61,16 +61,3 @@ fn a_root_is_not_taken_for_what_it_is_not() {
     let refused = roots.add_intermediate(Vendor::YubiHsm2, key_certificate);
     assert_eq!(refused, Err(RootError::NotCa(Vendor::YubiHsm2)));
 }
-
-/// Verifies evidence of your own: see `samples/README.md`.
-#[test]
-#[ignore = "needs the files its variables name"]
-fn evidence_named_by_the_environment_verifies() {
-    let read = |name: &str| std::fs::read(std::env::var(name).expect(name)).expect(name);
-    let kind = std::env::var("VENDOR").expect("VENDOR");
-    let terms = Terms { require_unexportable: kind != "sc-hsm", ..Terms::default() };
-    let policy = on(kind.parse().unwrap(), terms);
-    let now = UnixTime::from(std::time::SystemTime::now());
-    let claims = verify(&kind, &read("EVIDENCE"), &read("KEY_SPKI"), &roots(), &policy, now).unwrap();
-    println!("{claims:?}");
-}
