@@ -172,7 +172,7 @@ impl From<AuthorityError> for Problem {
         tracing::error!(%error, "authority");
         match error {
             AuthorityError::Store(problem) => problem.into(),
-            AuthorityError::Waiting { .. } => Self::Unavailable(error.to_string()),
+            AuthorityError::Upstream(_) | AuthorityError::Waiting { .. } => Self::Unavailable(error.to_string()),
             AuthorityError::Died(_)
             | AuthorityError::Key(_)
             | AuthorityError::Refused { .. }

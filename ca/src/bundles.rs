@@ -3,6 +3,7 @@
 use chancery_sdk::{bundle::Bundle, id::TrustDomain};
 
 use crate::{
+    authority::chain::in_bundle,
     problem::Problem,
     state::State,
     store::{
@@ -27,10 +28,17 @@ pub struct Own {
 /// Our own bundle as it is published now.
 pub fn own(state: &State) -> Own {
     let published = state.authority.published().borrow().clone();
-    let of = |kind| published.authorities.iter().filter(move |a| a.kind == kind && a.chain.is_empty());
+    let of = |kind| published.authorities.iter().filter(move |a| a.kind == kind).flat_map(in_bundle);
+    // Servers below one root publish it once.
+    let mut x509: Vec<Authority> = Vec::new();
+    for authority in of(AuthorityKind::X509) {
+        if x509.iter().all(|known| known.public != authority.public) {
+            x509.push(authority);
+        }
+    }
     Own {
-        x509: of(AuthorityKind::X509).cloned().collect(),
-        jwt: of(AuthorityKind::Jwt).cloned().collect(),
+        x509,
+        jwt: of(AuthorityKind::Jwt).collect(),
         sequence: published.sequence,
         refresh_hint: published.refresh_hint,
     }

@@ -54,11 +54,14 @@ pub async fn x509_ca(state: &State, caller: &Caller, csr_der: &[u8], ttl: i64) -
             caller: named(caller),
         });
         if committed(state, fact).await? {
-            let authorities = bundles::own(state).x509.into_iter().map(|a| a.public).collect();
-            return Ok(Issued { chain: issued.chain, authorities });
+            return Ok(Issued { chain: issued.chain, authorities: roots(state) });
         }
     }
     Err(rotating())
+}
+
+fn roots(state: &State) -> Vec<Vec<u8>> {
+    bundles::own(state).x509.into_iter().map(|authority| authority.public).collect()
 }
 
 #[cfg(test)]

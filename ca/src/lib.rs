@@ -42,6 +42,7 @@ pub mod store;
 mod sweep;
 pub mod throttle;
 pub mod tls;
+pub mod upstream;
 #[cfg(test)]
 mod usecase_tests;
 pub mod view;

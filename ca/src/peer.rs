@@ -14,8 +14,8 @@ pub struct Peer {
     pub serial: String,
     /// End of the leaf; `None` without one.
     pub not_after: Option<UnixTime>,
-    /// Hex of the key identifier of the authority that signed the leaf; `None` where it names none.
-    pub authority: Option<String>,
+    /// Hex of the key identifiers of what signed the leaf and the certificates sent with it, in order.
+    pub authorities: Vec<String>,
     /// TLS exporters under the attestors' labels; `None` on the UNIX door. Without them no attestation.
     pub exporters: Option<Exporters>,
     /// Address of a TCP caller.
@@ -40,7 +40,7 @@ impl Peer {
             id: None,
             serial: String::new(),
             not_after: None,
-            authority: None,
+            authorities: Vec::new(),
             exporters: None,
             source: None,
             local: Some(local),

@@ -40,6 +40,7 @@ use crate::{
     sweep,
     throttle::Throttle,
     tls::{IdentityError, Tls},
+    upstream,
     view::View,
 };
 
@@ -234,6 +235,8 @@ pub async fn assemble(
         longest_ttl_secs: lifetimes::longest_secs(&config.ttl),
         destroy_after_secs: config.keys.destroy_after.as_secs(),
         missing_patience_secs: config.keys.missing_patience_secs(),
+        delegated_issuer_secs: config.keys.delegated_issuer.map(|life| life.as_secs()),
+        upstream: upstream::open(&config.upstream),
     };
     let authority = AuthorityManager::new(settings, Arc::clone(&keys));
     authority.start(&store, &clock).await?;

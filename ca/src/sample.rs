@@ -77,9 +77,23 @@ pub async fn store(dir: &std::path::Path) -> Store {
 
 /// The parts of a CA, no door open.
 pub async fn parts(dir: &std::path::Path, clock: Clock) -> (Arc<State>, Tls) {
-    let config = prepared(dir, "").await;
+    parts_with(dir, clock, "").await
+}
+
+/// The parts of a CA with more in its configuration.
+pub async fn parts_with(dir: &std::path::Path, clock: Clock, extra: &str) -> (Arc<State>, Tls) {
+    let config = prepared(dir, extra).await;
     let (state, tls, _) = run::assemble(config, Shutdown::manual(), clock).await.unwrap();
     (state, tls)
+}
+
+/// Why a CA with this configuration does not start.
+pub async fn refused_parts(dir: &std::path::Path, clock: Clock, extra: &str) -> String {
+    let config = prepared(dir, extra).await;
+    match run::assemble(config, Shutdown::manual(), clock).await {
+        Ok(_) => panic!("it starts"),
+        Err(refused) => refused.to_string(),
+    }
 }
 
 /// A CA that serves on loopback.

@@ -112,8 +112,8 @@ pub async fn renew_own_svid(state: &State, tls: &Tls) -> Result<(), IdentityErro
 fn distrusted(state: &State) {
     let published = state.authority.published().borrow().clone();
     let closed = state.live.close_where(|peer| {
-        let signed_by = peer.authority.as_deref();
-        signed_by.is_some_and(|id| !published.authorities.iter().any(|a| a.id == id))
+        let signed_by = &peer.authorities;
+        !signed_by.is_empty() && !published.authorities.iter().any(|a| signed_by.contains(&a.id))
     });
     if closed > 0 {
         tracing::info!(closed, "connections under authorities that are not published any more closed");

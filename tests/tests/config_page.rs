@@ -42,6 +42,7 @@ fn every_key_of_the_ca_is_on_the_page_and_no_other() {
         ("ttl", "[ttl]\n?"),
         ("keys", "[keys]\n?"),
         ("keys.pkcs11", "[keys.pkcs11]\n?"),
+        ("upstream", "[upstream]\n?"),
         ("tpm", "[tpm]\n?"),
         ("tpm.allow[]", "[[tpm.allow]]\n?"),
         ("pkcs11", "[pkcs11]\n?"),

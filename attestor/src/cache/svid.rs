@@ -29,7 +29,7 @@ pub struct Svid {
     pub rotate_at: UnixTime,
     /// End of the leaf.
     pub expires_at: UnixTime,
-    /// Hex of the key ID of the authority that signed it; `None` where the leaf names none.
+    /// Hex of the key ID of the bundle's authority it leads to; `None` where its last certificate names none.
     pub authority: Option<String>,
     /// Its place among all others, for what must not happen to all at once.
     pub spread: u16,
@@ -55,7 +55,7 @@ impl Svid {
         let expires_at = checked.not_after();
         let spread = rotation.spread(checked.leaf());
         let rotate_at = due_at(now, expires_at, spread);
-        let authority = authority_key_id(checked.leaf()).map(hex::encode);
+        let authority = checked.chain().last().and_then(|der| authority_key_id(der)).map(hex::encode);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Ok(Self { number, id: checked.id().clone(), rotate_at, expires_at, authority, spread, chain, key })
     }

@@ -37,7 +37,8 @@ impl Enroller {
     /// The node's own SVID is replaced soon where its authority is tainted, each node at a moment of its own.
     fn hasten(&mut self, bundle: &TrustBundle) {
         let Some(held) = &mut self.held else { return };
-        let signed_by = held.chain.first().and_then(|leaf| authority_key_id(leaf)).map(hex::encode);
+        // The bundle has the authority at the end of the chain, not a delegated issuer.
+        let signed_by = held.chain.last().and_then(|der| authority_key_id(der)).map(hex::encode);
         if signed_by.is_some_and(|id| bundle.tainted.contains(&id)) {
             held.due = held.due.min(taint_due(clock::now(), held.not_after, random_spread()));
             tracing::warn!(due = %held.due, "the authority of the node's SVID is tainted; the SVID is replaced");

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use chancery_daemon::public_key::PublicKey;
-use chancery_sdk::time::UnixTime;
+use chancery_sdk::{id::TrustDomain, time::UnixTime};
 
-use super::{AuthorityError, AuthorityManager, SignError, issuer, profile, rotation};
+use super::{AuthorityError, AuthorityManager, SignError, chain::Chain, issuer, profile, rotation};
 use crate::{
     keys::Signer,
     store::{Authority, AuthorityKind, AuthorityState, KeyRecord},
+    upstream::{Request, Upstream},
 };
 
 /// An X.509 authority's certificate, and what goes along with it.
@@ -61,8 +62,12 @@ impl AuthorityManager {
         })
     }
 
-    /// The CA certificate of an X.509 authority: it signs itself and is in the bundle.
+    /// The CA certificate of an X.509 authority: it signs itself and is in the bundle, or an upstream signs it.
     async fn ca_certificate(&self, key: Arc<dyn Signer>, now: UnixTime) -> Result<Certificate, AuthorityError> {
+        if let Some(upstream) = self.settings.upstream.clone() {
+            let (domain, life_secs) = (self.settings.trust_domain.clone(), self.settings.life_secs);
+            return super::on_thread(move || below(upstream.as_ref(), &domain, &key, now, life_secs)).await?;
+        }
         let not_before = now.plus(-rotation::BACKDATE_SECS);
         let not_after = now.plus(self.settings.life_secs);
         let domain = self.settings.trust_domain.clone();
@@ -70,4 +75,24 @@ impl AuthorityManager {
         let (chain, upstream_id) = (Vec::new(), String::new());
         Ok(Certificate { der: signed.to_vec(), not_before, not_after, chain, upstream_id })
     }
+}
+
+/// Has an upstream sign, and judges what it answers as a verifier of leaves would.
+fn below(
+    upstream: &dyn Upstream,
+    domain: &TrustDomain,
+    key: &Arc<dyn Signer>,
+    now: UnixTime,
+    life_secs: i64,
+) -> Result<Certificate, AuthorityError> {
+    let csr = issuer::request(domain, key)?;
+    let request = Request { domain, spki: key.spki(), csr: &csr, now, life_secs };
+    let issued = upstream.issue(&request)?;
+    let (not_before, not_after, upstream_id) = issued.judged(&request)?;
+    let der = issued.certificate.to_vec();
+    let sent = std::iter::once(issued.certificate).chain(issued.chain).collect();
+    let chain = Chain { sent, anchors: issued.anchors }.to_bytes();
+    let made = Certificate { der, not_before, not_after, chain, upstream_id };
+    issuer::X509Issuer::read(&made.der, &made.chain, not_after, Arc::clone(key))?.lint(domain, now)?;
+    Ok(made)
 }

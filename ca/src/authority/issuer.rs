@@ -21,6 +21,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{
     CaRequest, SignError,
+    chain::Chain,
     der::{self, IssuerParts},
     profile,
     subordinate::{Draft, Parent},
@@ -56,9 +57,21 @@ pub(super) struct X509Issuer {
     pub not_after: UnixTime,
     /// Goes along with each leaf; empty where this authority is in the bundle.
     pub chain: Vec<CertificateDer<'static>>,
+    /// In the bundle instead of this authority; empty where it is there itself.
+    anchors: Vec<CertificateDer<'static>>,
     certificate: CertificateDer<'static>,
     key: Arc<dyn Signer>,
     parts: IssuerParts,
+    /// Where this is a delegated issuer: the authority that signed it.
+    delegated: Option<Delegated>,
+}
+
+/// What stands behind a delegated issuer.
+struct Delegated {
+    /// Signs CAs, and the next delegated issuer.
+    by: Box<X509Issuer>,
+    /// When the next is made: at half of this one's life.
+    renew_at: UnixTime,
 }
 
 /// A signer in the form rcgen takes.
@@ -134,16 +147,12 @@ pub(super) fn compare_leaf(der: &[u8], leaf: &Leaf) -> Result<(), SignError> {
     profile::compare(der, &want)
 }
 
-/// Certificates in DER, one after the other.
-fn certificates(mut der: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
-    let mut list = Vec::new();
-    while !der.is_empty() {
-        let (rest, _) = X509Certificate::from_der(der).ok()?;
-        let (one, rest) = der.split_at_checked(der.len() - rest.len())?;
-        list.push(CertificateDer::from(one.to_vec()));
-        der = rest;
-    }
-    Some(list)
+/// A request for a certificate of `key`, for a CA of this trust domain. PKCS#10, DER.
+pub(super) fn request(domain: &TrustDomain, key: &Arc<dyn Signer>) -> Result<Vec<u8>, SignError> {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.subject_alt_names = vec![rcgen::SanType::URI(domain.id().to_string().as_str().try_into()?)];
+    Ok(params.serialize_request(&RcgenKey::new(key)?)?.der().to_vec())
 }
 
 impl fmt::Debug for X509Issuer {
@@ -154,39 +163,57 @@ impl fmt::Debug for X509Issuer {
 
 impl X509Issuer {
     pub(super) fn new(authority: &Authority, key: Arc<dyn Signer>) -> Result<Self, SignError> {
-        let certificate = CertificateDer::from(authority.public.clone());
+        let issuer = Self::read(&authority.public, &authority.chain, authority.not_after, key)?;
+        Ok(Self { id: authority.id.clone(), ..issuer })
+    }
+
+    /// `certificate` is DER, `chain` as in [`Authority::chain`].
+    pub(super) fn read(
+        certificate: &[u8],
+        chain: &[u8],
+        not_after: UnixTime,
+        key: Arc<dyn Signer>,
+    ) -> Result<Self, SignError> {
+        let certificate = CertificateDer::from(certificate.to_vec());
         let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_| SignError::Mismatch("authority"))?;
         if parsed.public_key().raw != key.spki() {
             return Err(SignError::Mismatch("authority's key"));
         }
         let key_id = x509::subject_key_id(&certificate).ok_or(SignError::Mismatch("authority's key identifier"))?;
         let parts = IssuerParts::new(parsed.subject().as_raw(), &key_id, key.key_type());
-        let (id, not_after) = (authority.id.clone(), authority.not_after);
-        let chain = certificates(&authority.chain).ok_or(SignError::Mismatch("authority's chain"))?;
-        Ok(Self { id, not_after, chain, certificate, key, parts })
-    }
-
-    /// A CA certificate and its key, without an authority on record.
-    #[cfg(test)]
-    pub(super) fn of(certificate: &CertificateDer<'static>, key: Arc<dyn Signer>) -> Result<Self, SignError> {
-        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| SignError::Mismatch("authority"))?;
-        let key_id = x509::subject_key_id(certificate).ok_or(SignError::Mismatch("authority's key identifier"))?;
-        let parts = IssuerParts::new(parsed.subject().as_raw(), &key_id, key.key_type());
-        let not_after = UnixTime(parsed.validity().not_after.timestamp());
-        Ok(Self {
-            id: hex::encode(&key_id),
-            not_after,
-            chain: Vec::new(),
-            certificate: certificate.clone(),
-            key,
-            parts,
-        })
+        let Chain { sent, anchors } = Chain::parse(chain).ok_or(SignError::Mismatch("authority's chain"))?;
+        let id = hex::encode(&key_id);
+        Ok(Self { id, not_after, chain: sent, anchors, certificate, key, parts, delegated: None })
     }
 
     /// Signs a leaf whose end was checked.
     pub(super) fn sign(&self, leaf: &Leaf) -> Result<CertificateDer<'static>, SignError> {
         let tbs = der::tbs(leaf, &self.parts)?;
         Ok(CertificateDer::from(der::certificate(&tbs, &self.parts, &self.key.sign(&tbs)?)))
+    }
+
+    /// Hands the signing of leaves to a key in memory that this authority signs, for at most `life_secs`.
+    ///
+    /// Its path length is 0; it keeps the authority's ID, under which what it signs is recorded.
+    pub(super) fn delegate(self, domain: &TrustDomain, life_secs: i64, now: UnixTime) -> Result<Self, SignError> {
+        let key = MemoryKeys::default().generate("delegated", KeyType::EcP256)?;
+        let parent = Parent::new(&self.certificate, Arc::clone(&self.key))?;
+        let (not_before, until) = parent.validity(now, life_secs);
+        let not_after = until.min(self.not_after);
+        let (spki, common_name, path_len) = (key.spki(), Some("delegated issuer"), Some(0));
+        let der = parent.sign(&Draft { domain, spki, common_name, path_len, not_before, not_after })?;
+        let below = Self::read(&der, &[], not_after, key)?;
+        let own = std::slice::from_ref(&self.certificate);
+        let anchors = if self.anchors.is_empty() { own.to_vec() } else { self.anchors.clone() };
+        let chain = std::iter::once(der).chain(self.chain.iter().cloned()).collect();
+        let renew_at = now.plus(not_after.since(now) / 2);
+        let (id, delegated) = (self.id.clone(), Some(Delegated { by: Box::new(self), renew_at }));
+        Ok(Self { id, chain, anchors, delegated, ..below })
+    }
+
+    /// Whether a delegated issuer is to be followed by the next.
+    pub(super) fn is_worn(&self, now: UnixTime) -> bool {
+        self.delegated.as_ref().is_some_and(|delegated| delegated.renew_at <= now)
     }
 
     /// Signs a CA below this authority: its chain without a root, and its serial and end.
@@ -196,6 +223,9 @@ impl X509Issuer {
         request: &CaRequest<'_>,
         now: UnixTime,
     ) -> Result<(Vec<CertificateDer<'static>>, CertRef), SignError> {
+        if let Some(delegated) = &self.delegated {
+            return delegated.by.sign_ca(domain, request, now);
+        }
         let parent = Parent::new(&self.certificate, Arc::clone(&self.key))?;
         let (not_before, not_after) = parent.validity(now, request.life_secs);
         let path_len = parent.path_len_below(None);
@@ -204,12 +234,16 @@ impl X509Issuer {
         let der = parent.sign(&draft)?;
         let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| SignError::Mismatch("shape"))?;
         let cert = CertRef { serial: parsed.serial.to_string(), expires_at: not_after };
-        Ok((vec![der], cert))
+        let chain = std::iter::once(der).chain(self.chain.iter().cloned()).collect();
+        Ok((chain, cert))
     }
 
     /// Signs a probe with the leaf profile and judges it as a verifier would, before anybody is given one.
     pub(super) fn lint(&self, domain: &TrustDomain, now: UnixTime) -> Result<(), SignError> {
-        let mismatch = |_| SignError::Mismatch("probe");
+        let mismatch = |problem: x509::VerifyError| {
+            tracing::error!(%problem, authority = self.id, "no verifier would accept a leaf of this authority");
+            SignError::Mismatch("probe: no verifier would accept a leaf of this authority")
+        };
         let key = MemoryKeys::default().generate("probe", KeyType::EcP256)?;
         let limits = Limits { issuer: self.not_after, node: None };
         let profile = Profile::new(60, 60).map_err(|_| SignError::Mismatch("probe's lifetime"))?;
@@ -220,10 +254,14 @@ impl X509Issuer {
         let der = self.sign(&leaf)?;
         compare_leaf(&der, &leaf)?;
         let mut bundle = X509Bundle::new(domain.clone());
-        bundle.insert(self.certificate.clone()).map_err(|_| SignError::Mismatch("authority in the bundle"))?;
+        let own = [self.certificate.clone()];
+        for anchor in if self.anchors.is_empty() { own.as_slice() } else { &self.anchors } {
+            bundle.insert(anchor.clone()).map_err(|_| SignError::Mismatch("authority in the bundle"))?;
+        }
         let mut set = X509BundleSet::new();
         set.insert(bundle);
-        x509::verify(&[der], &set, now).map(drop).map_err(mismatch)
+        let chain: Vec<_> = std::iter::once(der).chain(self.chain.iter().cloned()).collect();
+        x509::verify(&chain, &set, now).map(drop).map_err(mismatch)
     }
 }
 

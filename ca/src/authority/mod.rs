@@ -4,6 +4,7 @@
 //! published is read back from the store, so every server publishes everybody's authorities.
 
 mod certify;
+pub(crate) mod chain;
 mod crash;
 mod der;
 mod issuer;
@@ -44,6 +45,7 @@ use self::{
 use crate::{
     keys::{KeyError, KeyStore},
     store::{Authority, AuthorityKind, AuthorityState, Store, StoreError},
+    upstream::{Upstream, UpstreamError},
 };
 
 /// One leaf in this many is parsed back and compared; every CA certificate is.
@@ -148,6 +150,9 @@ pub enum AuthorityError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What is above this server.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
     /// The key store made no key lately.
     #[error("the key store made no key; it is asked again in {secs} s")]
     Waiting {
@@ -181,6 +186,10 @@ pub struct Settings {
     pub destroy_after_secs: i64,
     /// Seconds a key is missing from a persistent store before it is lost.
     pub missing_patience_secs: i64,
+    /// Seconds a key in memory signs leaves for the X.509 authority; `None`: the authority signs them itself.
+    pub delegated_issuer_secs: Option<i64>,
+    /// Signs X.509 authorities; `None`: they sign themselves.
+    pub upstream: Option<Arc<dyn Upstream>>,
 }
 
 /// Signs, rotates and publishes.
@@ -362,7 +371,8 @@ impl AuthorityManager {
             AuthorityKind::Jwt => self.jwt_id(),
             AuthorityKind::X509 => self.x509_id(),
         };
-        if in_use.as_deref() == Some(&active.id) {
+        let worn = kind == AuthorityKind::X509 && self.x509.load().as_ref().is_some_and(|i| i.is_worn(now));
+        if in_use.as_deref() == Some(&active.id) && !worn {
             return Ok(());
         }
         let Some(key) = life.here.get(&active.label).cloned() else { return Ok(()) };
@@ -370,10 +380,14 @@ impl AuthorityManager {
             AuthorityKind::Jwt => self.jwt.store(Some(Arc::new(JwtIssuer::new(&active, key)))),
             AuthorityKind::X509 => {
                 let domain = self.settings.trust_domain.clone();
+                let delegated = self.settings.delegated_issuer_secs;
                 let linted = on_thread(move || {
                     let issuer = X509Issuer::new(&active, key)?;
                     issuer.lint(&domain, now)?;
-                    Ok::<_, SignError>(issuer)
+                    let Some(life_secs) = delegated else { return Ok::<_, SignError>(issuer) };
+                    let below = issuer.delegate(&domain, life_secs, now)?;
+                    below.lint(&domain, now)?;
+                    Ok(below)
                 });
                 self.x509.store(Some(Arc::new(linted.await??)));
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chancery_sdk::x509::{X509Bundle, X509BundleSet};
 use rustls_pki_types::CertificateDer;
 
-use super::{AuthorityError, AuthorityManager, Published};
+use super::{AuthorityError, AuthorityManager, Published, chain};
 use crate::store::{Authority, AuthorityKind, Store};
 
 impl AuthorityManager {
@@ -35,7 +35,8 @@ impl AuthorityManager {
 
     fn bundle_set(&self, authorities: &[Authority]) -> X509BundleSet {
         let mut bundle = X509Bundle::new(self.settings.trust_domain.clone());
-        for authority in authorities.iter().filter(|a| a.kind == AuthorityKind::X509 && a.chain.is_empty()) {
+        let published = authorities.iter().filter(|a| a.kind == AuthorityKind::X509).flat_map(chain::in_bundle);
+        for authority in published {
             if let Err(problem) = bundle.insert(CertificateDer::from(authority.public.clone())) {
                 tracing::error!(%problem, authority = authority.id, "authority left out of the bundle");
             }

@@ -39,7 +39,14 @@ impl AuthorityManager {
                 // The failure was told; what signs goes on signing until the key store is asked again.
                 return self.install(kind, &own, life, now).await;
             }
-            self.take(store, life, kind, &own, step, now).await?;
+            match self.take(store, life, kind, &own, step, now).await {
+                // What signs goes on signing; the upstream is asked again at the next turn.
+                Err(AuthorityError::Upstream(problem)) if own.iter().any(signs) => {
+                    tracing::error!(%problem, "no new X.509 authority");
+                    return self.install(kind, &own, life, now).await;
+                }
+                taken => taken?,
+            }
         }
         Ok(())
     }
@@ -157,6 +164,10 @@ impl AuthorityManager {
         }
         patience.max(authority.not_after).max(now.plus(2 * self.settings.longest_ttl_secs))
     }
+}
+
+fn signs(own: &OwnKey) -> bool {
+    own.usable && own.authority.as_ref().is_some_and(|a| a.state == AuthorityState::Active)
 }
 
 /// Commits a fact that nobody else should be in the way of.

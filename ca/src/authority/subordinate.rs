@@ -7,9 +7,9 @@ use std::{fmt, sync::Arc};
 
 use chancery_daemon::public_key::PublicKey;
 use chancery_sdk::{
-    id::TrustDomain,
+    id::{SpiffeId, TrustDomain},
     time::UnixTime,
-    x509::{self},
+    x509,
 };
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -182,6 +182,22 @@ fn check(der: &[u8], draft: &Draft<'_>, serial: [u8; 16], signer: &PublicKey) ->
     }
 }
 
+/// Judges a CA certificate that somebody else signed: it is for this key, may sign, and names this realm or none.
+///
+/// # Errors
+/// [`SignError::Mismatch`], [`SignError::Profile`].
+pub(crate) fn judge(der: &[u8], domain: &TrustDomain, spki: &[u8]) -> Result<(), SignError> {
+    let (rest, parsed) = X509Certificate::from_der(der).map_err(|_| SignError::Mismatch("shape"))?;
+    if !rest.is_empty() || parsed.public_key().raw != spki {
+        return Err(SignError::Mismatch("CA certificate's key"));
+    }
+    path_len(&parsed)?;
+    match own_names(&parsed)? {
+        Some(id) if id != domain.id() => Err(SignError::Profile("the CA certificate is for another trust domain")),
+        _ => Ok(()),
+    }
+}
+
 /// The path length of a certificate that may sign certificates.
 fn path_len(certificate: &X509Certificate<'_>) -> Result<Option<u32>, SignError> {
     let unreadable = |_| SignError::Profile("an extension of the CA certificate is unreadable or doubled");
@@ -196,24 +212,21 @@ fn path_len(certificate: &X509Certificate<'_>) -> Result<Option<u32>, SignError>
     Ok(constraints.value.path_len_constraint)
 }
 
-/// A CA's own SPIFFE ID, if it has one, has no path (XS-15); without one it is no SVID, and fine (CF-03).
-fn own_names(certificate: &X509Certificate<'_>) -> Result<(), SignError> {
+/// A CA's own SPIFFE ID, which has no path (XS-15); without one it is no SVID, and fine (CF-03).
+fn own_names(certificate: &X509Certificate<'_>) -> Result<Option<SpiffeId>, SignError> {
     let Ok(names) = certificate.subject_alternative_name() else {
         return Err(SignError::Profile("the CA certificate's names are unreadable"));
     };
     let uris = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
-        GeneralName::URI(uri) => Some(*uri),
+        GeneralName::URI(uri) => SpiffeId::parse(uri).ok(),
         _ => None,
     });
-    for uri in uris {
-        match chancery_sdk::id::SpiffeId::parse(uri) {
-            Ok(id) if !id.path().is_empty() => {
-                return Err(SignError::Profile("the CA certificate has a SPIFFE ID with a path"));
-            }
-            _ => {}
-        }
+    let ids: Vec<_> = uris.collect();
+    match ids.as_slice() {
+        [] => Ok(None),
+        [id] if id.path().is_empty() => Ok(Some(id.clone())),
+        _ => Err(SignError::Profile("the CA certificate has several SPIFFE IDs, or one with a path")),
     }
-    Ok(())
 }
 
 #[cfg(test)]

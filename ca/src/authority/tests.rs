@@ -29,6 +29,8 @@ fn settings(life_secs: i64, publish_delay_secs: i64) -> Settings {
         longest_ttl_secs: 60,
         destroy_after_secs: 3600,
         missing_patience_secs: 0,
+        delegated_issuer_secs: None,
+        upstream: None,
     }
 }
 

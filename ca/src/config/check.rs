@@ -2,7 +2,7 @@
 
 use chancery_daemon::config::Span;
 
-use super::{Config, Enrol, KeyStoreKind};
+use super::{Config, Enrol, KeyStoreKind, UpstreamKind};
 
 /// Shortest lifetime of anything issued.
 const MIN_TTL: Span = Span::secs(10);
@@ -17,7 +17,12 @@ const MAX_SERVER_ID: usize = 64;
 
 /// The first fault, naming its key; `None` when there is none.
 pub(super) fn problem(config: &Config) -> Option<String> {
-    ttl(config).or_else(|| limits(config)).or_else(|| keys(config)).or_else(|| rest(config))
+    ttl(config)
+        .or_else(|| delegated(config))
+        .or_else(|| upstream(config))
+        .or_else(|| limits(config))
+        .or_else(|| keys(config))
+        .or_else(|| rest(config))
 }
 
 fn ttl(config: &Config) -> Option<String> {
@@ -61,6 +66,34 @@ fn ttl(config: &Config) -> Option<String> {
     }
     (t.publish_delay.0 * 3 > t.ca.0)
         .then(|| format!("ttl.publish_delay: {} is more than a third of ttl.ca ({})", t.publish_delay, t.ca))
+}
+
+/// The next one follows at half of its life: what the old one signed last must fit into the other half.
+fn delegated(config: &Config) -> Option<String> {
+    let life = config.keys.delegated_issuer?;
+    let t = &config.ttl;
+    let longest = t.x509_svid.max(t.instance_svid).max(t.node_svid);
+    if life > t.ca {
+        return Some(format!("keys.delegated_issuer: {life} is longer than ttl.ca ({})", t.ca));
+    }
+    (life.0 < longest.0 * 2)
+        .then(|| format!("keys.delegated_issuer: {life} is less than twice the longest X509-SVID ({longest})"))
+}
+
+fn upstream(config: &Config) -> Option<String> {
+    let u = &config.upstream;
+    match u.kind {
+        UpstreamKind::Disk if u.certificate.is_none() => {
+            Some("upstream.certificate: kind = \"disk\" needs the CA's certificate, a PEM file".into())
+        }
+        UpstreamKind::Disk if u.key.is_none() => {
+            Some("upstream.key: kind = \"disk\" needs the CA's key, a PEM file of mode 0600".into())
+        }
+        UpstreamKind::Own if u.certificate.is_some() || u.key.is_some() || u.bundle.is_some() => {
+            Some("upstream.kind: \"self\" has no files; say \"disk\"".into())
+        }
+        UpstreamKind::Disk | UpstreamKind::Own => None,
+    }
 }
 
 fn limits(config: &Config) -> Option<String> {

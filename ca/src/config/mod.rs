@@ -59,6 +59,9 @@ pub struct Config {
     /// Where signing keys live.
     #[serde(default)]
     pub keys: Keys,
+    /// Who signs X.509 authorities.
+    #[serde(default)]
+    pub upstream: Upstream,
     /// TPM attestation.
     #[serde(default)]
     pub tpm: Tpm,
@@ -123,6 +126,8 @@ pub struct Keys {
     pub pkcs11: Option<TokenConfig>,
     /// Least time between condemning a key and destroying it.
     pub destroy_after: Span,
+    /// Life of a key in memory that signs leaves for the X.509 authority; absent: the authority signs them itself.
+    pub delegated_issuer: Option<Span>,
 }
 
 impl Default for Keys {
@@ -133,6 +138,7 @@ impl Default for Keys {
             jwt_key_type: KeyType::default(),
             pkcs11: None,
             destroy_after: Span::secs(86_400),
+            delegated_issuer: None,
         }
     }
 }
@@ -145,6 +151,32 @@ impl Keys {
             KeyStoreKind::Pkcs11 => 60,
         }
     }
+}
+
+/// Who signs X.509 authorities.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Upstream {
+    /// Kind of upstream.
+    pub kind: UpstreamKind,
+    /// `disk`: PEM file with the CA's certificate, then those up to its root.
+    pub certificate: Option<PathBuf>,
+    /// `disk`: PEM file with the CA's key, mode 0600.
+    pub key: Option<PathBuf>,
+    /// `disk`: PEM file with the roots to publish.
+    pub bundle: Option<PathBuf>,
+}
+
+/// Kinds of upstreams.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamKind {
+    /// A CA whose certificate and key are in files.
+    Disk,
+    /// None: each authority signs itself and is in the bundle.
+    #[default]
+    #[serde(rename = "self")]
+    Own,
 }
 
 /// Kinds of key stores.
@@ -410,6 +442,11 @@ mod tests {
                 "[keys]\nstore = \"pkcs11\"\n[keys.pkcs11]\nmodule = \"/m.so\"\nuri = \"pkcs11:token=a?pin-value=1\"",
                 "pin-value",
             ),
+            ("[upstream]\nkind = \"disk\"\nkey = \"k\"", "upstream.certificate"),
+            ("[upstream]\nkind = \"disk\"\ncertificate = \"c\"", "upstream.key"),
+            ("[keys]\ndelegated_issuer = \"1h\"", "keys.delegated_issuer"),
+            ("[keys]\ndelegated_issuer = \"2d\"", "keys.delegated_issuer"),
+            ("[upstream]\nbundle = \"b\"", "upstream.kind"),
         ] {
             let told = problem(&format!("{LEAST}{extra}\n"));
             assert!(told.contains(key), "{extra}: {told}");

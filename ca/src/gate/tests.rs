@@ -12,7 +12,7 @@ fn anonymous() -> Peer {
         id: None,
         serial: String::new(),
         not_after: None,
-        authority: None,
+        authorities: Vec::new(),
         exporters: None,
         source: Some([192, 0, 2, 1].into()),
         local: None,

@@ -129,14 +129,15 @@ impl Door {
             id: None,
             serial: String::new(),
             not_after: None,
-            authority: None,
+            authorities: Vec::new(),
             exporters: Some(exporters.ok()?),
             source: Some(from.ip()),
             local: None,
         };
         if let Some(chain) = connection.peer_certificates() {
             let known = self.tls.verifier.verify(chain).ok()?;
-            peer.authority = chain.first().and_then(|leaf| x509::authority_key_id(leaf)).map(hex::encode);
+            // A delegated issuer is in no bundle: the authority behind it counts.
+            peer.authorities = chain.iter().filter_map(|der| x509::authority_key_id(der)).map(hex::encode).collect();
             peer.not_after = Some(known.not_after);
             peer.serial = known.serial_decimal;
             peer.id = Some(known.id);

@@ -47,7 +47,7 @@ pub(super) fn measure() -> Result<Vec<Figure>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let database = folder.path().join("ca.sqlite3").display().to_string();
-    let issuer = runtime.block_on(Issuer::new(&database, Arc::new(MemoryKeys::default())))?;
+    let issuer = runtime.block_on(Issuer::new(&database, Arc::new(MemoryKeys::default()), None))?;
     let bare = Bare::new()?;
     // Once for the caches, unmeasured.
     turn(|| bare.sign_and_verify())?;
@@ -86,8 +86,12 @@ fn spent() -> Duration {
 }
 
 impl Issuer {
-    /// An issuer whose keys are in `keys`.
-    pub(super) async fn new(database: &str, keys: Arc<dyn KeyStore>) -> Result<Self, String> {
+    /// An issuer whose keys are in `keys`; below them one in memory where its life is given, in seconds.
+    pub(super) async fn new(
+        database: &str,
+        keys: Arc<dyn KeyStore>,
+        delegated_issuer_secs: Option<i64>,
+    ) -> Result<Self, String> {
         Store::migrate(database).await.map_err(|e| e.to_string())?;
         let store = Store::open(database, "bench").await.map_err(|e| e.to_string())?;
         let domain = TrustDomain::new("bench.test").map_err(|e| e.to_string())?;
@@ -103,6 +107,8 @@ impl Issuer {
             longest_ttl_secs: 3600,
             destroy_after_secs: 86_400,
             missing_patience_secs: 60,
+            delegated_issuer_secs,
+            upstream: None,
         };
         let manager = AuthorityManager::new(settings, keys);
         manager.rotate(&store, clock::now()).await.map_err(|e| e.to_string())?;

@@ -4,7 +4,7 @@
 
 use std::{hint::black_box, path::Path, sync::Arc, time::Duration};
 
-use chancery_ca::keys::{KeyStore, TokenKeys};
+use chancery_ca::keys::{DiskKeys, KeyStore, TokenKeys};
 use chancery_core::csr::Csr;
 use chancery_daemon::{
     key_type::KeyType,
@@ -35,6 +35,8 @@ const TURNS: usize = 10;
 const SIGNED_BYTES: usize = 460;
 /// The pool's cost above module and verification: 15 %.
 const POOL: f64 = 1.0 / 1.15;
+/// Life of the delegated issuer.
+const DELEGATED_SECS: i64 = 4 * 3600;
 const LABEL: &str = "chancery/bench/raw";
 
 /// The figures; none where the bench was started without a token.
@@ -52,7 +54,7 @@ pub(super) fn measure() -> Result<Vec<Figure>, String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let database = folder.path().join("ca.sqlite3").display().to_string();
     let keys: Arc<dyn KeyStore> = Arc::new(TokenKeys::of(Arc::clone(&token)));
-    let issuer = runtime.block_on(Issuer::new(&database, keys))?;
+    let issuer = runtime.block_on(Issuer::new(&database, Arc::clone(&keys), None))?;
     let message = [7; SIGNED_BYTES];
     let pool = compared(
         "module + verification / the pool's signature",
@@ -69,7 +71,17 @@ pub(super) fn measure() -> Result<Vec<Figure>, String> {
         },
         || issuer.issue(),
     )?;
-    Ok(vec![pool, issuing])
+    let elsewhere = |name: &str| folder.path().join(name).display().to_string();
+    let on_disk: Arc<dyn KeyStore> = Arc::new(DiskKeys::open(folder.path().join("keys")).map_err(|e| e.to_string())?);
+    let disk = runtime.block_on(Issuer::new(&elsewhere("disk.sqlite3"), on_disk, None))?;
+    let delegated = runtime.block_on(Issuer::new(&elsewhere("delegated.sqlite3"), keys, Some(DELEGATED_SECS)))?;
+    let delegated = compared(
+        "keys on disk / issuing by a delegated issuer",
+        Target::AtLeast(0.90),
+        || disk.issue(),
+        || delegated.issue(),
+    )?;
+    Ok(vec![pool, issuing, delegated])
 }
 
 fn compared(

@@ -89,6 +89,8 @@ fn settings() -> Settings {
         longest_ttl_secs: 60,
         destroy_after_secs: 100,
         missing_patience_secs: 60,
+        delegated_issuer_secs: None,
+        upstream: None,
     }
 }
 

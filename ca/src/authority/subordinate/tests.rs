@@ -41,7 +41,7 @@ fn a_leaf_below_two_cas_is_verified_by_the_sdk_for_every_kind_of_key() {
         let key = key(kind);
         let below = root.sign(&draft(&domain, key.spki(), Some(0), 3600)).unwrap();
         let (leaf, _) = sample::leaf(NOW, NOW.plus(3600), 600);
-        let issuer = X509Issuer::of(&below, key).unwrap();
+        let issuer = X509Issuer::read(&below, &[], NOW.plus(3600), key).unwrap();
         let der = issuer.sign(&leaf).unwrap();
         compare_leaf(&der, &leaf).unwrap();
         let mut bundle = X509Bundle::new(leaf.id().trust_domain());
@@ -86,7 +86,7 @@ fn what_is_no_ca_or_another_keys_is_no_parent() {
     let (own, certificate) = made(None, KeyType::EcP256);
     assert!(matches!(Parent::new(&certificate, Arc::clone(&key)).unwrap_err(), SignError::Mismatch(_)));
     let (leaf, _) = sample::leaf(NOW, NOW.plus(3600), 600);
-    let der = X509Issuer::of(&certificate, Arc::clone(&own.key)).unwrap().sign(&leaf).unwrap();
+    let der = X509Issuer::read(&certificate, &[], NOW.plus(3600), Arc::clone(&own.key)).unwrap().sign(&leaf).unwrap();
     assert!(Parent::new(&der, Arc::clone(&key)).is_err());
     let same = own.sign(&draft(&domain, own.key.spki(), None, 60)).unwrap_err();
     assert!(same.to_string().contains("key of the CA that signs"), "{same}");

@@ -1,0 +1,127 @@
+//! Who signs this server's X.509 authorities, where they do not sign themselves.
+//!
+//! An upstream is asked when an authority is prepared, on a thread that may block. What it answers is judged as if
+//! a stranger had sent it: the key, the name, the right to sign, and whether a verifier gets from a leaf to an anchor.
+
+pub mod disk;
+
+use std::{fmt, sync::Arc};
+
+use chancery_sdk::{id::TrustDomain, time::UnixTime, x509};
+use rustls_pki_types::CertificateDer;
+use thiserror::Error;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::{
+    authority::{SignError, subordinate},
+    config::{Upstream as Config, UpstreamKind},
+    keys::file::FileError,
+};
+
+/// Most certificates that go along with a leaf, and most anchors: more than any verifier here follows or needs.
+const MAX_CERTIFICATES: usize = 4;
+const MAX_ANCHORS: usize = 16;
+
+/// A CA certificate that is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The realm it is for.
+    pub domain: &'a TrustDomain,
+    /// Its key: DER SubjectPublicKeyInfo.
+    pub spki: &'a [u8],
+    /// PKCS#10, DER, signed by that key.
+    pub csr: &'a [u8],
+    /// Now.
+    pub now: UnixTime,
+    /// Seconds it is to live, if its signer lives as long.
+    pub life_secs: i64,
+}
+
+/// What an upstream answers.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// The CA certificate, DER.
+    pub certificate: CertificateDer<'static>,
+    /// What goes along with it on the way to an anchor, in order; no anchor.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// What the trust domain publishes for it.
+    pub anchors: Vec<CertificateDer<'static>>,
+}
+
+/// A CA above this server.
+pub trait Upstream: fmt::Debug + Send + Sync {
+    /// Signs a CA certificate. Called only where blocking is allowed.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; asked again later.
+    fn issue(&self, request: &Request<'_>) -> Result<Issued, UpstreamError>;
+}
+
+/// Why there is no CA certificate from above.
+#[derive(Debug, Error)]
+pub enum UpstreamError {
+    /// What it answered is not what was asked for.
+    #[error("the upstream's answer is not usable: {0}")]
+    Answer(&'static str),
+    /// A file of a `disk` upstream.
+    #[error("upstream: {0}")]
+    File(#[from] FileError),
+    /// It did not sign.
+    #[error("upstream: {0}")]
+    Sign(#[from] SignError),
+}
+
+/// The upstream that the configuration names; `None` where authorities sign themselves.
+pub fn open(config: &Config) -> Option<Arc<dyn Upstream>> {
+    match (config.kind, &config.certificate, &config.key) {
+        (UpstreamKind::Disk, Some(certificate), Some(key)) => Some(Arc::new(disk::Disk {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            bundle: config.bundle.clone(),
+        })),
+        (UpstreamKind::Disk | UpstreamKind::Own, _, _) => None,
+    }
+}
+
+impl Issued {
+    /// Judges the answer; start and end of what may be signed under it, and the key ID of what signed it.
+    ///
+    /// The end is that of the first to end on the way to an anchor: no authority outlives its upstream.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Answer`].
+    pub fn judged(&self, request: &Request<'_>) -> Result<(UnixTime, UnixTime, String), UpstreamError> {
+        if self.chain.len() >= MAX_CERTIFICATES || self.anchors.len() > MAX_ANCHORS || self.anchors.is_empty() {
+            return Err(UpstreamError::Answer("it has no anchor, or more certificates than a verifier follows"));
+        }
+        subordinate::judge(&self.certificate, request.domain, request.spki)?;
+        let (from, mut to, mut issuer) = read(&self.certificate)?;
+        let upstream_id = x509::authority_key_id(&self.certificate).map(hex::encode).unwrap_or_default();
+        for der in &self.chain {
+            let (_, end, above) = read(der)?;
+            (to, issuer) = (to.min(end), above);
+        }
+        let mut ends = self.anchors.iter().filter_map(|der| {
+            let (_, anchor) = X509Certificate::from_der(der).ok()?;
+            (anchor.subject().as_raw() == issuer).then(|| UnixTime(anchor.validity().not_after.timestamp()))
+        });
+        let end = ends.by_ref().max().ok_or(UpstreamError::Answer("its chain leads to none of its anchors"))?;
+        let to = to.min(end);
+        if to <= request.now {
+            return Err(UpstreamError::Answer("it has ended already"));
+        }
+        Ok((from, to, upstream_id))
+    }
+}
+
+/// Validity, and the issuer's name.
+fn read(der: &[u8]) -> Result<(UnixTime, UnixTime, Vec<u8>), UpstreamError> {
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|_| UpstreamError::Answer("a certificate of it is not DER"))?;
+    let validity = certificate.validity();
+    let (from, to) = (UnixTime(validity.not_before.timestamp()), UnixTime(validity.not_after.timestamp()));
+    Ok((from, to, certificate.issuer().as_raw().to_vec()))
+}
+
+#[cfg(test)]
+mod tests;
