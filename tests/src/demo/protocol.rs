@@ -53,6 +53,8 @@ pub enum Told {
     Peers {
         /// All other instances.
         peers: Vec<PeerAddress>,
+        /// Milliseconds from one call to the next, to each of them.
+        call_every_ms: u64,
     },
     /// Write key and SVID to a folder, as a thief with this process' uid could.
     Export {

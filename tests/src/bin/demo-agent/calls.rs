@@ -11,19 +11,17 @@ use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
 use crate::{Table, serve::CALL_BYTES};
 
-/// 25 calls a second to each peer: more than the 20 the demo promises.
-const CALL_EVERY: Duration = Duration::from_millis(40);
 /// A new TLS connection more often than once a second.
 const CONNECTION_LIFE: Duration = Duration::from_millis(900);
 /// A call or handshake that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Calls `peer` until the task is aborted, over a new connection every 0.9 s.
-pub async fn call_for_ever(tls: Arc<ClientConfig>, peer: PeerAddress, table: Table) {
+/// Calls `peer` every `call_every` until the task is aborted, over a new connection every 0.9 s.
+pub async fn call_for_ever(tls: Arc<ClientConfig>, peer: PeerAddress, call_every: Duration, table: Table) {
     loop {
-        if let Err(problem) = one_connection(&tls, &peer, &table).await {
+        if let Err(problem) = one_connection(&tls, &peer, call_every, &table).await {
             note_failure(&table, &peer, &problem);
-            tokio::time::sleep(CALL_EVERY).await;
+            tokio::time::sleep(call_every).await;
         }
     }
 }
@@ -35,7 +33,12 @@ fn note_failure(table: &Table, peer: &PeerAddress, problem: &std::io::Error) {
     row.last_failure = problem.to_string();
 }
 
-async fn one_connection(tls: &Arc<ClientConfig>, peer: &PeerAddress, table: &Table) -> std::io::Result<()> {
+async fn one_connection(
+    tls: &Arc<ClientConfig>,
+    peer: &PeerAddress,
+    call_every: Duration,
+    table: &Table,
+) -> std::io::Result<()> {
     let connector = TlsConnector::from(Arc::clone(tls));
     let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
     let mut stream = timeout(PATIENCE, async {
@@ -49,7 +52,7 @@ async fn one_connection(tls: &Arc<ClientConfig>, peer: &PeerAddress, table: &Tab
     .map_err(late)??;
     table.lock().expect("no holder panics").entry(peer.id.clone()).or_default().handshakes += 1;
     let until = Instant::now() + CONNECTION_LIFE;
-    let mut tick = interval(CALL_EVERY);
+    let mut tick = interval(call_every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut number: u64 = 0;
     while Instant::now() < until {

@@ -42,12 +42,13 @@ async fn agent() -> Result<(), Box<dyn std::error::Error>> {
     let mut told = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = told.next_line().await? {
         match serde_json::from_str(&line)? {
-            Told::Peers { peers } => {
+            Told::Peers { peers, call_every_ms } => {
                 let Some(listener) = listener.take() else { continue };
                 let ids: Result<Vec<_>, _> = peers.iter().map(|p| SpiffeId::parse(&p.id)).collect();
                 tokio::spawn(serve::serve(listener, Arc::new(source.server_tls(Allow::ids(ids?), &[])?)));
                 for peer in peers {
-                    callers.insert(peer.id.clone(), start_calls(&source, peer, &table)?);
+                    let call_every = Duration::from_millis(call_every_ms.max(1));
+                    callers.insert(peer.id.clone(), start_calls(&source, peer, call_every, &table)?);
                 }
             }
             Told::Forget { id } => {
@@ -65,10 +66,11 @@ async fn agent() -> Result<(), Box<dyn std::error::Error>> {
 fn start_calls(
     source: &Source,
     peer: PeerAddress,
+    call_every: Duration,
     table: &Table,
 ) -> Result<JoinHandle<()>, Box<dyn std::error::Error>> {
     let tls = source.client_tls(Allow::id(&SpiffeId::parse(&peer.id)?), &[])?;
-    Ok(tokio::spawn(calls::call_for_ever(Arc::new(tls), peer, Arc::clone(table))))
+    Ok(tokio::spawn(calls::call_for_ever(Arc::new(tls), peer, call_every, Arc::clone(table))))
 }
 
 /// Says the identity now and after each rotation; says `lost` when there is none.
