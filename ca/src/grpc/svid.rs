@@ -145,6 +145,7 @@ impl svid_server::Svid for Service {
         request: Request<NewDownstreamX509caRequest>,
     ) -> Result<Response<NewDownstreamX509caResponse>, Status> {
         let caller = caller(request.extensions())?;
+        self.state.throttle.pass(Rate::Csr, &*peer(request.extensions())?, 1).await.map_err(status::of)?;
         let request = request.into_inner();
         let state = Arc::clone(&self.state);
         let (csr, ttl) = (request.csr, request.preferred_ttl.into());
