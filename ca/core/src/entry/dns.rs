@@ -105,6 +105,8 @@ mod tests {
             "a*.b",
             "*.*.b",
             "ab--c",
+            "xb--c",
+            "an--c",
             &label,
             &whole,
         ] {

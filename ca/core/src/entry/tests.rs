@@ -162,3 +162,16 @@ fn filter_parts_are_joined_by_and() {
     assert!(!Filter { hint: Some("x".into()), ..by_id.clone() }.matches(&entry));
     assert!(!Filter { parent_id: Some(id("/db")), ..by_id }.matches(&entry));
 }
+
+#[test]
+fn entries_are_similar_by_id_parent_and_selectors_alone() {
+    let one = entry("one", "/spire/agent/tpm/aa", "/db", &["unix:uid:1"]);
+    assert!(one.is_similar_to(&entry("two", "/spire/agent/tpm/aa", "/db", &["unix:uid:1"])));
+    for other in [
+        entry("one", "/spire/agent/tpm/bb", "/db", &["unix:uid:1"]),
+        entry("one", "/spire/agent/tpm/aa", "/web", &["unix:uid:1"]),
+        entry("one", "/spire/agent/tpm/aa", "/db", &["unix:uid:2"]),
+    ] {
+        assert!(!one.is_similar_to(&other), "{other:?}");
+    }
+}
