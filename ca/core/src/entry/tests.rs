@@ -1,6 +1,7 @@
 use chancery_sdk::id::SpiffeId;
 
 use super::{samples::*, *};
+use crate::class::{Class, ClassName, NodeProof};
 
 /// A fault laid over a valid draft.
 type Spoil = fn(&mut Draft);
@@ -174,4 +175,34 @@ fn entries_are_similar_by_id_parent_and_selectors_alone() {
     ] {
         assert!(!one.is_similar_to(&other), "{other:?}");
     }
+}
+
+#[test]
+fn node_reaches_classes_of_its_own_and_of_its_aliases() {
+    let class = |name: &str, parent: &str, named: &[&str]| Class {
+        name: ClassName::new(name).unwrap(),
+        parent_id: id(parent),
+        selectors: selectors(named),
+        x509_svid_ttl: 0,
+        node_proof: NodeProof::Hardware,
+        revision: 0,
+        created_at: UnixTime(0),
+    };
+    let graph = Graph::new([
+        entry("alias", "/spire/server", "/fleet", &["tpm:policy:prod"]),
+        entry("other-alias", "/spire/server", "/lab", &["tpm:policy:lab"]),
+    ]);
+    let classes = [
+        class("own", "/spire/agent/tpm/aa", &["unix:uid:1"]),
+        class("fleet", "/fleet", &["unix:uid:1"]),
+        class("lab", "/lab", &["unix:uid:1"]),
+        class("elsewhere", "/spire/agent/tpm/bb", &["unix:uid:1"]),
+        class("named", "/fleet", &["unix:uid:1", "tpm:enrolled:no"]),
+    ];
+    let reached = |facts: &[&str]| {
+        let found = graph.classes(&id("/spire/agent/tpm/aa"), &selectors(facts), &classes);
+        found.iter().map(|c| c.name.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(reached(&["tpm:policy:prod"]), ["own", "fleet", "named"]);
+    assert_eq!(reached(&["tpm:policy:prod", "tpm:enrolled:no"]), ["named"]);
 }
