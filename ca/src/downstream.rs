@@ -2,18 +2,17 @@
 //!
 //! What is returned has its record in the log already. Source: spire-wire 1.4 (NewDownstreamX509CA).
 
-use chancery_core::csr::Csr;
+use chancery_core::{csr::Csr, entry::Entry};
 use chancery_daemon::public_key::PublicKey;
 use rustls_pki_types::CertificateDer;
 
 use crate::{
     authority::{CaRequest, SignError},
     bundles,
-    gate::Caller,
-    issue::{SIGN_TRIES, committed, named, rotating},
+    issue::{SIGN_TRIES, committed, rotating},
     problem::Problem,
     state::State,
-    store::{AuthorityKind, Fact, RecordMint},
+    store::{Fact, RecordCa},
 };
 
 /// A downstream server's CA.
@@ -27,11 +26,11 @@ pub struct Issued {
 
 /// Signs the CA of a downstream server: never longer than our own authority lives, nor than `ttl.ca`.
 ///
-/// `ttl` is in seconds; 0 and below mean `ttl.ca`. Only the key is taken from the request.
+/// `entry` is the one whose SVID asked: that it is unchanged is asked again in the committing transaction. `ttl` is in seconds; 0 and below mean `ttl.ca`. Only the key is taken from the request.
 ///
 /// # Errors
 /// [`Problem::Invalid`] for the request, [`Problem::Precondition`] where our authority may sign no CA.
-pub async fn x509_ca(state: &State, caller: &Caller, csr_der: &[u8], ttl: i64) -> Result<Issued, Problem> {
+pub async fn x509_ca(state: &State, entry: &Entry, csr_der: &[u8], ttl: i64) -> Result<Issued, Problem> {
     let csr = Csr::parse(csr_der)?;
     if PublicKey::from_spki(csr.spki_der()).is_none() {
         return Err(Problem::Invalid("the CSR's key must be P-256, P-384 or RSA of 2048, 3072 or 4096 bits".into()));
@@ -44,14 +43,12 @@ pub async fn x509_ca(state: &State, caller: &Caller, csr_der: &[u8], ttl: i64) -
             Err(SignError::Profile(why)) => return Err(Problem::Precondition(why.into())),
             signed => signed?,
         };
-        let fact = Fact::RecordMint(RecordMint {
-            id: state.trust_domain.id(),
-            kind: AuthorityKind::X509,
-            serial: issued.cert.serial.clone(),
-            audience: Vec::new(),
-            expires_at: issued.cert.expires_at,
+        let fact = Fact::RecordCa(RecordCa {
+            entry_id: entry.id.clone(),
+            entry_revision: entry.revision,
+            key_sha256: csr.spki_sha256(),
+            cert: issued.cert.clone(),
             authority: issued.authority_id.clone(),
-            caller: named(caller),
         });
         if committed(state, fact).await? {
             return Ok(Issued { chain: issued.chain, authorities: roots(state) });

@@ -210,7 +210,7 @@ pub(crate) fn named(caller: &Caller) -> String {
     match caller {
         Caller::Admin(id) => id.to_string(),
         Caller::Anyone => "anyone".into(),
-        Caller::Downstream(id) => id.to_string(),
+        Caller::Downstream(entry) => entry.spiffe_id.to_string(),
         Caller::Local(local) => format!("uid {}", local.uid),
         Caller::Node(node) => node.id.to_string(),
     }

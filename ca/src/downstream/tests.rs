@@ -1,25 +1,28 @@
 use std::sync::Arc;
 
-use chancery_sdk::{
-    id::SpiffeId,
-    x509::{self, X509Bundle, X509BundleSet},
-};
+use chancery_core::entry::Rights;
+use chancery_sdk::x509::{self, X509Bundle, X509BundleSet};
 use rcgen::{CertificateParams, Issuer, KeyPair, KeyUsagePurpose, SanType};
 
 use super::*;
-use crate::{sample, state::State};
+use crate::{
+    sample,
+    state::State,
+    store::{EntryRef, Fact},
+};
 
 struct World {
     state: Arc<State>,
-    caller: Caller,
+    entry: Entry,
     _dir: tempfile::TempDir,
 }
 
 async fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let (state, _) = sample::parts(dir.path(), sample::Hand::now().clock()).await;
-    let caller = Caller::Downstream(SpiffeId::from_path(&sample::domain(), "/below").unwrap());
-    World { state, caller, _dir: dir }
+    let id = sample::entry_with(&state, "/below", Rights { admin: false, downstream: true }).await;
+    let entry = state.store.entries().await.unwrap().into_iter().find(|e| e.spiffe_id == id).unwrap();
+    World { state, entry, _dir: dir }
 }
 
 fn csr(key: &KeyPair) -> Vec<u8> {
@@ -38,18 +41,18 @@ fn leaf(world: &World, ca: &CertificateDer<'static>, key: KeyPair, path: &str) -
     params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone()
 }
 
-async fn minted(state: &State) -> usize {
+async fn recorded(state: &State) -> usize {
     let events = state.store.events(None, 1000).await.unwrap();
-    events.iter().filter(|e| String::from_utf8_lossy(&e.bytes).contains("svid.minted")).count()
+    events.iter().filter(|e| String::from_utf8_lossy(&e.bytes).contains("ca.issued")).count()
 }
 
 #[tokio::test]
 async fn a_leaf_of_a_downstream_server_is_verified_with_our_bundle() {
     let world = world().await;
-    let before = minted(&world.state).await;
+    let before = recorded(&world.state).await;
     let key = KeyPair::generate().unwrap();
-    let issued = x509_ca(&world.state, &world.caller, &csr(&key), 0).await.unwrap();
-    assert_eq!(minted(&world.state).await, before + 1);
+    let issued = x509_ca(&world.state, &world.entry, &csr(&key), 0).await.unwrap();
+    assert_eq!(recorded(&world.state).await, before + 1);
     assert_eq!(issued.authorities, roots(&world.state));
     let der = leaf(&world, &issued.chain[0], key, "/agent/a");
     let mut bundle = X509Bundle::new(sample::domain());
@@ -70,7 +73,7 @@ async fn a_downstream_ca_lives_as_long_as_asked_and_never_longer_than_its_upstre
     let now = world.state.now();
     for (asked, expected) in [(3600, now.plus(3600)), (0, end), (-5, end), (10 * 86_400, end)] {
         let csr = csr(&KeyPair::generate().unwrap());
-        let issued = x509_ca(&world.state, &world.caller, &csr, asked).await.unwrap();
+        let issued = x509_ca(&world.state, &world.entry, &csr, asked).await.unwrap();
         let (_, parsed) = x509_parser::parse_x509_certificate(&issued.chain[0]).unwrap();
         assert_eq!(parsed.validity().not_after.timestamp(), expected.0, "{asked}");
         assert!(parsed.validity().not_before.timestamp() <= now.0);
@@ -80,12 +83,22 @@ async fn a_downstream_ca_lives_as_long_as_asked_and_never_longer_than_its_upstre
 #[tokio::test]
 async fn a_request_that_proves_nothing_gets_nothing() {
     let world = world().await;
-    let before = minted(&world.state).await;
+    let before = recorded(&world.state).await;
     let mut altered = csr(&KeyPair::generate().unwrap());
     *altered.last_mut().unwrap() ^= 1;
     for bad in [altered, Vec::new(), b"csr".to_vec()] {
-        let refused = x509_ca(&world.state, &world.caller, &bad, 0).await.unwrap_err();
+        let refused = x509_ca(&world.state, &world.entry, &bad, 0).await.unwrap_err();
         assert!(matches!(refused, Problem::Invalid(_)), "{refused}");
     }
-    assert_eq!(minted(&world.state).await, before);
+    assert_eq!(recorded(&world.state).await, before);
+}
+
+#[tokio::test]
+async fn an_entry_that_went_meanwhile_gets_nothing() {
+    let world = world().await;
+    let gone = Fact::DeleteEntry(EntryRef { id: world.entry.id.clone() });
+    world.state.store.commit(gone).await.unwrap().done().unwrap();
+    let csr = csr(&KeyPair::generate().unwrap());
+    x509_ca(&world.state, &world.entry, &csr, 0).await.unwrap_err();
+    assert_eq!(recorded(&world.state).await, 0);
 }

@@ -8,7 +8,7 @@ mod table;
 use std::sync::Arc;
 
 use chancery_core::{
-    entry::Rights,
+    entry::{Entry, Rights},
     node::{Node, Standing},
 };
 use chancery_sdk::id::SpiffeId;
@@ -30,8 +30,8 @@ pub enum Caller {
     Admin(SpiffeId),
     /// Nothing is known and nothing is granted.
     Anyone,
-    /// Holder of the SVID of an entry marked downstream.
-    Downstream(SpiffeId),
+    /// Holder of the SVID of this entry, which is marked downstream.
+    Downstream(Arc<Entry>),
     /// The operator on the admin socket.
     Local(LocalPeer),
     /// An attested node in good standing, authenticated by its current serial.
@@ -75,10 +75,10 @@ pub async fn authorize(state: &State, peer: &Peer, method: &str) -> Result<Calle
         (Who::LocalOperators, Some(local), _) => Ok(Caller::Local(local)),
         (Who::Nodes | Who::OperatorsAndNodes, None, Some(id)) if is_node(id) => node(state, id, peer).await,
         (Who::Operators | Who::OperatorsAndNodes, None, Some(id)) => {
-            entitled(state, id, peer, |rights| rights.admin).await.map(|()| Caller::Admin(id.clone()))
+            entitled(state, id, peer, |rights| rights.admin).await.map(|_| Caller::Admin(id.clone()))
         }
         (Who::Downstreams, None, Some(id)) => {
-            entitled(state, id, peer, |rights| rights.downstream).await.map(|()| Caller::Downstream(id.clone()))
+            entitled(state, id, peer, |rights| rights.downstream).await.map(|entry| Caller::Downstream(Arc::new(entry)))
         }
         (Who::Downstreams | Who::LocalOperators | Who::Nodes | Who::Operators | Who::OperatorsAndNodes, _, _) => {
             Err(Denial::NotAllowed)
@@ -150,7 +150,7 @@ async fn stored_node(state: &State, id: &SpiffeId) -> Result<Node, Denial> {
 }
 
 /// Whether an entry in force for `id` has a right.
-async fn entitled(state: &State, id: &SpiffeId, peer: &Peer, has: impl Fn(&Rights) -> bool) -> Result<(), Denial> {
+async fn entitled(state: &State, id: &SpiffeId, peer: &Peer, has: impl Fn(&Rights) -> bool) -> Result<Entry, Denial> {
     let now = state.now();
     if peer.not_after.is_none_or(|end| end < now) {
         return Err(Denial::NotAllowed);
@@ -159,8 +159,8 @@ async fn entitled(state: &State, id: &SpiffeId, peer: &Peer, has: impl Fn(&Right
         tracing::error!(%problem, caller = %id, "gate cannot read the entries");
         Denial::Unavailable
     })?;
-    let mut own = entries.iter().filter(|e| e.spiffe_id == *id && e.expires_at.is_none_or(|end| now < end));
-    own.any(|e| has(&e.rights)).then_some(()).ok_or(Denial::NotAllowed)
+    let mut own = entries.into_iter().filter(|e| e.spiffe_id == *id && e.expires_at.is_none_or(|end| now < end));
+    own.find(|e| has(&e.rights)).ok_or(Denial::NotAllowed)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     downstream,
+    gate::Caller,
     issue::{self, Jwt, X509},
     state::State,
     throttle::Rate,
@@ -144,12 +145,14 @@ impl svid_server::Svid for Service {
         &self,
         request: Request<NewDownstreamX509caRequest>,
     ) -> Result<Response<NewDownstreamX509caResponse>, Status> {
-        let caller = caller(request.extensions())?;
+        let Caller::Downstream(entry) = caller(request.extensions())? else {
+            return Err(Status::permission_denied("only downstream servers may call this method"));
+        };
         self.state.throttle.pass(Rate::Csr, &*peer(request.extensions())?, 1).await.map_err(status::of)?;
         let request = request.into_inner();
         let state = Arc::clone(&self.state);
         let (csr, ttl) = (request.csr, request.preferred_ttl.into());
-        let issued = detached(async move { downstream::x509_ca(&state, &caller, &csr, ttl).await }).await?;
+        let issued = detached(async move { downstream::x509_ca(&state, &entry, &csr, ttl).await }).await?;
         Ok(Response::new(NewDownstreamX509caResponse {
             ca_cert_chain: issued.chain.iter().map(|der| der.to_vec()).collect(),
             x509_authorities: issued.authorities,

@@ -70,6 +70,8 @@ pub enum Fact {
     PruneRecords(Moment),
     /// The processes still alive on a node. Refused: `NodeNotGood`, `SerialNotCurrent`.
     Reconcile(Reconcile),
+    /// A downstream server's CA was signed. Refused: `EntryGone`, `Stale`, `AuthorityNotActive`.
+    RecordCa(RecordCa),
     /// A JWT-SVID was signed.
     RecordJwt(RecordJwt),
     /// An operator minted an SVID. Refused: `AuthorityNotActive`.
@@ -397,6 +399,21 @@ pub struct RecordJwt {
     pub audience: Vec<String>,
     /// End of the token.
     pub expires_at: UnixTime,
+    /// The authority that signed.
+    pub authority: String,
+}
+
+/// The CA of a downstream server was signed.
+#[derive(Clone, Debug)]
+pub struct RecordCa {
+    /// The entry, marked downstream, whose SVID asked.
+    pub entry_id: String,
+    /// Revision the decision was made on.
+    pub entry_revision: i64,
+    /// SHA-256 of the CA's SubjectPublicKeyInfo.
+    pub key_sha256: [u8; 32],
+    /// The certificate.
+    pub cert: CertRef,
     /// The authority that signed.
     pub authority: String,
 }

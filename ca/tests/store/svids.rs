@@ -10,6 +10,7 @@ on_both! {
     an_x509_svid_is_recorded_for_a_good_node_and_the_same_entry
     a_jwt_svid_of_an_entry_is_recorded
     a_jwt_svid_of_an_instance_is_recorded_while_it_runs
+    a_downstream_ca_is_recorded_for_the_entry_it_was_decided_on
     a_mint_is_recorded_without_naming_the_caller
 }
 
@@ -58,6 +59,30 @@ async fn a_jwt_svid_of_an_instance_is_recorded_while_it_runs(db: Bench) {
     assert_eq!(db.refused(Fact::RecordJwt(sample::jwt(1, of([2; 32])))).await, Refusal::InstanceNotGood);
     db.done(Fact::EndInstance(sample::end(1, 1))).await;
     assert_eq!(db.refused(Fact::RecordJwt(sample::jwt(1, of([1; 32])))).await, Refusal::InstanceNotGood);
+}
+
+async fn a_downstream_ca_is_recorded_for_the_entry_it_was_decided_on(db: Bench) {
+    ready(&db).await;
+    let svid = sample::svid(1, "e1");
+    let ca = RecordCa {
+        entry_id: svid.entry_id,
+        entry_revision: 0,
+        key_sha256: [7; 32],
+        cert: svid.cert,
+        authority: svid.authority,
+    };
+    let number = db.done(Fact::RecordCa(ca.clone())).await;
+    let event = json(&db.events().await[number as usize]);
+    assert_eq!(event["subject"], sample::entry("e1").spiffe_id.as_str());
+    assert_eq!(event["fields"]["key"], "07".repeat(32));
+    let faults = [
+        (RecordCa { entry_id: "e2".into(), ..ca.clone() }, Refusal::EntryGone),
+        (RecordCa { entry_revision: 1, ..ca.clone() }, Refusal::Stale),
+        (RecordCa { authority: "zz".into(), ..ca }, Refusal::AuthorityNotActive),
+    ];
+    for (fact, refusal) in faults {
+        assert_eq!(db.refused(Fact::RecordCa(fact)).await, refusal);
+    }
 }
 
 async fn a_mint_is_recorded_without_naming_the_caller(db: Bench) {

@@ -33,6 +33,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::PruneEntries(f) => entries::prune(tx, f).await,
         Fact::PruneRecords(f) => records::prune(tx, f).await,
         Fact::Reconcile(f) => instances::reconcile(tx, at, f).await,
+        Fact::RecordCa(f) => svids::record_ca(tx, f).await,
         Fact::RecordJwt(f) => svids::record_jwt(tx, f).await,
         Fact::RecordMint(f) => svids::record_mint(tx, f).await,
         Fact::RecordX509(f) => svids::record_x509(tx, f).await,
