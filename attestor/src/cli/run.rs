@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use chancery_daemon::{config, shutdown::Shutdown, telemetry};
+use chancery_daemon::{config, pkcs11::pin, shutdown::Shutdown, telemetry};
 
 use crate::config::Config;
 
@@ -10,6 +10,7 @@ const MAX_WORKERS: usize = 4;
 /// Runs the daemon until it is told to stop.
 pub(super) fn run(path: &Path) -> Result<(), String> {
     let config = load(path)?;
+    hide_pin(&config)?;
     // The TPM library logs every refusal as an error before we have looked at it; its codes reach our own lines.
     telemetry::init(&format!("tss_esapi=off,{}", config.log_level), config.log_format)?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
@@ -22,6 +23,12 @@ pub(super) fn run(path: &Path) -> Result<(), String> {
     // A handshake may still wait for the TPM on a blocking thread; it must not hold the process.
     runtime.shutdown_background();
     outcome
+}
+
+/// Takes the token's PIN out of the environment, by running this program again. First of all: there is one thread yet.
+pub(super) fn hide_pin(config: &Config) -> Result<(), String> {
+    let secrets: Vec<&str> = config.pkcs11.iter().filter_map(|pkcs11| pkcs11.token.pin_env.as_deref()).collect();
+    pin::leave_environment(&secrets).map_err(|e| format!("cannot hide the PIN: {e}"))
 }
 
 /// Loads and checks a configuration.

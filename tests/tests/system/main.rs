@@ -8,5 +8,6 @@ mod keys;
 mod kills;
 mod lines;
 mod rotation;
+mod secrets;
 mod support;
 mod taint;
