@@ -236,6 +236,17 @@ fn foreign_events_in_pcr_4_are_not_boot_programs() {
 }
 
 #[test]
+fn omitted_boot_attempts_are_told_in_one_way_only() {
+    let omitted = |data: &[u8]| {
+        let mut rows = good();
+        rows.push(row(4, 0x12, data));
+        examine(&bytes(&rows)).unwrap().boot_apps
+    };
+    assert_eq!(omitted(b"BOOT ATTEMPTS OMITTED").unwrap(), [[0x5a; 32]]);
+    assert!(matches!(omitted(b"BOOT ATTEMPTS MEASURED"), Err(LogError::Order { .. })));
+}
+
+#[test]
 fn no_single_flipped_bit_panics() {
     let log = bytes(&good());
     for bit in 0..log.len() * 8 {
