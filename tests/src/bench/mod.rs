@@ -14,19 +14,29 @@ pub use figure::Figure;
 /// Rounds of each measurement; the median of an odd number is one of them.
 const ROUNDS: usize = 5;
 
-/// Measures everything, telling each figure as it comes.
+/// A measurement: its name, what it is, and what does it.
+type Measurement = (&'static str, &'static str, fn() -> Result<Vec<Figure>, String>);
+
+/// All of them, in the order of the table.
+const MEASUREMENTS: [Measurement; 4] = [
+    ("issue", "issuing in the library", issue::measure),
+    ("token", "keys in a token", token::measure),
+    ("fetch", "cached fetches over the socket", fetch::measure),
+    ("memory", "memory: two TPM nodes, four agents, 1,000 entries", memory::measure),
+];
+
+/// Measures what is named, or everything, telling each figure as it comes.
 ///
 /// # Errors
-/// Something broke; a figure that misses its target is no error.
-pub fn run() -> Result<Vec<Figure>, String> {
+/// Something broke, or a name is none; a figure that misses its target is no error.
+pub fn run(names: &[String]) -> Result<Vec<Figure>, String> {
+    if let Some(unknown) = names.iter().find(|name| MEASUREMENTS.iter().all(|(known, ..)| known != name)) {
+        let known = MEASUREMENTS.map(|(name, ..)| name).join(", ");
+        return Err(format!("no measurement {unknown}; there are {known}"));
+    }
     let mut figures = Vec::new();
-    let measurements: [(&str, fn() -> Result<Vec<Figure>, String>); 4] = [
-        ("issuing in the library", issue::measure),
-        ("keys in a token", token::measure),
-        ("cached fetches over the socket", fetch::measure),
-        ("memory: two TPM nodes, four agents, 1,000 entries", memory::measure),
-    ];
-    for (what, measure) in measurements {
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    for (_, what, measure) in MEASUREMENTS.into_iter().filter(|(name, ..)| wanted(name)) {
         eprintln!("measuring {what}");
         let fresh = measure()?;
         fresh.iter().for_each(|figure| eprintln!("  {figure}"));

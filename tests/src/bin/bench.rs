@@ -1,4 +1,4 @@
-//! `make bench`: a table of targets, figures and verdicts. Fails only when something broke.
+//! `make bench`: a table of targets, figures and verdicts. Fails only when something broke. `bench token` measures one.
 
 use std::process::{Command, ExitCode};
 
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     if std::env::var_os(INSIDE).is_none() {
         return inside();
     }
-    match run() {
+    match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
         Ok(figures) => {
             println!("{}", Figure::head());
             figures.iter().for_each(|figure| println!("{figure}"));

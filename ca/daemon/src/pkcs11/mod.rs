@@ -6,6 +6,7 @@
 //! What the token says about itself is never evidence for anybody else. Called by the CA's key store, by upstream
 //! authorities and by the attestor.
 
+mod answer;
 mod config;
 mod error;
 mod find;

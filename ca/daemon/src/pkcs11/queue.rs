@@ -42,6 +42,8 @@ struct Lanes {
     first: VecDeque<Job>,
     bulk: VecDeque<Job>,
     closed: bool,
+    /// Threads that wait for a call.
+    idle: usize,
 }
 
 impl Queue {
@@ -63,8 +65,12 @@ impl Queue {
             return Err(TokenError::Overloaded(lane.len()));
         }
         lane.push_back(job);
+        // A wake-up costs a system call; threads at work come back by themselves.
+        let idle = lanes.idle > 0;
         drop(lanes);
-        self.filled.notify_one();
+        if idle {
+            self.filled.notify_one();
+        }
         Ok(())
     }
 
@@ -81,7 +87,9 @@ impl Queue {
             if let Some(job) = lanes.bulk.pop_front() {
                 return Some(job);
             }
+            lanes.idle += 1;
             lanes = self.filled.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+            lanes.idle -= 1;
         }
     }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    TokenConfig,
+    TokenConfig, answer,
     error::{Fault, TokenError},
     find, generate,
     health::Health,
@@ -254,15 +254,15 @@ impl Inner {
         W: FnMut(&mut Desk<'_>) -> Result<T, Fault> + Send + 'static,
     {
         let until = Instant::now() + within;
-        let (answer, answered) = mpsc::sync_channel(1);
+        let (giver, waiter) = answer::pair();
         let work = Box::new(move |seat: Option<&mut Seat>| {
-            // Without a seat it is too late; whoever asked learns it by the end of the channel.
+            // Without a seat it is too late; whoever asked learns it by the giver's end.
             if let Some(seat) = seat {
-                let _ = answer.send(attempt(seat, until, &mut work));
+                giver.give(attempt(seat, until, &mut work));
             }
         });
         self.workers.queue.push(lane, Job { until, patience: within * HUNG_DEADLINES, work })?;
-        answered.recv_timeout(within).unwrap_or(Err(TokenError::Timeout(within)))
+        waiter.wait(until).unwrap_or(Err(TokenError::Timeout(within)))
     }
 
     /// Whether the token answers; asked even while it is away.
