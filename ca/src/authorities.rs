@@ -3,6 +3,8 @@
 //! This server's authorities are prepared, activated, tainted and revoked in SPIRE's order. Another server's, which
 //! may be dead, are tainted and revoked from here in any state. Source: spire-wire 1.6; docs/decisions/0021.
 
+pub mod offline;
+
 use std::sync::Arc;
 
 use chancery_sdk::x509;
@@ -173,6 +175,7 @@ impl From<AuthorityError> for Problem {
         match error {
             AuthorityError::Store(problem) => problem.into(),
             AuthorityError::Upstream(_) | AuthorityError::Waiting { .. } => Self::Unavailable(error.to_string()),
+            AuthorityError::Offline(why) => why.into(),
             AuthorityError::Died(_)
             | AuthorityError::Key(_)
             | AuthorityError::Refused { .. }

@@ -29,6 +29,7 @@ pub mod limits;
 pub mod live;
 pub mod mark;
 pub mod metrics;
+mod moment;
 pub mod nodes;
 pub mod peer;
 pub mod policies;
@@ -46,6 +47,7 @@ pub mod upstream;
 #[cfg(test)]
 mod usecase_tests;
 pub mod view;
+mod waiting;
 
 pub use run::{RunError, Running, run, start};
 pub use state::State;

@@ -23,6 +23,8 @@ type Counters = Family<Labels, Counter<u64, AtomicU64>>;
 pub struct Metrics {
     /// Attestations by type and verdict.
     pub attestations: Counters,
+    /// 1: a CSR for the next authority should go to the ceremony; 2: none signs; 0: nothing is to be done.
+    pub authority_csr_due: Gauge<i64, AtomicI64>,
     /// End of the authority in use, by kind; seconds since 1970.
     pub authority_ends: Family<Labels, Gauge<i64, AtomicI64>>,
     /// `spiffe_sequence` of the bundle served.
@@ -58,6 +60,7 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             attestations: Family::default(),
+            authority_csr_due: Gauge::default(),
             authority_ends: Family::default(),
             bundle_sequence: Gauge::default(),
             connections: Gauge::default(),
@@ -75,6 +78,11 @@ impl Metrics {
         };
         let ca = registry.sub_registry_with_prefix("chancery_ca");
         ca.register("attestations", "Attestations by type and verdict", metrics.attestations.clone());
+        ca.register(
+            "authority_csr_due",
+            "Whether a CSR should go to the ceremony: 1 for the next authority, 2 because none signs",
+            metrics.authority_csr_due.clone(),
+        );
         ca.register(
             "authority_not_after_seconds",
             "End of the authority in use, Unix time",

@@ -42,6 +42,7 @@ use crate::{
     tls::{IdentityError, Tls},
     upstream,
     view::View,
+    waiting,
 };
 
 /// Why the CA does not run; each prints as one line that says what to do.
@@ -152,21 +153,55 @@ pub async fn start(config: Config, shutdown: Shutdown, clock: Clock) -> Result<R
     state.store.commit(Fact::ServerStarted(ServerStarted { version: env!("CARGO_PKG_VERSION").into() })).await?;
     sweep::start(&state, &tls);
     let soft = &state.shutdown.soft;
-    let tcp = grpc::tcp(&state)
-        .serve_with_incoming_shutdown(accept::tcp(listener, tls, &state), soft.clone().cancelled_owned());
     let local =
         grpc::local(&state).serve_with_incoming_shutdown(accept::unix(admin, &state), soft.clone().cancelled_owned());
-    let running = Running { bound, tcp: tokio::spawn(tcp), local: tokio::spawn(local), state };
+    let local = tokio::spawn(async move { local.await.map_err(RunError::from) });
+    if state.authority.x509_id().is_none() {
+        let tcp = tokio::spawn(once_signing(listener, tls, Arc::clone(&state), bound));
+        return Ok(Running { bound, tcp, local, state });
+    }
+    let tcp = serve(listener, tls, &state);
+    let running = Running { bound, tcp, local, state };
     if let Err(open) = selftest::run(&running.state, bound).await {
         running.state.shutdown.begin();
         running.stopped().await?;
         return Err(open.into());
     }
-    tracing::info!(listen = %bound, admin_socket = %running.state.config.admin_socket.display(), "ready");
+    told_ready(&running.state, bound);
     Ok(running)
 }
 
-type Serving = tokio::task::JoinHandle<Result<(), tonic::transport::Error>>;
+type Serving = tokio::task::JoinHandle<Result<(), RunError>>;
+
+/// The TCP door.
+fn serve(listener: TcpListener, tls: Tls, state: &Arc<State>) -> Serving {
+    let soft = state.shutdown.soft.clone();
+    let served =
+        grpc::tcp(state).serve_with_incoming_shutdown(accept::tcp(listener, tls, state), soft.cancelled_owned());
+    tokio::spawn(async move { served.await.map_err(RunError::from) })
+}
+
+/// The TCP door of a CA whose first authority is still to be imported: opened and tested when it is.
+async fn once_signing(listener: TcpListener, tls: Tls, state: Arc<State>, bound: SocketAddr) -> Result<(), RunError> {
+    if !waiting::until_signing(&listener, &state, &tls).await {
+        return Ok(());
+    }
+    let tcp = serve(listener, tls, &state);
+    let tested = selftest::run(&state, bound).await;
+    match &tested {
+        Ok(()) => told_ready(&state, bound),
+        Err(_) => state.shutdown.begin(),
+    }
+    let served = tcp.await.unwrap_or_else(|died| {
+        tracing::error!(%died, "a door's task died");
+        Ok(())
+    });
+    tested.map(|()| served)?
+}
+
+fn told_ready(state: &State, bound: SocketAddr) {
+    tracing::info!(listen = %bound, admin_socket = %state.config.admin_socket.display(), "ready");
+}
 
 impl Running {
     /// Waits until both doors are closed; after the hard word every connection is cut, so that they are.
@@ -182,7 +217,7 @@ impl Running {
         let mut served = Ok(());
         for door in [self.tcp, self.local] {
             match door.await {
-                Ok(done) => served = served.and(done.map_err(RunError::from)),
+                Ok(done) => served = served.and(done),
                 Err(died) => tracing::error!(%died, "a door's task died"),
             }
             // One door alone is no CA.
@@ -237,6 +272,7 @@ pub async fn assemble(
         missing_patience_secs: config.keys.missing_patience_secs(),
         delegated_issuer_secs: config.keys.delegated_issuer.map(|life| life.as_secs()),
         upstream: upstream::open(&config.upstream),
+        offline: upstream::offline(&config.upstream),
     };
     let authority = AuthorityManager::new(settings, Arc::clone(&keys));
     authority.start(&store, &clock).await?;
@@ -261,7 +297,10 @@ pub async fn assemble(
         shutdown,
         config,
     };
-    sweep::renew_own_svid(&state, &tls).await?;
+    // Without an authority of a ceremony there is nobody to sign it: see `waiting`.
+    if state.authority.x509_id().is_some() || !state.authority.is_offline() {
+        sweep::renew_own_svid(&state, &tls).await?;
+    }
     Ok((Arc::new(state), tls, registry))
 }
 

@@ -7,6 +7,7 @@ use chancery_daemon::{clock::Clock, shutdown::Shutdown};
 use chancery_sdk::{id::TrustDomain, time::UnixTime};
 
 use crate::{
+    authorities::offline::Need,
     authority::AuthorityManager,
     config::Config,
     enroll::{Loaded, Trust, TrustError},
@@ -82,6 +83,7 @@ impl State {
         let (x509, jwt, now) = (self.authority.x509_not_after(), self.authority.jwt_not_after(), self.now());
         let signs = self.keys.token().is_none_or(|token| token.signs());
         let valid = x509.is_some_and(|end| now < end) && jwt.is_some_and(|end| now < end);
-        valid && signs && !self.shutdown.soft.is_cancelled()
+        let authority = *self.authority.need().borrow() != Need::Now;
+        valid && signs && authority && !self.shutdown.soft.is_cancelled()
     }
 }

@@ -8,6 +8,7 @@ use chancery_core::node::Standing;
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
 
 use crate::{
+    authorities::offline::Need,
     gate::NODE_PREFIX,
     state::State,
     store::{Fact, Moment, Outcome},
@@ -71,7 +72,10 @@ async fn authorities(state: &State, tls: &Tls) {
         tracing::error!(%problem, "authorities");
     }
     distrusted(state);
-    if (tls.renewal_due(state.now()) || !state.authority.stands(&tls.authority()))
+    // Before the first authority of a ceremony nobody can sign it.
+    let can = state.authority.x509_id().is_some();
+    if can
+        && (tls.renewal_due(state.now()) || !state.authority.stands(&tls.authority()))
         && let Err(problem) = renew_own_svid(state, tls).await
     {
         tracing::error!(%problem, "own SVID not renewed");
@@ -81,6 +85,12 @@ async fn authorities(state: &State, tls: &Tls) {
         let end = end.unwrap_or(UnixTime(0)).0;
         state.metrics.authority_ends.get_or_create(&vec![("kind", kind.to_string())]).set(end);
     }
+    let due = match *state.authority.need().borrow() {
+        Need::Nothing => 0,
+        Need::Next { .. } => 1,
+        Need::Now => 2,
+    };
+    state.metrics.authority_csr_due.set(due);
     if let Some(token) = state.keys.token() {
         let row = vec![("token", token.identity.label.clone())];
         state.metrics.token_up.get_or_create(&row).set(i64::from(token.signs()));

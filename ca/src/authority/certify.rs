@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use chancery_daemon::public_key::PublicKey;
-use chancery_sdk::{id::TrustDomain, time::UnixTime};
+use chancery_sdk::time::UnixTime;
 
-use super::{AuthorityError, AuthorityManager, SignError, chain::Chain, issuer, profile, rotation};
+use super::{AuthorityError, AuthorityManager, Settings, SignError, chain::Chain, issuer, profile, rotation};
 use crate::{
     keys::Signer,
     store::{Authority, AuthorityKind, AuthorityState, KeyRecord},
-    upstream::{Request, Upstream},
+    upstream::{Issued, Request, Upstream},
 };
 
 /// An X.509 authority's certificate, and what goes along with it.
@@ -34,8 +34,7 @@ impl AuthorityManager {
         key: Arc<dyn Signer>,
         now: UnixTime,
     ) -> Result<Authority, AuthorityError> {
-        let public = PublicKey::from_spki(key.spki()).ok_or(SignError::Mismatch("public key"))?;
-        let id = hex::encode(profile::key_id(public.bits()));
+        let signer = Arc::clone(&key);
         let made = match row.kind {
             AuthorityKind::Jwt => Certificate {
                 der: key.spki().to_vec(),
@@ -46,8 +45,20 @@ impl AuthorityManager {
             },
             AuthorityKind::X509 => self.ca_certificate(key, now).await?,
         };
+        self.authority_of(row, signer.as_ref(), made, now)
+    }
+
+    /// The record of an authority that is published from `now` on.
+    pub(super) fn authority_of(
+        &self,
+        row: &KeyRecord,
+        key: &dyn Signer,
+        made: Certificate,
+        now: UnixTime,
+    ) -> Result<Authority, AuthorityError> {
+        let public = PublicKey::from_spki(key.spki()).ok_or(SignError::Mismatch("public key"))?;
         Ok(Authority {
-            id,
+            id: hex::encode(profile::key_id(public.bits())),
             kind: row.kind,
             server: self.settings.server.clone(),
             state: AuthorityState::Prepared,
@@ -65,8 +76,8 @@ impl AuthorityManager {
     /// The CA certificate of an X.509 authority: it signs itself and is in the bundle, or an upstream signs it.
     async fn ca_certificate(&self, key: Arc<dyn Signer>, now: UnixTime) -> Result<Certificate, AuthorityError> {
         if let Some(upstream) = self.settings.upstream.clone() {
-            let (domain, life_secs) = (self.settings.trust_domain.clone(), self.settings.life_secs);
-            return super::on_thread(move || below(upstream.as_ref(), &domain, &key, now, life_secs)).await?;
+            let settings = self.settings.clone();
+            return super::on_thread(move || below(upstream.as_ref(), &settings, &key, now)).await?;
         }
         let not_before = now.plus(-rotation::BACKDATE_SECS);
         let not_after = now.plus(self.settings.life_secs);
@@ -77,22 +88,36 @@ impl AuthorityManager {
     }
 }
 
-/// Has an upstream sign, and judges what it answers as a verifier of leaves would.
+/// Has an upstream sign.
 fn below(
     upstream: &dyn Upstream,
-    domain: &TrustDomain,
+    settings: &Settings,
     key: &Arc<dyn Signer>,
     now: UnixTime,
-    life_secs: i64,
 ) -> Result<Certificate, AuthorityError> {
+    let domain = &settings.trust_domain;
     let csr = issuer::request(domain, key)?;
-    let request = Request { domain, spki: key.spki(), csr: &csr, now, life_secs };
-    let issued = upstream.issue(&request)?;
-    let (not_before, not_after, upstream_id) = issued.judged(&request)?;
+    let request = Request { domain, spki: key.spki(), csr: &csr, now, life_secs: settings.life_secs };
+    judged(upstream.issue(&request)?, &request, key, settings.delegated_issuer_secs)
+}
+
+/// Judges what somebody above answered as a verifier of leaves would, those of a delegated issuer too.
+pub(super) fn judged(
+    issued: Issued,
+    request: &Request<'_>,
+    key: &Arc<dyn Signer>,
+    delegated: Option<i64>,
+) -> Result<Certificate, AuthorityError> {
+    let (domain, now) = (request.domain, request.now);
+    let (not_before, not_after, upstream_id) = issued.judged(request)?;
     let der = issued.certificate.to_vec();
     let sent = std::iter::once(issued.certificate).chain(issued.chain).collect();
     let chain = Chain { sent, anchors: issued.anchors }.to_bytes();
     let made = Certificate { der, not_before, not_after, chain, upstream_id };
-    issuer::X509Issuer::read(&made.der, &made.chain, not_after, Arc::clone(key))?.lint(domain, now)?;
+    let issuer = issuer::X509Issuer::read(&made.der, &made.chain, not_after, Arc::clone(key))?;
+    issuer.lint(domain, now)?;
+    if let Some(life_secs) = delegated {
+        issuer.delegate(domain, life_secs, now)?.lint(domain, now)?;
+    }
     Ok(made)
 }

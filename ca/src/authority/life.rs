@@ -10,6 +10,7 @@ use chancery_sdk::{time::UnixTime, x509};
 
 use super::{
     AuthorityError, AuthorityManager, crash,
+    offline::Need,
     recover::{Action, Look, action},
     steps::{done, move_key},
 };
@@ -38,6 +39,8 @@ pub(super) struct Life {
     pub generate_at: UnixTime,
     /// Labels without a row, as last reported.
     orphans: BTreeSet<String>,
+    /// What people were last told to fetch from the ceremony, and when.
+    pub reminded: Option<(Need, UnixTime)>,
 }
 
 /// Whether a fault of a key in use stops the program.

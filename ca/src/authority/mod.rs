@@ -9,6 +9,7 @@ mod crash;
 mod der;
 mod issuer;
 mod life;
+pub(crate) mod offline;
 mod operate;
 mod profile;
 mod publish;
@@ -32,7 +33,11 @@ use chancery_core::{
     node::CertRef,
 };
 use chancery_daemon::{clock::Clock, key_type::KeyType};
-use chancery_sdk::{id::TrustDomain, time::UnixTime, x509::X509BundleSet};
+use chancery_sdk::{
+    id::TrustDomain,
+    time::UnixTime,
+    x509::{self, X509BundleSet},
+};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
@@ -40,6 +45,7 @@ use tokio::sync::{Mutex, watch};
 use self::{
     issuer::{JwtIssuer, X509Issuer},
     life::{Life, When},
+    offline::{Need, Offline, OfflineError},
     rotation::OwnKey,
 };
 use crate::{
@@ -113,6 +119,9 @@ pub enum SignError {
     /// The key did not sign.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A verifier would not accept what this authority signs.
+    #[error("no verifier would accept a leaf of this authority: {0}")]
+    Probe(#[from] x509::VerifyError),
     /// What was signed is not what was decided.
     #[error("signed certificate differs from the decision: {0}")]
     Mismatch(&'static str),
@@ -136,6 +145,9 @@ pub enum AuthorityError {
     /// The key store.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// What is signed offline.
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
     /// The store refused a step.
     #[error("{step}: {refusal}")]
     Refused {
@@ -190,6 +202,8 @@ pub struct Settings {
     pub delegated_issuer_secs: Option<i64>,
     /// Signs X.509 authorities; `None`: they sign themselves.
     pub upstream: Option<Arc<dyn Upstream>>,
+    /// X.509 authorities are signed at a ceremony, and people carry them; then there is no `upstream`.
+    pub offline: Option<Offline>,
 }
 
 /// Signs, rotates and publishes.
@@ -206,6 +220,8 @@ pub struct AuthorityManager {
     life: Mutex<Life>,
     /// Labels in the key store without a row in the journal.
     orphans: ArcSwap<Vec<String>>,
+    /// What people have to fetch from the ceremony.
+    need: watch::Sender<Need>,
 }
 
 impl AuthorityManager {
@@ -221,6 +237,7 @@ impl AuthorityManager {
             signed: AtomicU64::new(0),
             life: Mutex::default(),
             orphans: ArcSwap::default(),
+            need: watch::Sender::default(),
         }
     }
 

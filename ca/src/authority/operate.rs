@@ -4,13 +4,14 @@ use chancery_sdk::time::UnixTime;
 
 use super::{
     AuthorityError, AuthorityManager,
+    offline::OfflineError,
     rotation::{self, OwnKey, Step},
     steps::done,
 };
 use crate::store::{Authority, AuthorityKind, AuthorityState, Fact, Refusal, RevokeAuthority, Store, TaintAuthority};
 
 /// Steps from nothing to a prepared authority, with one key that was left half-made.
-const PREPARE_STEPS: usize = 6;
+pub(super) const PREPARE_STEPS: usize = 6;
 
 impl AuthorityManager {
     /// A new prepared authority, published; one that was prepared before is given up.
@@ -23,6 +24,9 @@ impl AuthorityManager {
         kind: AuthorityKind,
         now: UnixTime,
     ) -> Result<Authority, AuthorityError> {
+        if kind == AuthorityKind::X509 && self.settings.offline.is_some() {
+            return Err(OfflineError::ByHand.into());
+        }
         let mut life = self.life.lock().await;
         let before: Vec<_> = prepared(&self.own(store, &life, kind).await?).map(|a| a.id.clone()).collect();
         for id in before {
@@ -99,6 +103,6 @@ impl AuthorityManager {
     }
 }
 
-fn prepared(own: &[OwnKey]) -> impl Iterator<Item = &Authority> {
+pub(super) fn prepared(own: &[OwnKey]) -> impl Iterator<Item = &Authority> {
     own.iter().filter_map(|k| k.authority.as_ref()).filter(|a| a.state == AuthorityState::Prepared)
 }

@@ -46,20 +46,38 @@ pub(super) enum Step {
 
 /// The next step for this server's keys of one kind; `None` when nothing is due. `delay` is the publish delay in seconds.
 pub(super) fn next(own: &[OwnKey], now: UnixTime, delay: i64) -> Option<Step> {
-    let able =
-        |k: &&OwnKey| k.usable && k.authority.as_ref().is_some_and(|a| now < a.not_after && a.tainted_at.is_none());
-    let newest = |state: AuthorityState| {
-        let able = own.iter().filter(able).filter_map(|k| k.authority.as_ref()).filter(|a| a.state == state);
-        able.max_by_key(|a| (a.not_before, a.published_at, a.id.clone()))
-    };
-    let Some(active) = newest(AuthorityState::Active) else {
-        let prepared = newest(AuthorityState::Prepared).map(|a| Step::Activate(a.id.clone()));
+    let prepared = newest(own, AuthorityState::Prepared, now);
+    let Some(active) = newest(own, AuthorityState::Active, now) else {
+        let prepared = prepared.map(|a| Step::Activate(a.id.clone()));
         return prepared.or_else(|| make_room(own)).or_else(|| Some(successor(own)));
     };
     retire(own, active)
         .or_else(|| discard(own))
-        .or_else(|| replace(own, active, newest(AuthorityState::Prepared), now, delay))
+        .or_else(|| match prepared {
+            None => follow(own, active, now),
+            Some(prepared) => take_over(active, prepared, now, delay),
+        })
         .or_else(|| remove(own, now))
+}
+
+/// As [`next`] where people bring the authorities: whatever there is takes its turn, and none is made.
+pub(super) fn next_brought(own: &[OwnKey], now: UnixTime, delay: i64) -> Option<Step> {
+    let prepared = newest(own, AuthorityState::Prepared, now);
+    let turn = match (newest(own, AuthorityState::Active, now), prepared) {
+        (Some(active), prepared) => retire(own, active)
+            .or_else(|| discard(own))
+            .or_else(|| prepared.and_then(|prepared| take_over(active, prepared, now, delay))),
+        (None, Some(prepared)) => Some(Step::Activate(prepared.id.clone())),
+        (None, None) => discard(own),
+    };
+    turn.or_else(|| remove(own, now))
+}
+
+/// The newest authority in a state that can sign: its key is here, it has not ended, and nobody mistrusts it.
+pub(super) fn newest(own: &[OwnKey], state: AuthorityState, now: UnixTime) -> Option<&Authority> {
+    let able = own.iter().filter(|k| k.usable).filter_map(|k| k.authority.as_ref());
+    let able = able.filter(|a| a.state == state && now < a.not_after && a.tainted_at.is_none());
+    able.max_by_key(|a| (a.not_before, a.published_at, a.id.clone()))
 }
 
 /// What brings the next authority: whatever an earlier try left is used first, so that no key is made twice.
@@ -75,7 +93,7 @@ fn published(own: &[OwnKey]) -> impl Iterator<Item = &Authority> {
 }
 
 /// Keys were lost more often than may be published: the oldest goes, and what it signed with it.
-fn make_room(own: &[OwnKey]) -> Option<Step> {
+pub(super) fn make_room(own: &[OwnKey]) -> Option<Step> {
     if published(own).count() < MAX_PUBLISHED {
         return None;
     }
@@ -101,26 +119,27 @@ fn discard(own: &[OwnKey]) -> Option<Step> {
     prepared.find(|a| a.state == AuthorityState::Prepared).map(|a| Step::Remove(a.id.clone()))
 }
 
-fn replace(
-    own: &[OwnKey],
-    active: &Authority,
-    prepared: Option<&Authority>,
-    now: UnixTime,
-    delay: i64,
-) -> Option<Step> {
+/// At half of the active one's life the next is made.
+fn follow(own: &[OwnKey], active: &Authority, now: UnixTime) -> Option<Step> {
+    let full = published(own).count() >= MAX_PUBLISHED;
+    let (life, age) = (active.not_after.since(active.not_before), now.since(active.not_before));
+    match (age >= life / 2, full, is_late(active, now)) {
+        (true, false, _) => Some(successor(own)),
+        // Operators rotated faster than old ones end: room is made when it cannot wait any longer.
+        (true, true, true) => make_room(own),
+        (true, true, false) | (false, _, _) => None,
+    }
+}
+
+/// The prepared one signs once the active one is late and consumers had time to take it up.
+fn take_over(active: &Authority, prepared: &Authority, now: UnixTime, delay: i64) -> Option<Step> {
+    let known = now.since(prepared.published_at) >= delay;
+    (is_late(active, now) && known).then(|| Step::Activate(prepared.id.clone()))
+}
+
+fn is_late(active: &Authority, now: UnixTime) -> bool {
     let life = active.not_after.since(active.not_before);
-    let age = now.since(active.not_before);
-    let late = age >= life - life / 6;
-    let Some(prepared) = prepared else {
-        let full = published(own).count() >= MAX_PUBLISHED;
-        return match (age >= life / 2, full, late) {
-            (true, false, _) => Some(successor(own)),
-            // Operators rotated faster than old ones end: room is made when it cannot wait any longer.
-            (true, true, true) => make_room(own),
-            (true, true, false) | (false, _, _) => None,
-        };
-    };
-    (late && now.since(prepared.published_at) >= delay).then(|| Step::Activate(prepared.id.clone()))
+    now.since(active.not_before) >= life - life / 6
 }
 
 fn remove(own: &[OwnKey], now: UnixTime) -> Option<Step> {

@@ -32,8 +32,14 @@ impl AuthorityManager {
     ) -> Result<(), AuthorityError> {
         for _ in 0..MAX_STEPS {
             let own = self.own(store, life, kind).await?;
-            let Some(step) = rotation::next(&own, now, self.settings.publish_delay_secs) else {
-                return self.install(kind, &own, life, now).await;
+            let by_hand = kind == AuthorityKind::X509 && self.settings.offline.is_some();
+            let next = if by_hand { rotation::next_brought } else { rotation::next };
+            let Some(step) = next(&own, now, self.settings.publish_delay_secs) else {
+                let installed = self.install(kind, &own, life, now).await;
+                if by_hand {
+                    self.remind(life, &own, now);
+                }
+                return installed;
             };
             if matches!(step, Step::Generate(_) | Step::Plan) && now < life.generate_at {
                 // The failure was told; what signs goes on signing until the key store is asked again.

@@ -229,5 +229,15 @@ fn own_names(certificate: &X509Certificate<'_>) -> Result<Option<SpiffeId>, Sign
     }
 }
 
+/// Signs what `parent` may not sign, for tests of those who must notice.
+#[cfg(test)]
+pub(crate) fn signed_unjudged(parent: &[u8], key: &dyn Signer, draft: &Draft<'_>) -> CertificateDer<'static> {
+    let (_, parsed) = X509Certificate::from_der(parent).unwrap();
+    let key_id = x509::subject_key_id(parent).unwrap();
+    let parts = IssuerParts::new(parsed.subject().as_raw(), &key_id, key.key_type());
+    let serial = serial().unwrap();
+    finish(draft, &ca::subject(draft, serial).unwrap(), serial, &parts, key, true).unwrap()
+}
+
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,7 @@ fn settings(life_secs: i64, publish_delay_secs: i64) -> Settings {
         missing_patience_secs: 0,
         delegated_issuer_secs: None,
         upstream: None,
+        offline: None,
     }
 }
 

@@ -5,11 +5,10 @@ use std::path::Path;
 use chancery_sdk::time::UnixTime;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{CeremonyError, Input, Made, Run, config::Ceremony};
-use crate::authority::SignError;
+use crate::{authority::SignError, moment::rfc3339};
 
 /// Form of the transcript.
 const VERSION: u32 = 1;
@@ -33,7 +32,7 @@ impl Transcript {
             "transcript_version": VERSION,
             "kind": ceremony.kind.name(),
             "dry_run": run == Run::Dry,
-            "at": moment(now),
+            "at": rfc3339(now),
             "trust_domain": ceremony.trust_domain.to_string(),
             "program": { "version": env!("CARGO_PKG_VERSION"), "sha256": sha256(&program) },
             "inputs": inputs,
@@ -69,16 +68,11 @@ fn described(der: &[u8]) -> Result<Value, SignError> {
         "subject": certificate.subject().to_string(),
         "issuer": certificate.issuer().to_string(),
         "serial": certificate.serial.to_string(),
-        "not_before": moment(UnixTime(validity.not_before.timestamp())),
-        "not_after": moment(UnixTime(validity.not_after.timestamp())),
+        "not_before": rfc3339(UnixTime(validity.not_before.timestamp())),
+        "not_after": rfc3339(UnixTime(validity.not_after.timestamp())),
         "key_sha256": sha256(certificate.public_key().raw),
         "path_length": constraints.and_then(|c| c.value.path_len_constraint),
     }))
-}
-
-fn moment(at: UnixTime) -> String {
-    let at = OffsetDateTime::from_unix_timestamp(at.0).ok();
-    at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> String {

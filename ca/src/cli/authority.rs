@@ -1,15 +1,21 @@
-//! `authority show|prepare|activate|taint|revoke`.
+//! `authority show|csr|import|prepare|activate|taint|revoke`.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::{
+    io::{BufRead, IsTerminal, Write},
+    path::PathBuf,
+};
 
 use chancery_proto::{
-    chancery::admin::v1::{Authority, ListAuthoritiesResponse},
+    chancery::admin::v1::{
+        Authority, ImportAuthorityRequest, ListAuthoritiesResponse, RequestAuthorityRequest, RequestAuthorityResponse,
+    },
     spire::api::server::localauthority::v1::{self as pb, AuthorityState},
 };
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Answer, Client, Failure, json, pretty};
+use super::{Answer, Client, Failure, files, json, pretty};
+use crate::keys::file;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Kind {
@@ -23,6 +29,37 @@ pub enum Kind {
 pub enum Command {
     /// Show every server's authorities and keys
     Show,
+    /// Print the request that a ceremony is to sign; needs `upstream.kind = "offline"`
+    #[command(after_help = "\
+The key is made in this server's key store and stays there. Asked again, the request of the same key is
+printed, until its certificate is imported. Carry the key's SHA-256 on another way than the file.
+
+Examples:
+  chancery-ca authority csr --write ca.csr
+  chancery-ca authority csr --new --write ca-2.csr")]
+    Csr {
+        /// A request of a new key; the open one is given up, and a certificate for it is refused from then on
+        #[arg(long)]
+        new: bool,
+        /// Write the request to a new file, and print the key's hash alone
+        #[arg(long, value_name = "FILE")]
+        write: Option<PathBuf>,
+    },
+    /// Take the certificate that came back from the ceremony: published, and signing when its turn comes
+    #[command(after_help = "\
+Where no authority signs yet, it does at once; else at 5/6 of the active one's life, or by `authority activate`.
+
+Examples:
+  chancery-ca authority import --chain ca.pem --bundle root.pem
+  cat ca.pem root.pem > chain.pem && chancery-ca authority import --chain chain.pem")]
+    Import {
+        /// PEM: the certificate, then those up to a root; the root may be the last
+        #[arg(long, value_name = "FILE")]
+        chain: PathBuf,
+        /// PEM: the roots that the trust domain publishes; else the last certificate of the chain
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+    },
     /// Make this server's next authority: published, not signing yet
     #[command(after_help = "Example:\n  chancery-ca authority prepare x509")]
     Prepare {
@@ -71,6 +108,21 @@ pub async fn run(client: &Client, command: Command) -> Result<Answer, Failure> {
             let all = listed(client).await?;
             Ok(Answer::new(json::authorities(&all), pretty::authorities(&all)))
         }
+        Command::Csr { new, write } => {
+            let asked = client.admin().request_authority(RequestAuthorityRequest { anew: new }).await?.into_inner();
+            requested(&asked, write)
+        }
+        Command::Import { chain, bundle } => {
+            let ders = |path: &PathBuf| {
+                let read = file::certificates(path).map_err(|e| Failure::refused(e.to_string()))?;
+                Ok::<_, Failure>(read.iter().map(|der| der.to_vec()).collect::<Vec<_>>())
+            };
+            let roots = bundle.as_ref().map(ders).transpose()?.unwrap_or_default();
+            let request = ImportAuthorityRequest { chain: ders(&chain)?, roots };
+            let made = client.admin().import_authority(request).await?.into_inner();
+            let json = json!({ "imported_authority": json::authority(&made) });
+            Ok(Answer::new(json, format!("Imported authority:\n{}", pretty::authority(&made))))
+        }
         Command::Prepare { kind } => {
             let made = prepare(client, kind).await?;
             Ok(answer("prepared_authority", made, "Prepared"))
@@ -101,6 +153,21 @@ pub async fn run(client: &Client, command: Command) -> Result<Answer, Failure> {
             Ok(answer("revoked_authority", revoked, "Revoked"))
         }
     }
+}
+
+/// The request, on standard output or in a file that did not exist.
+fn requested(asked: &RequestAuthorityResponse, write: Option<PathBuf>) -> Result<Answer, Failure> {
+    let pem = files::pem("CERTIFICATE REQUEST", &asked.csr);
+    let hash = format!("Key SHA-256: {}\n", asked.spki_sha256);
+    let pretty = match &write {
+        None => format!("{pem}{hash}"),
+        Some(path) => {
+            file::write_new(path, pem.as_bytes(), 0o644).map_err(|e| Failure::refused(e.to_string()))?;
+            hash
+        }
+    };
+    let json = json!({ "csr": pem, "key_label": asked.key_label, "spki_sha256": asked.spki_sha256 });
+    Ok(Answer::new(json, pretty))
 }
 
 async fn listed(client: &Client) -> Result<ListAuthoritiesResponse, Failure> {

@@ -182,25 +182,26 @@ pub fn authority_state(state: &AuthorityState) -> Value {
     })
 }
 
+pub fn authority(a: &admin::Authority) -> Value {
+    json!({
+        "authority_id": a.authority_id,
+        "expires_at": long(a.expires_at),
+        "key_label": a.key_label,
+        "key_state": a.key_state,
+        "key_type": a.key_type,
+        "kind": a.kind,
+        "note": a.note,
+        "publish_delay": long(a.publish_delay),
+        "published_at": long(a.published_at),
+        "server": a.server,
+        "spki_sha256": a.spki_sha256,
+        "state": a.state,
+        "tainted_at": long(a.tainted_at),
+        "upstream_authority_subject_key_id": a.upstream_authority_subject_key_id,
+    })
+}
+
 pub fn authorities(all: &admin::ListAuthoritiesResponse) -> Value {
-    let one = |a: &admin::Authority| {
-        json!({
-            "authority_id": a.authority_id,
-            "expires_at": long(a.expires_at),
-            "key_label": a.key_label,
-            "key_state": a.key_state,
-            "key_type": a.key_type,
-            "kind": a.kind,
-            "note": a.note,
-            "publish_delay": long(a.publish_delay),
-            "published_at": long(a.published_at),
-            "server": a.server,
-            "spki_sha256": a.spki_sha256,
-            "state": a.state,
-            "tainted_at": long(a.tainted_at),
-            "upstream_authority_subject_key_id": a.upstream_authority_subject_key_id,
-        })
-    };
-    let list: Vec<_> = all.authorities.iter().map(one).collect();
-    json!({ "authorities": list, "orphans": all.orphans, "server": all.server })
+    let list: Vec<_> = all.authorities.iter().map(authority).collect();
+    json!({ "authorities": list, "needs": all.needs, "orphans": all.orphans, "server": all.server })
 }

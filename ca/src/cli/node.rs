@@ -178,8 +178,15 @@ pub async fn token(client: &Client, command: TokenCommand) -> Result<Answer, Fai
 
 pub async fn healthcheck(client: &Client) -> Result<Answer, Failure> {
     let status = client.health().check(HealthCheckRequest { service: String::new() }).await?.into_inner().status;
-    match ServingStatus::try_from(status) {
-        Ok(ServingStatus::Serving) => Ok(Answer::new(json!({ "status": "SERVING" }), "CA is healthy.")),
-        _ => Err(Failure::refused("the CA runs and does not serve; its log says why".into())),
+    // A database that is away hides this, and the log says so.
+    let needs = client.admin().list_authorities(()).await.map(|all| all.into_inner().needs).unwrap_or_default();
+    match (ServingStatus::try_from(status), needs.as_str()) {
+        (Ok(ServingStatus::Serving), "") => Ok(Answer::new(json!({ "status": "SERVING" }), "CA is healthy.")),
+        (Ok(ServingStatus::Serving), needs) => {
+            let pretty = format!("CA is healthy.\nSoon not: {needs}");
+            Ok(Answer::new(json!({ "needs": needs, "status": "SERVING" }), pretty))
+        }
+        (_, "") => Err(Failure::refused("the CA runs and does not serve; its log says why".into())),
+        (_, needs) => Err(Failure::refused(format!("the CA runs and does not serve: {needs}"))),
     }
 }

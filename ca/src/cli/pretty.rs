@@ -172,10 +172,13 @@ pub fn authorities(all: &admin::ListAuthoritiesResponse) -> String {
         let _ =
             writeln!(text, "Orphan in the key store of {}: {label} (no row in the journal; never deleted)", all.server);
     }
+    if !all.needs.is_empty() {
+        let _ = writeln!(text, "Server {} waits: {}", all.server, all.needs);
+    }
     text
 }
 
-fn authority(authority: &admin::Authority) -> String {
+pub fn authority(authority: &admin::Authority) -> String {
     let has_authority = !authority.authority_id.is_empty();
     Block::new(COLUMN)
         .line("Kind", &authority.kind)

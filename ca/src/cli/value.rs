@@ -51,8 +51,7 @@ pub fn joined(id: Option<&types::Spiffeid>) -> String {
 
 /// RFC 3339 in UTC.
 pub fn rfc3339(at: i64) -> String {
-    let at = OffsetDateTime::from_unix_timestamp(at).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    at.format(&Rfc3339).unwrap_or_default()
+    crate::moment::rfc3339(UnixTime(at))
 }
 
 /// Seconds since 1970 of an RFC 3339 text or of plain seconds.

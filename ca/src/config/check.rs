@@ -92,7 +92,13 @@ fn upstream(config: &Config) -> Option<String> {
         UpstreamKind::Own if u.certificate.is_some() || u.key.is_some() || u.bundle.is_some() => {
             Some("upstream.kind: \"self\" has no files; say \"disk\"".into())
         }
-        UpstreamKind::Disk | UpstreamKind::Own => None,
+        UpstreamKind::Offline if u.certificate.is_some() || u.key.is_some() => {
+            Some("upstream.kind: \"offline\" has no files but `bundle`: the ceremony's key is never here".into())
+        }
+        UpstreamKind::Offline if config.keys.store == KeyStoreKind::Memory => {
+            Some("keys.store: \"memory\" forgets the key that a ceremony signed; say \"disk\" or \"pkcs11\"".into())
+        }
+        UpstreamKind::Disk | UpstreamKind::Offline | UpstreamKind::Own => None,
     }
 }
 

@@ -163,7 +163,7 @@ pub struct Upstream {
     pub certificate: Option<PathBuf>,
     /// `disk`: PEM file with the CA's key, mode 0600.
     pub key: Option<PathBuf>,
-    /// `disk`: PEM file with the roots to publish.
+    /// `disk`: PEM file with the roots to publish. `offline`: with the only roots that are taken.
     pub bundle: Option<PathBuf>,
 }
 
@@ -173,6 +173,8 @@ pub struct Upstream {
 pub enum UpstreamKind {
     /// A CA whose certificate and key are in files.
     Disk,
+    /// A ceremony: people carry requests and certificates.
+    Offline,
     /// None: each authority signs itself and is in the bundle.
     #[default]
     #[serde(rename = "self")]
@@ -447,6 +449,8 @@ mod tests {
             ("[keys]\ndelegated_issuer = \"1h\"", "keys.delegated_issuer"),
             ("[keys]\ndelegated_issuer = \"2d\"", "keys.delegated_issuer"),
             ("[upstream]\nbundle = \"b\"", "upstream.kind"),
+            ("[upstream]\nkind = \"offline\"\nkey = \"k\"", "upstream.kind"),
+            ("[keys]\nstore = \"memory\"\n[upstream]\nkind = \"offline\"", "keys.store"),
         ] {
             let told = problem(&format!("{LEAST}{extra}\n"));
             assert!(told.contains(key), "{extra}: {told}");

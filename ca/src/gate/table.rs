@@ -30,6 +30,8 @@ pub const METHODS: &[(&str, Who)] = &[
     ("/chancery.admin.v1.Admin/GetInstance", Operators),
     ("/chancery.admin.v1.Admin/GetNode", Operators),
     ("/chancery.admin.v1.Admin/ImportAnchors", Operators),
+    // Whoever imports names a root that everybody will trust; so only who has the host.
+    ("/chancery.admin.v1.Admin/ImportAuthority", Who::LocalOperators),
     ("/chancery.admin.v1.Admin/LearnPolicy", Operators),
     ("/chancery.admin.v1.Admin/ListAnchors", Operators),
     ("/chancery.admin.v1.Admin/ListAuthorities", Operators),
@@ -38,6 +40,7 @@ pub const METHODS: &[(&str, Who)] = &[
     ("/chancery.admin.v1.Admin/ListInstances", Operators),
     ("/chancery.admin.v1.Admin/ListNodes", Operators),
     ("/chancery.admin.v1.Admin/Reload", Operators),
+    ("/chancery.admin.v1.Admin/RequestAuthority", Who::LocalOperators),
     ("/chancery.admin.v1.Admin/UpdateClass", Operators),
     ("/chancery.node.v1.Node/Begin", Nodes),
     ("/chancery.node.v1.Node/End", Nodes),

@@ -2,10 +2,7 @@
 
 use std::path::PathBuf;
 
-use rustls_pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, X509Certificate};
-
-use super::{Issued, Request, Upstream, UpstreamError};
+use super::{Issued, Request, Upstream, UpstreamError, is_root};
 use crate::{
     authority::subordinate::{Draft, Parent},
     keys::file,
@@ -48,8 +45,4 @@ impl Upstream for Disk {
             Draft { domain: request.domain, spki: request.spki, common_name: None, path_len, not_before, not_after };
         Ok(Issued { certificate: parent.sign(&draft)?, chain, anchors })
     }
-}
-
-fn is_root(der: &CertificateDer<'_>) -> bool {
-    X509Certificate::from_der(der).is_ok_and(|(_, cert)| cert.subject().as_raw() == cert.issuer().as_raw())
 }

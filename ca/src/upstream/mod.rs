@@ -13,7 +13,7 @@ use thiserror::Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{
-    authority::{SignError, subordinate},
+    authority::{SignError, offline::Offline, subordinate},
     config::{Upstream as Config, UpstreamKind},
     keys::file::FileError,
 };
@@ -79,8 +79,13 @@ pub fn open(config: &Config) -> Option<Arc<dyn Upstream>> {
             key: key.clone(),
             bundle: config.bundle.clone(),
         })),
-        (UpstreamKind::Disk | UpstreamKind::Own, _, _) => None,
+        (UpstreamKind::Disk | UpstreamKind::Offline | UpstreamKind::Own, _, _) => None,
     }
+}
+
+/// That the configuration has X.509 authorities signed at a ceremony.
+pub fn offline(config: &Config) -> Option<Offline> {
+    (config.kind == UpstreamKind::Offline).then(|| Offline { roots: config.bundle.clone() })
 }
 
 impl Issued {
@@ -112,6 +117,11 @@ impl Issued {
         }
         Ok((from, to, upstream_id))
     }
+}
+
+/// Whether a certificate names itself as its issuer.
+pub(crate) fn is_root(der: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(_, cert)| cert.subject().as_raw() == cert.issuer().as_raw())
 }
 
 /// Validity, and the issuer's name.

@@ -109,6 +109,7 @@ impl Issuer {
             missing_patience_secs: 60,
             delegated_issuer_secs,
             upstream: None,
+            offline: None,
         };
         let manager = AuthorityManager::new(settings, keys);
         manager.rotate(&store, clock::now()).await.map_err(|e| e.to_string())?;

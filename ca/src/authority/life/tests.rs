@@ -91,6 +91,7 @@ fn settings() -> Settings {
         missing_patience_secs: 60,
         delegated_issuer_secs: None,
         upstream: None,
+        offline: None,
     }
 }
 

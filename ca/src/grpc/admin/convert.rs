@@ -7,10 +7,11 @@ use chancery_core::{
 };
 use chancery_proto::chancery::admin::v1 as admin;
 use chancery_sdk::id::SpiffeId;
+use rustls_pki_types::CertificateDer;
 use tonic::Status;
 
 use crate::{
-    authorities::{self, Listed},
+    authorities::{self, Listed, offline::Delivered},
     grpc::{
         entry::{seconds, selectors},
         wire,
@@ -19,6 +20,11 @@ use crate::{
     policies::Explained,
     store::{Anchor, InstanceFilter, StoredEvent},
 };
+
+/// Most certificates of one import: a chain of five, and as many roots as an upstream may publish.
+const MAX_DELIVERED: usize = 5 + 16;
+/// Most bytes of one import; an RSA-4096 certificate has two thousand.
+const MAX_DELIVERED_BYTES: usize = 64 * 1024;
 
 /// Reads a class.
 ///
@@ -53,6 +59,22 @@ pub fn authority(listed: &Listed, publish_delay: i64) -> admin::Authority {
         note: key.note.clone(),
         publish_delay,
     }
+}
+
+/// Reads what came back from the ceremony; what the certificates say is judged later.
+///
+/// # Errors
+/// INVALID_ARGUMENT where it is nothing, or far too much.
+pub fn delivered(request: admin::ImportAuthorityRequest) -> Result<Delivered, Status> {
+    let bytes = |list: &[Vec<u8>]| list.iter().map(Vec::len).sum::<usize>();
+    if request.chain.is_empty() || request.chain.len() + request.roots.len() > MAX_DELIVERED {
+        return Err(Status::invalid_argument(format!("chain and roots: 1 to {MAX_DELIVERED} certificates are taken")));
+    }
+    if bytes(&request.chain) + bytes(&request.roots) > MAX_DELIVERED_BYTES {
+        return Err(Status::invalid_argument(format!("chain and roots exceed {MAX_DELIVERED_BYTES} bytes")));
+    }
+    let ders = |list: Vec<Vec<u8>>| list.into_iter().map(CertificateDer::from).collect();
+    Ok(Delivered { chain: ders(request.chain), roots: ders(request.roots) })
 }
 
 /// Writes a class.

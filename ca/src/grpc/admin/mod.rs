@@ -6,10 +6,11 @@ mod events;
 use std::sync::Arc;
 
 use chancery_proto::chancery::admin::v1::{
-    Class, ClassName, EndInstanceRequest, EnrolNodeRequest, EnrolNodeResponse, Event, ExplainPolicyResponse,
-    ImportAnchorsRequest, Instance, InstanceId, LearnPolicyRequest, LearnPolicyResponse, ListAnchorsResponse,
-    ListAuthoritiesResponse, ListClassesResponse, ListEventsRequest, ListInstancesRequest, ListInstancesResponse,
-    ListNodesResponse, Node, NodeId, ReloadResponse, admin_server,
+    Authority, Class, ClassName, EndInstanceRequest, EnrolNodeRequest, EnrolNodeResponse, Event, ExplainPolicyResponse,
+    ImportAnchorsRequest, ImportAuthorityRequest, Instance, InstanceId, LearnPolicyRequest, LearnPolicyResponse,
+    ListAnchorsResponse, ListAuthoritiesResponse, ListClassesResponse, ListEventsRequest, ListInstancesRequest,
+    ListInstancesResponse, ListNodesResponse, Node, NodeId, ReloadResponse, RequestAuthorityRequest,
+    RequestAuthorityResponse, admin_server,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,7 +20,15 @@ use super::{
     peer::caller,
     status::{self, detached},
 };
-use crate::{anchors, authorities, classes, instance, nodes, policies, state::State};
+use crate::{
+    anchors,
+    authorities::{
+        self,
+        offline::{self, Which},
+    },
+    classes, instance, nodes, policies,
+    state::State,
+};
 
 /// Events on their way to one reader.
 const EVENTS_AHEAD: usize = 64;
@@ -143,7 +152,28 @@ impl admin_server::Admin for Service {
             authorities: listed.iter().map(|one| convert::authority(one, delay)).collect(),
             orphans: orphans.to_vec(),
             server: self.state.server_id.clone(),
+            needs: offline::needs(&self.state),
         }))
+    }
+
+    async fn request_authority(
+        &self,
+        request: Request<RequestAuthorityRequest>,
+    ) -> Result<Response<RequestAuthorityResponse>, Status> {
+        caller(request.extensions())?;
+        let which = if request.into_inner().anew { Which::New } else { Which::Open };
+        let state = Arc::clone(&self.state);
+        let waiting = detached(async move { offline::request(&state, which).await }).await?;
+        let (csr, spki_sha256, key_label) = (waiting.csr, waiting.key_sha256, waiting.label);
+        Ok(Response::new(RequestAuthorityResponse { csr, spki_sha256, key_label }))
+    }
+
+    async fn import_authority(&self, request: Request<ImportAuthorityRequest>) -> Result<Response<Authority>, Status> {
+        caller(request.extensions())?;
+        let delivered = convert::delivered(request.into_inner())?;
+        let state = Arc::clone(&self.state);
+        let imported = detached(async move { offline::import(&state, delivered).await }).await?;
+        Ok(Response::new(convert::authority(&imported, self.state.config.ttl.publish_delay.as_secs())))
     }
 
     async fn list_anchors(&self, request: Request<()>) -> Result<Response<ListAnchorsResponse>, Status> {
