@@ -53,6 +53,8 @@ pub struct Metrics {
     pub token_up: Family<Labels, Gauge<i64, AtomicI64>>,
     /// Calls that wait for a token, by its label.
     pub token_waiting: Family<Labels, Gauge<i64, AtomicI64>>,
+    /// Whether the upstream signed when it was last asked; 1 without one.
+    pub upstream_up: Gauge<i64, AtomicI64>,
 }
 
 impl Metrics {
@@ -75,6 +77,7 @@ impl Metrics {
             token_generation: Family::default(),
             token_up: Family::default(),
             token_waiting: Family::default(),
+            upstream_up: Gauge::default(),
         };
         let ca = registry.sub_registry_with_prefix("chancery_ca");
         ca.register("attestations", "Attestations by type and verdict", metrics.attestations.clone());
@@ -101,6 +104,7 @@ impl Metrics {
         ca.register("token_generation", "Initialisations of a token's module", metrics.token_generation.clone());
         ca.register("token_up", "Whether a token signs", metrics.token_up.clone());
         ca.register("token_waiting", "Calls that wait for a token", metrics.token_waiting.clone());
+        ca.register("upstream_up", "Whether the upstream signs", metrics.upstream_up.clone());
         metrics.begin_at_zero();
         metrics
     }

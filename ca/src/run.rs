@@ -105,6 +105,12 @@ pub enum RunError {
     /// Anchors or policies.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// The CA above cannot be used.
+    #[error(transparent)]
+    Upstream(#[from] upstream::UpstreamError),
+    /// The thread that opens the upstream ended without a word.
+    #[error("upstream: opening it ended without an answer; look at the log")]
+    UpstreamDied,
 }
 
 /// An error and its causes in one line.
@@ -257,6 +263,9 @@ pub async fn assemble(
     let own = config.clone();
     // A token's module may take its time, and hang.
     let keys = tokio::task::spawn_blocking(move || keys::open(&own)).await.map_err(|_| RunError::KeysDied)??;
+    let own = config.clone();
+    let above = tokio::task::spawn_blocking(move || upstream::open(&own.upstream, &own.data_dir));
+    let above = above.await.map_err(|_| RunError::UpstreamDied)??;
     let mut registry = Registry::default();
     let settings = Settings {
         trust_domain: config.trust_domain.clone(),
@@ -271,7 +280,7 @@ pub async fn assemble(
         destroy_after_secs: config.keys.destroy_after.as_secs(),
         missing_patience_secs: config.keys.missing_patience_secs(),
         delegated_issuer_secs: config.keys.delegated_issuer.map(|life| life.as_secs()),
-        upstream: upstream::open(&config.upstream),
+        upstream: above,
         offline: upstream::offline(&config.upstream),
     };
     let authority = AuthorityManager::new(settings, Arc::clone(&keys));

@@ -97,6 +97,7 @@ async fn authorities(state: &State, tls: &Tls) {
         state.metrics.token_generation.get_or_create(&row).set(i64::try_from(token.generation).unwrap_or(i64::MAX));
         state.metrics.token_waiting.get_or_create(&row).set(i64::try_from(token.waiting).unwrap_or(i64::MAX));
     }
+    state.metrics.upstream_up.set(i64::from(state.authority.upstream_trouble().is_none()));
     let sequence = state.authority.published().borrow().sequence;
     if let Err(problem) = state.mark.keep(&state.store, sequence, state.now()).await {
         tracing::error!(%problem, "mark of the database");

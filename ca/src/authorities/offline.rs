@@ -27,10 +27,11 @@ pub async fn import(state: &State, delivered: Delivered) -> Result<Listed, Probl
     Ok(Listed { key, authority: Some(authority) })
 }
 
-/// What people have to fetch from the ceremony, in a line; empty: nothing.
+/// What people have to do for this server, in a line: fetch something from the ceremony, or mend the upstream; empty:
+/// nothing.
 pub fn needs(state: &State) -> String {
     match *state.authority.need().borrow() {
-        Need::Nothing => String::new(),
+        Need::Nothing => state.authority.upstream_trouble().unwrap_or_default(),
         need => need.to_string(),
     }
 }

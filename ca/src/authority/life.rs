@@ -37,6 +37,8 @@ pub(super) struct Life {
     pub inspect_at: UnixTime,
     /// No key is made before.
     pub generate_at: UnixTime,
+    /// Until when the upstream is not asked again about this kind, and the seconds of that rest.
+    pub asked: HashMap<&'static str, (UnixTime, i64)>,
     /// Labels without a row, as last reported.
     orphans: BTreeSet<String>,
     /// What people were last told to fetch from the ceremony, and when.

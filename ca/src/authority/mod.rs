@@ -222,6 +222,8 @@ pub struct AuthorityManager {
     orphans: ArcSwap<Vec<String>>,
     /// What people have to fetch from the ceremony.
     need: watch::Sender<Need>,
+    /// Why the upstream did not sign when it was last asked.
+    trouble: ArcSwapOption<(AuthorityKind, String)>,
 }
 
 impl AuthorityManager {
@@ -238,6 +240,7 @@ impl AuthorityManager {
             life: Mutex::default(),
             orphans: ArcSwap::default(),
             need: watch::Sender::default(),
+            trouble: ArcSwapOption::empty(),
         }
     }
 
@@ -320,6 +323,12 @@ impl AuthorityManager {
     /// Labels of keys in the key store that have no row in the journal, as last seen.
     pub fn orphans(&self) -> Arc<Vec<String>> {
         self.orphans.load_full()
+    }
+
+    /// Why the upstream did not sign when it was last asked, or could not now; `None` where all is well.
+    pub fn upstream_trouble(&self) -> Option<String> {
+        let away = self.settings.upstream.as_ref().and_then(|upstream| upstream.away());
+        away.or_else(|| self.trouble.load().as_ref().map(|told| told.1.clone()))
     }
 
     /// The trust domain's own bundle, and its changes.

@@ -16,10 +16,14 @@ use crate::{
         Authority, AuthorityId, AuthorityKind, AuthorityState, Fact, KeyRecord, KeyState, KeyStep, MoveKey, Outcome,
         PlanKey, RemoveAuthority, Store,
     },
+    upstream::UpstreamError,
 };
 
 /// After a key store made no key, how long until it is asked again: each try is three events.
 const AGAIN_SECS: i64 = 30;
+/// After an upstream did not answer, how long until it is asked again; doubled each time, up to the second.
+const ASK_AGAIN_SECS: i64 = 2;
+const MAX_ASK_AGAIN_SECS: i64 = 60;
 
 impl AuthorityManager {
     /// Takes the steps that are due for one kind.
@@ -45,16 +49,34 @@ impl AuthorityManager {
                 // The failure was told; what signs goes on signing until the key store is asked again.
                 return self.install(kind, &own, life, now).await;
             }
+            let rests = life.asked.get(kind.as_str()).is_some_and(|(at, _)| now < *at);
+            if matches!(step, Step::Prepare(_)) && rests && own.iter().any(signs) {
+                return self.install(kind, &own, life, now).await;
+            }
             match self.take(store, life, kind, &own, step, now).await {
-                // What signs goes on signing; the upstream is asked again at the next turn.
+                // What signs goes on signing until the upstream is asked again.
                 Err(AuthorityError::Upstream(problem)) if own.iter().any(signs) => {
-                    tracing::error!(%problem, "no new X.509 authority");
+                    self.upstream_failed(&problem, kind, life, now);
                     return self.install(kind, &own, life, now).await;
                 }
                 taken => taken?,
             }
         }
         Ok(())
+    }
+
+    /// Notes that the upstream was asked in vain, and when it is asked again.
+    fn upstream_failed(&self, problem: &UpstreamError, kind: AuthorityKind, life: &mut Life, now: UnixTime) {
+        let before = life.asked.get(kind.as_str()).map_or(0, |(_, rest)| *rest);
+        let again = (before * 2).clamp(ASK_AGAIN_SECS, MAX_ASK_AGAIN_SECS);
+        life.asked.insert(kind.as_str(), (now.plus(again), again));
+        let end = match kind {
+            AuthorityKind::Jwt => self.jwt_not_after(),
+            AuthorityKind::X509 => self.x509_not_after(),
+        };
+        let lasts = end.map_or(0, |end| end.since(now));
+        tracing::error!(%problem, %kind, lasts_secs = lasts, again_in_secs = again, "no new authority; the present one goes on");
+        self.trouble.store(Some(Arc::new((kind, format!("{problem}; the present {kind} authority lasts {lasts} s")))));
     }
 
     /// This server's keys of one kind that are not destroyed, each with its published authority.
@@ -102,6 +124,13 @@ impl AuthorityManager {
                 let row = row(&label).ok_or_else(|| gone(told.clone()))?;
                 let key = life.here.get(&label).cloned().ok_or_else(|| gone(told.clone()))?;
                 let authority = self.certify(&row, key, now).await?;
+                if life.asked.remove(kind.as_str()).is_some() {
+                    let of_kind = self.trouble.load().as_ref().is_some_and(|trouble| trouble.0 == kind);
+                    if of_kind {
+                        self.trouble.store(None);
+                    }
+                    tracing::info!(%kind, "the upstream signs again");
+                }
                 done(store, Fact::PrepareAuthority(authority), &told).await?;
                 crash::point("prepared");
             }

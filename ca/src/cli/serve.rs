@@ -13,7 +13,11 @@ use crate::{config::Config, mark::Keeper, store::Store};
 /// [`Failure`], one line that says what to do.
 pub fn run(common: &Common) -> Result<(), Failure> {
     let config = config(common)?;
-    let secrets: Vec<&str> = config.keys.pkcs11.iter().filter_map(|token| token.pin_env.as_deref()).collect();
+    let variables = [
+        config.keys.pkcs11.as_ref().and_then(|token| token.pin_env.as_deref()),
+        config.upstream.pkcs11.as_ref().and_then(|key| key.pin_env.as_deref()),
+    ];
+    let secrets: Vec<&str> = variables.into_iter().flatten().collect();
     pin::leave_environment(&secrets).map_err(|e| Failure::refused(format!("cannot hide the PIN: {e}")))?;
     hardening::make_non_dumpable().map_err(|e| Failure::refused(format!("cannot forbid core dumps: {e}")))?;
     logging(&config)?;

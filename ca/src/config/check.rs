@@ -80,26 +80,30 @@ fn delegated(config: &Config) -> Option<String> {
         .then(|| format!("keys.delegated_issuer: {life} is less than twice the longest X509-SVID ({longest})"))
 }
 
+/// Each kind of upstream has its keys, and no other's.
 fn upstream(config: &Config) -> Option<String> {
     let u = &config.upstream;
-    match u.kind {
-        UpstreamKind::Disk if u.certificate.is_none() => {
-            Some("upstream.certificate: kind = \"disk\" needs the CA's certificate, a PEM file".into())
-        }
-        UpstreamKind::Disk if u.key.is_none() => {
-            Some("upstream.key: kind = \"disk\" needs the CA's key, a PEM file of mode 0600".into())
-        }
-        UpstreamKind::Own if u.certificate.is_some() || u.key.is_some() || u.bundle.is_some() => {
-            Some("upstream.kind: \"self\" has no files; say \"disk\"".into())
-        }
-        UpstreamKind::Offline if u.certificate.is_some() || u.key.is_some() => {
-            Some("upstream.kind: \"offline\" has no files but `bundle`: the ceremony's key is never here".into())
-        }
-        UpstreamKind::Offline if config.keys.store == KeyStoreKind::Memory => {
-            Some("keys.store: \"memory\" forgets the key that a ceremony signed; say \"disk\" or \"pkcs11\"".into())
-        }
-        UpstreamKind::Disk | UpstreamKind::Offline | UpstreamKind::Own => None,
+    let files = matches!(u.kind, UpstreamKind::Disk | UpstreamKind::Pkcs11);
+    let needs = [
+        ("certificate", files, u.certificate.is_some(), "needs the CA's certificate, a PEM file"),
+        ("key", u.kind == UpstreamKind::Disk, u.key.is_some(), "needs the CA's key, a PEM file of mode 0600"),
+        ("pkcs11", u.kind == UpstreamKind::Pkcs11, u.pkcs11.is_some(), "needs this table with module, uri and label"),
+    ];
+    let kind = u.kind.name();
+    let given = needs.iter().find(|(_, wanted, given, _)| *given && !wanted).map(|(key, ..)| *key);
+    let bundle = u.bundle.is_some() && u.kind == UpstreamKind::Own;
+    if let Some(key) = given.or_else(|| bundle.then_some("bundle")) {
+        return Some(format!("upstream.{key}: is not of upstream.kind = \"{kind}\"; name the kind it is for"));
     }
+    if u.kind == UpstreamKind::Offline && config.keys.store == KeyStoreKind::Memory {
+        return Some(
+            "keys.store: \"memory\" forgets the key that a ceremony signed; say \"disk\" or \"pkcs11\"".into(),
+        );
+    }
+    if let Some((key, _, _, what)) = needs.iter().find(|(_, wanted, given, _)| *wanted && !given) {
+        return Some(format!("upstream.{key}: kind = \"{kind}\" {what}"));
+    }
+    u.pkcs11.as_ref().and_then(|key| key.check().err()).map(|problem| format!("upstream.pkcs11.{problem}"))
 }
 
 fn limits(config: &Config) -> Option<String> {

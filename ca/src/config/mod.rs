@@ -18,6 +18,8 @@ use chancery_daemon::{
 use chancery_sdk::id::TrustDomain;
 use serde::{Deserialize, Deserializer, de};
 
+use crate::keys::token_key::TokenKeyConfig;
+
 /// Default of `admin_socket`.
 const ADMIN_SOCKET: &str = "/run/chancery/ca/admin.sock";
 
@@ -159,12 +161,14 @@ impl Keys {
 pub struct Upstream {
     /// Kind of upstream.
     pub kind: UpstreamKind,
-    /// `disk`: PEM file with the CA's certificate, then those up to its root.
+    /// `disk`, `pkcs11`: PEM file with the CA's certificate, then those up to its root.
     pub certificate: Option<PathBuf>,
     /// `disk`: PEM file with the CA's key, mode 0600.
     pub key: Option<PathBuf>,
-    /// `disk`: PEM file with the roots to publish. `offline`: with the only roots that are taken.
+    /// `disk`, `pkcs11`: PEM file with the roots to publish. `offline`: with the only roots that are taken.
     pub bundle: Option<PathBuf>,
+    /// `pkcs11`: the CA's key.
+    pub pkcs11: Option<TokenKeyConfig>,
 }
 
 /// Kinds of upstreams.
@@ -179,6 +183,20 @@ pub enum UpstreamKind {
     #[default]
     #[serde(rename = "self")]
     Own,
+    /// A CA whose certificate is in files and whose key is in a token.
+    Pkcs11,
+}
+
+impl UpstreamKind {
+    /// As in a configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Offline => "offline",
+            Self::Own => "self",
+            Self::Pkcs11 => "pkcs11",
+        }
+    }
 }
 
 /// Kinds of key stores.
@@ -451,6 +469,14 @@ mod tests {
             ("[upstream]\nbundle = \"b\"", "upstream.kind"),
             ("[upstream]\nkind = \"offline\"\nkey = \"k\"", "upstream.kind"),
             ("[keys]\nstore = \"memory\"\n[upstream]\nkind = \"offline\"", "keys.store"),
+            ("[upstream]\nkind = \"pkcs11\"\ncertificate = \"c\"", "upstream.pkcs11"),
+            ("[upstream]\nkind = \"pkcs11\"\ncertificate = \"c\"\nkey = \"k\"", "upstream.key"),
+            ("[upstream.pkcs11]\nmodule = \"/m.so\"\nuri = \"pkcs11:token=a\"\nlabel = \"k\"", "upstream.kind"),
+            (
+                "[upstream]\nkind = \"pkcs11\"\ncertificate = \"c\"\n[upstream.pkcs11]\nmodule = \"/m.so\"\n\
+                 uri = \"pkcs11:token=a\"\nlabel = \"\"",
+                "upstream.pkcs11.label",
+            ),
         ] {
             let told = problem(&format!("{LEAST}{extra}\n"));
             assert!(told.contains(key), "{extra}: {told}");

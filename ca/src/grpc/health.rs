@@ -1,4 +1,4 @@
-//! grpc.health.v1 on the admin socket: serving while the CA can sign.
+//! grpc.health.v1 on the admin socket: serving while the CA can sign, and, as `upstream`, while what is above it can.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,6 +9,8 @@ use tonic_health::{
 
 use crate::State;
 
+/// Name of the service that says whether what is above this server signs.
+const UPSTREAM: &str = "upstream";
 /// Between two looks at the authorities.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -23,6 +25,12 @@ pub fn service(state: &Arc<State>) -> HealthServer<impl Health + use<>> {
                 false => tonic_health::ServingStatus::NotServing,
             };
             reporter.set_service_status("", status).await;
+            // Apart: what signs goes on signing without it.
+            let above = match state.authority.upstream_trouble() {
+                None => tonic_health::ServingStatus::Serving,
+                Some(_) => tonic_health::ServingStatus::NotServing,
+            };
+            reporter.set_service_status(UPSTREAM, above).await;
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 () = state.shutdown.soft.cancelled() => break,

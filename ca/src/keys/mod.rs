@@ -9,6 +9,7 @@ pub mod label;
 mod memory;
 mod pkcs11;
 mod software;
+pub mod token_key;
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
@@ -97,6 +98,9 @@ impl TokenReport {
 /// Why a key cannot be made, found or used.
 #[derive(Debug, Error)]
 pub enum KeyError {
+    /// No key of that label, where one must be.
+    #[error("token: no key is labelled {0}; name the label of a key that is in this token")]
+    Absent(String),
     /// The label is taken.
     #[error("a key labelled {0} exists already; nothing was made")]
     Exists(String),
@@ -106,6 +110,11 @@ pub enum KeyError {
     /// The file holds no key of a known kind.
     #[error("{path}: no P-256, P-384 or RSA key in PKCS#8 form", path = .0.display())]
     Malformed(PathBuf),
+    /// The key in the token is not the one that the certificate is for.
+    #[error(
+        "token: the key labelled {0} is not the certificate's; name the label of its key, or the certificate of this key"
+    )]
+    NotCertified(String),
     /// A token is to hold the keys and none is named.
     #[error("keys.pkcs11: keys.store = \"pkcs11\" needs this table with module and uri")]
     NoToken,

@@ -21,7 +21,7 @@ pub struct TokenKeys {
 
 /// A key in a token, as the authorities use it.
 #[derive(Debug)]
-struct TokenSigner(TokenKey);
+pub(super) struct TokenSigner(pub(super) TokenKey);
 
 impl TokenKeys {
     /// Opens the token: loads the module, finds exactly one, logs in.
@@ -66,9 +66,7 @@ impl KeyStore for TokenKeys {
     }
 
     fn token(&self) -> Option<TokenReport> {
-        let (identity, health): (Identity, Health) = (self.token.identity(), self.token.health());
-        let (generation, waiting) = (self.token.generation(), self.token.waiting());
-        Some(TokenReport { identity, health, generation, waiting })
+        Some(report(&self.token))
     }
 }
 
@@ -96,8 +94,14 @@ impl From<TokenError> for KeyError {
     }
 }
 
+/// How a token does.
+pub(super) fn report(token: &Token) -> TokenReport {
+    let (identity, health): (Identity, Health) = (token.identity(), token.health());
+    TokenReport { identity, health, generation: token.generation(), waiting: token.waiting() }
+}
+
 /// Waits for a token without keeping other tasks of this thread from running.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn blocking<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         // One thread, or no runtime at all: tools and tests, which wait for nothing else.

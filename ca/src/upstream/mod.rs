@@ -3,19 +3,22 @@
 //! An upstream is asked when an authority is prepared, on a thread that may block. What it answers is judged as if
 //! a stranger had sent it: the key, the name, the right to sign, and whether a verifier gets from a leaf to an anchor.
 
+pub mod certified;
 pub mod disk;
+pub mod pkcs11;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use chancery_sdk::{id::TrustDomain, time::UnixTime, x509};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use self::certified::Certified;
 use crate::{
     authority::{SignError, offline::Offline, subordinate},
     config::{Upstream as Config, UpstreamKind},
-    keys::file::FileError,
+    keys::{KeyError, file::FileError},
 };
 
 /// Most certificates that go along with a leaf, and most anchors: more than any verifier here follows or needs.
@@ -55,6 +58,11 @@ pub trait Upstream: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`UpstreamError`]; asked again later.
     fn issue(&self, request: &Request<'_>) -> Result<Issued, UpstreamError>;
+
+    /// Why it could not sign now, as far as is known without asking it; `None`: it can, or cannot tell.
+    fn away(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Why there is no CA certificate from above.
@@ -66,21 +74,26 @@ pub enum UpstreamError {
     /// A file of a `disk` upstream.
     #[error("upstream: {0}")]
     File(#[from] FileError),
+    /// The key of a `pkcs11` upstream.
+    #[error("upstream.pkcs11: {0}")]
+    Key(#[from] KeyError),
     /// It did not sign.
     #[error("upstream: {0}")]
     Sign(#[from] SignError),
 }
 
-/// The upstream that the configuration names; `None` where authorities sign themselves.
-pub fn open(config: &Config) -> Option<Arc<dyn Upstream>> {
-    match (config.kind, &config.certificate, &config.key) {
-        (UpstreamKind::Disk, Some(certificate), Some(key)) => Some(Arc::new(disk::Disk {
-            certificate: certificate.clone(),
-            key: key.clone(),
-            bundle: config.bundle.clone(),
-        })),
-        (UpstreamKind::Disk | UpstreamKind::Offline | UpstreamKind::Own, _, _) => None,
-    }
+/// The upstream that the configuration names; `None` where authorities sign themselves. May block for half a minute.
+///
+/// # Errors
+/// [`UpstreamError`], a line that says what to do: where a key is in a token, that token must be there.
+pub fn open(config: &Config, data_dir: &Path) -> Result<Option<Arc<dyn Upstream>>, UpstreamError> {
+    let Some(certificate) = config.certificate.clone() else { return Ok(None) };
+    let certified = Certified { certificate, bundle: config.bundle.clone() };
+    Ok(match (config.kind, &config.key, &config.pkcs11) {
+        (UpstreamKind::Disk, Some(key), _) => Some(Arc::new(disk::Disk { certified, key: key.clone() })),
+        (UpstreamKind::Pkcs11, _, Some(key)) => Some(Arc::new(pkcs11::Pkcs11::open(certified, key, data_dir)?)),
+        (UpstreamKind::Disk | UpstreamKind::Offline | UpstreamKind::Own | UpstreamKind::Pkcs11, _, _) => None,
+    })
 }
 
 /// That the configuration has X.509 authorities signed at a ceremony.

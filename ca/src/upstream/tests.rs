@@ -53,7 +53,7 @@ impl Ca {
 }
 
 fn disk(dir: &Path) -> disk::Disk {
-    disk::Disk { certificate: dir.join("up.pem"), key: dir.join("up.key"), bundle: None }
+    disk::Disk { certified: Certified { certificate: dir.join("up.pem"), bundle: None }, key: dir.join("up.key") }
 }
 
 /// Asks and judges; why not.
@@ -110,9 +110,15 @@ async fn while_the_upstream_does_not_answer_what_signs_goes_on_signing() {
     hand.set(now.plus(13 * HOUR)); // the next is due at half of the life
     state.authority.rotate(&state.store, hand.read()).await.unwrap();
     assert_eq!((state.authority.x509_id(), state.authority.published().borrow().authorities.len()), (id, 3));
+    let told = state.authority.upstream_trouble().unwrap();
+    assert!(told.contains("up.key") && told.contains("lasts 39600 s"), "{told}");
     fs::rename(dir.path().join("away"), dir.path().join("up.key")).unwrap();
     state.authority.rotate(&state.store, hand.read()).await.unwrap();
+    assert_eq!(state.authority.published().borrow().authorities.len(), 3, "not asked again at once");
+    hand.set(hand.read().plus(2));
+    state.authority.rotate(&state.store, hand.read()).await.unwrap();
     assert_eq!(state.authority.published().borrow().authorities.len(), 4, "two of each kind");
+    assert_eq!(state.authority.upstream_trouble(), None);
 }
 
 #[test]
@@ -124,7 +130,8 @@ fn roots_to_publish_may_be_in_a_file_of_their_own() {
     let alone = disk(dir.path());
     assert!(refused(&alone, now).contains("upstream.bundle"));
     fs::write(dir.path().join("roots.pem"), file::pem("CERTIFICATE", &above.chain[1])).unwrap();
-    let with = disk::Disk { bundle: Some(dir.path().join("roots.pem")), ..alone.clone() };
+    let certified = Certified { bundle: Some(dir.path().join("roots.pem")), ..alone.certified.clone() };
+    let with = disk::Disk { certified, ..alone.clone() };
     let (key, _) = file::fresh(KeyType::EcP256).unwrap();
     let domain = sample::domain();
     let request = Request { domain: &domain, spki: key.spki(), csr: &[], now, life_secs: 60 * HOUR };
@@ -147,13 +154,13 @@ fn files_that_cannot_sign_a_ca_say_why() {
     fs::set_permissions(&files.key, fs::Permissions::from_mode(0o644)).unwrap();
     assert!(refused(&files, now).contains("chmod 600"));
     ca(KeyType::EcP256, 1, now, HOUR).write(dir.path(), 1);
-    fs::write(&files.certificate, file::pem("CERTIFICATE", &root.chain[0])).unwrap();
+    fs::write(&files.certified.certificate, file::pem("CERTIFICATE", &root.chain[0])).unwrap();
     assert!(refused(&files, now).contains("another key"));
     root.below(0, now, HOUR).write(dir.path(), 2);
     assert!(refused(&files, now).contains("path length 0"));
     root.write(dir.path(), 1);
     assert!(refused(&files, now.plus(101 * HOUR)).contains("ended"));
-    fs::remove_file(&files.certificate).unwrap();
+    fs::remove_file(&files.certified.certificate).unwrap();
     assert!(refused(&files, now).contains("up.pem"));
 }
 

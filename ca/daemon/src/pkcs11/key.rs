@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use super::{
     error::TokenError,
+    generate::PROBE,
     token::{Token, sign},
 };
 use crate::{key_type::KeyType, public_key::PublicKey};
@@ -49,6 +50,14 @@ impl TokenKey {
     /// [`TokenError`]; no signature left the token, or what left it was thrown away.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, TokenError> {
         sign(&self.token, &self.facts, message)
+    }
+
+    /// Signs something of no meaning: whether the private half is there, and is this key's.
+    ///
+    /// # Errors
+    /// [`TokenError`]; [`TokenError::BadSignature`] where it is another's.
+    pub fn probe(&self) -> Result<(), TokenError> {
+        self.sign(PROBE).map(drop)
     }
 }
 
