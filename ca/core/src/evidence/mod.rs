@@ -7,6 +7,8 @@ pub mod tpm;
 
 use std::fmt;
 
+use thiserror::Error;
+
 use crate::reason::Reason;
 
 /// One check of an appraisal and its outcome, as the record keeps it.
@@ -18,6 +20,20 @@ pub struct Step {
     pub passed: bool,
     /// What was seen, for the operator; empty where there is nothing to add. Never a secret.
     pub detail: String,
+}
+
+/// Why one part of the evidence is refused.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("{detail}")]
+pub struct Refused {
+    /// The code.
+    pub reason: Reason,
+    /// What was seen, for the operator.
+    pub detail: String,
+}
+
+fn refuse<T>(reason: Reason, detail: impl Into<String>) -> Result<T, Refused> {
+    Err(Refused { reason, detail: detail.into() })
 }
 
 /// A refusal with everything the record needs.

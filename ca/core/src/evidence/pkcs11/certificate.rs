@@ -2,15 +2,16 @@
 //!
 //! How that CA looked is the operator's affair; what is proven is that it vouched, for this very key.
 
-use std::fmt;
-
 use chancery_sdk::time::UnixTime;
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 use webpki::{EndEntityCert, KeyUsage, ring as algorithms};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use super::trust::EnrolmentCa;
-use crate::reason::Reason;
+use crate::{
+    evidence::{Refused, refuse},
+    reason::Reason,
+};
 
 /// Most certificates of a chain, the leaf included.
 pub const MAX_CERTIFICATES: usize = 4;
@@ -28,32 +29,13 @@ pub struct Vouched {
     pub subject_serial: Option<String>,
 }
 
-/// Why a device certificate does not vouch.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct CertificateError {
-    /// The code.
-    pub reason: Reason,
-    /// What was seen.
-    pub detail: String,
-}
-
-impl fmt::Display for CertificateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.detail)
-    }
-}
-
-fn refuse<T>(reason: Reason, detail: impl Into<String>) -> Result<T, CertificateError> {
-    Err(CertificateError { reason, detail: detail.into() })
-}
-
 /// Checks a chain (DER, leaf first, not empty) up to one of `cas`, for the key `spki` (DER).
 ///
 /// # Errors
-/// [`CertificateError`] with the code of the first check that failed.
+/// [`Refused`] with the code of the first check that failed.
 ///
 /// Source: RFC 5280, 6.1; docs/SOURCES.md, checks K3, K5 and K7.
-pub fn verify(chain: &[Vec<u8>], spki: &[u8], cas: &[EnrolmentCa], now: UnixTime) -> Result<Vouched, CertificateError> {
+pub fn verify(chain: &[Vec<u8>], spki: &[u8], cas: &[EnrolmentCa], now: UnixTime) -> Result<Vouched, Refused> {
     let Some((leaf, intermediates)) = chain.split_first() else {
         return refuse(Reason::EvidenceMalformed, "there is no certificate");
     };
@@ -70,7 +52,7 @@ pub fn verify(chain: &[Vec<u8>], spki: &[u8], cas: &[EnrolmentCa], now: UnixTime
 }
 
 /// One DER certificate, nothing after it, no extension twice.
-fn strict(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
+fn strict(der: &[u8]) -> Result<X509Certificate<'_>, Refused> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) if certificate.extensions_map().is_ok() => Ok(certificate),
         Ok(([], _)) => refuse(Reason::EvidenceMalformed, "a certificate has an extension twice"),
@@ -80,7 +62,7 @@ fn strict(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
 }
 
 /// What webpki does not ask: a leaf that signs, and only for client authentication.
-fn profile(certificate: &X509Certificate<'_>) -> Result<(), CertificateError> {
+fn profile(certificate: &X509Certificate<'_>) -> Result<(), Refused> {
     if certificate.is_ca() {
         return refuse(Reason::DeviceCertProfile, "the device certificate is a CA's");
     }
@@ -97,12 +79,7 @@ fn profile(certificate: &X509Certificate<'_>) -> Result<(), CertificateError> {
 }
 
 /// The fingerprint of the CA that the path ends at.
-fn path(
-    leaf: &[u8],
-    intermediates: &[Vec<u8>],
-    cas: &[EnrolmentCa],
-    now: UnixTime,
-) -> Result<[u8; 32], CertificateError> {
+fn path(leaf: &[u8], intermediates: &[Vec<u8>], cas: &[EnrolmentCa], now: UnixTime) -> Result<[u8; 32], Refused> {
     let usable: Vec<_> = cas.iter().filter(|ca| now <= ca.not_after).map(|ca| ca.anchor.clone()).collect();
     let input = CertificateDer::from(leaf);
     let leaf = EndEntityCert::try_from(&input).map_err(path_error)?;
@@ -129,7 +106,7 @@ const SIGNATURES: &[&dyn SignatureVerificationAlgorithm] = &[
     algorithms::RSA_PKCS1_2048_8192_SHA512,
 ];
 
-fn path_error(error: webpki::Error) -> CertificateError {
+fn path_error(error: webpki::Error) -> Refused {
     use webpki::Error as E;
     let reason = match &error {
         E::CertExpired { .. } | E::CertNotValidYet { .. } | E::InvalidCertValidity => Reason::DeviceCertValidity,
@@ -138,7 +115,7 @@ fn path_error(error: webpki::Error) -> CertificateError {
         E::BadDer | E::BadDerTime | E::TrailingData(_) | E::UnsupportedCertVersion => Reason::EvidenceMalformed,
         _ => Reason::DeviceCertUntrusted,
     };
-    CertificateError { reason, detail: format!("the device certificate is not vouched for: {error}") }
+    Refused { reason, detail: format!("the device certificate is not vouched for: {error}") }
 }
 
 fn subject_serial(certificate: &X509Certificate<'_>) -> Option<String> {

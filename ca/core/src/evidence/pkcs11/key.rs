@@ -1,7 +1,5 @@
 //! Attestation keys: P-256, P-384, or RSA of 2048 to 4096 bits with exponent 65537.
 
-use std::fmt;
-
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
     VerificationAlgorithm,
@@ -11,6 +9,7 @@ use x509_parser::{prelude::FromDer, public_key::RSAPublicKey, x509::SubjectPubli
 use crate::{
     crypto::{curve, sha256, weak},
     csr::{self, KeyKind},
+    evidence::{Refused, refuse},
     reason::Reason,
 };
 
@@ -31,31 +30,12 @@ pub struct AttestationKey {
     raw: Vec<u8>,
 }
 
-/// Why a key may not attest.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct KeyError {
-    /// The code.
-    pub reason: Reason,
-    /// What was seen.
-    pub detail: String,
-}
-
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.detail)
-    }
-}
-
-fn refuse<T>(reason: Reason, detail: impl Into<String>) -> Result<T, KeyError> {
-    Err(KeyError { reason, detail: detail.into() })
-}
-
 impl AttestationKey {
     /// Reads a DER SubjectPublicKeyInfo, nothing after it.
     ///
     /// # Errors
-    /// [`KeyError`] with EVIDENCE_TOO_LARGE, EVIDENCE_MALFORMED or KEY_WEAK.
-    pub fn parse(spki: &[u8]) -> Result<Self, KeyError> {
+    /// [`Refused`] with EVIDENCE_TOO_LARGE, EVIDENCE_MALFORMED or KEY_WEAK.
+    pub fn parse(spki: &[u8]) -> Result<Self, Refused> {
         if spki.len() > MAX_SPKI_BYTES {
             return refuse(
                 Reason::EvidenceTooLarge,

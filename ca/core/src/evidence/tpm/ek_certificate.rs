@@ -2,8 +2,6 @@
 //!
 //! Source: TCG EK Credential Profile 2.5, section 3; check numbers C2 to C5 of the threat model.
 
-use std::fmt;
-
 use chancery_sdk::time::UnixTime;
 use rustls_pki_types::CertificateDer;
 use webpki::{EndEntityCert, KeyUsage, ring as algorithms};
@@ -19,7 +17,11 @@ use super::{
     templates::EkKey,
     trust::{Anchor, Manufacturer},
 };
-use crate::{crypto::sha256, reason::Reason};
+use crate::{
+    crypto::sha256,
+    evidence::{Refused, refuse},
+    reason::Reason,
+};
 
 /// Largest EK certificate in bytes; known ones have 0.7 to 2 KiB.
 pub const MAX_CERTIFICATE_BYTES: usize = 8 * 1024;
@@ -40,25 +42,6 @@ const OID_P384: &str = "1.3.132.0.34";
 const OID_RSA: &str = "1.2.840.113549.1.1.1";
 const OID_RSA_OAEP: &str = "1.2.840.113549.1.1.7"; // older vendors mark the key by its use
 
-/// Why an endorsement key is refused.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct EkError {
-    /// The code.
-    pub reason: Reason,
-    /// What was seen.
-    pub detail: String,
-}
-
-impl fmt::Display for EkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.detail)
-    }
-}
-
-fn refuse<T>(reason: Reason, detail: impl Into<String>) -> Result<T, EkError> {
-    Err(EkError { reason, detail: detail.into() })
-}
-
 /// An endorsement key.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ek {
@@ -71,8 +54,8 @@ pub struct Ek {
 /// Reads a bare endorsement key: DER SubjectPublicKeyInfo.
 ///
 /// # Errors
-/// [`EkError`] with EVIDENCE_MALFORMED, EVIDENCE_TOO_LARGE or EK_WEAK.
-pub fn parse_public(der: &[u8]) -> Result<Ek, EkError> {
+/// [`Refused`] with EVIDENCE_MALFORMED, EVIDENCE_TOO_LARGE or EK_WEAK.
+pub fn parse_public(der: &[u8]) -> Result<Ek, Refused> {
     if der.len() > MAX_CERTIFICATE_BYTES {
         return refuse(
             Reason::EvidenceTooLarge,
@@ -102,8 +85,8 @@ pub struct EkCertificate<'a> {
 /// Reads an EK certificate (DER, nothing after it) and checks all that does not need an issuer or a clock.
 ///
 /// # Errors
-/// [`EkError`] with the code of the first check that failed.
-pub fn parse(der: &[u8]) -> Result<EkCertificate<'_>, EkError> {
+/// [`Refused`] with the code of the first check that failed.
+pub fn parse(der: &[u8]) -> Result<EkCertificate<'_>, Refused> {
     if der.len() > MAX_CERTIFICATE_BYTES {
         let detail = format!("EK certificate of {} bytes exceeds {MAX_CERTIFICATE_BYTES} bytes", der.len());
         return refuse(Reason::EvidenceTooLarge, detail);
@@ -125,13 +108,13 @@ impl EkCertificate<'_> {
     /// `intermediates` are DER, hints only, at most [`MAX_INTERMEDIATES`].
     ///
     /// # Errors
-    /// [`EkError`] with EK_VALIDITY, EK_UNTRUSTED, EK_EKU, EK_CRITICAL_EXT or EK_SAN.
+    /// [`Refused`] with EK_VALIDITY, EK_UNTRUSTED, EK_EKU, EK_CRITICAL_EXT or EK_SAN.
     pub fn verify<'t>(
         &self,
         intermediates: &[Vec<u8>],
         anchors: &'t [Anchor],
         now: UnixTime,
-    ) -> Result<&'t Anchor, EkError> {
+    ) -> Result<&'t Anchor, Refused> {
         let usable: Vec<_> = anchors.iter().filter(|a| now <= a.not_after).map(|a| a.anchor.clone()).collect();
         let input = CertificateDer::from(self.der);
         let leaf = EndEntityCert::try_from(&input).map_err(chain_error)?;
@@ -166,7 +149,7 @@ const SIGNATURES: &[&dyn rustls_pki_types::SignatureVerificationAlgorithm] = &[
     algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
 ];
 
-fn chain_error(error: webpki::Error) -> EkError {
+fn chain_error(error: webpki::Error) -> Refused {
     use webpki::Error as E;
     let reason = match &error {
         E::CertExpired { .. } | E::CertNotValidYet { .. } | E::InvalidCertValidity => Reason::EkValidity,
@@ -176,10 +159,10 @@ fn chain_error(error: webpki::Error) -> EkError {
         E::BadDer | E::BadDerTime | E::TrailingData(_) | E::UnsupportedCertVersion => Reason::EvidenceMalformed,
         _ => Reason::EkUntrusted,
     };
-    EkError { reason, detail: format!("the EK certificate is not vouched for: {error}") }
+    Refused { reason, detail: format!("the EK certificate is not vouched for: {error}") }
 }
 
-fn profile(certificate: &X509Certificate<'_>) -> Result<(), EkError> {
+fn profile(certificate: &X509Certificate<'_>) -> Result<(), Refused> {
     if certificate.is_ca() {
         return refuse(Reason::EkProfile, "the certificate is a CA's");
     }
@@ -197,7 +180,7 @@ fn profile(certificate: &X509Certificate<'_>) -> Result<(), EkError> {
     refuse(Reason::EkEku, format!("the extended key usage is not {OID_EKU_EK}"))
 }
 
-fn key_usage(certificate: &X509Certificate<'_>, key: &EkKey) -> Result<(), EkError> {
+fn key_usage(certificate: &X509Certificate<'_>, key: &EkKey) -> Result<(), Refused> {
     let usage = match certificate.key_usage() {
         Ok(Some(usage)) => usage.value,
         Ok(None) => return Ok(()),
@@ -211,7 +194,7 @@ fn key_usage(certificate: &X509Certificate<'_>, key: &EkKey) -> Result<(), EkErr
 }
 
 /// Exactly one each of manufacturer, model and version, wherever the directory names hold them.
-fn device(certificate: &X509Certificate<'_>) -> Result<(Manufacturer, String, String), EkError> {
+fn device(certificate: &X509Certificate<'_>) -> Result<(Manufacturer, String, String), Refused> {
     let (mut makers, mut models, mut versions) = (Vec::new(), Vec::new(), Vec::new());
     for extension in certificate.extensions() {
         let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else { continue };
@@ -248,7 +231,7 @@ fn device(certificate: &X509Certificate<'_>) -> Result<(Manufacturer, String, St
     }
 }
 
-fn ek_of(spki: &SubjectPublicKeyInfo<'_>) -> Result<Ek, EkError> {
+fn ek_of(spki: &SubjectPublicKeyInfo<'_>) -> Result<Ek, Refused> {
     let bits: &[u8] = &spki.subject_public_key.data;
     let key = match spki.algorithm.algorithm.to_id_string().as_str() {
         OID_EC => {

@@ -24,7 +24,10 @@ use thiserror::Error;
 pub use claims::{Claims, Firmware, FirmwareError, Tri};
 pub use roots::{PinnedRoots, RootError};
 
-use crate::reason::Reason;
+use crate::{
+    evidence::{Refused, refuse},
+    reason::Reason,
+};
 
 /// Largest evidence of one key in bytes; a YubiHSM 2 chain with RSA-4096 has 3.1 KiB, EF 2F02 and a request 1 KiB.
 pub const MAX_EVIDENCE_BYTES: usize = 8 * 1024;
@@ -104,33 +107,6 @@ impl Default for Terms {
             allow_expired_device: false,
         }
     }
-}
-
-/// Why vendor evidence is refused.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Refused {
-    /// The code.
-    pub reason: Reason,
-    /// What was seen, for the operator.
-    pub detail: String,
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.detail)
-    }
-}
-
-impl std::error::Error for Refused {}
-
-impl From<Refused> for Reason {
-    fn from(refused: Refused) -> Self {
-        refused.reason
-    }
-}
-
-fn refuse<T>(reason: Reason, detail: impl Into<String>) -> Result<T, Refused> {
-    Err(Refused { reason, detail: detail.into() })
 }
 
 /// Verifies a vendor's statement about one key.
