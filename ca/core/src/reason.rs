@@ -39,8 +39,10 @@ reasons! {
     ClockRollback, "CLOCK_ROLLBACK", "the TPM clock went back within one boot", "a TPM state was restored from a copy: treat the machine as compromised";
     CsrKey, "CSR_KEY", "the CSR is for another key than the node key", "the evidence is forged or the attestor is broken";
     CsrSignature, "CSR_SIGNATURE", "the CSR's self-signature is wrong or its key is not allowed", "make the CSR with P-256, P-384 or RSA of at least 2048 bits";
+    DeviceCertCrl, "DEVICE_CERT_CRL", "no CRL in force says whether a certificate of the device's chain was revoked", "put its issuer's newest CRL into `pkcs11.enrolment_crl_files` and run `chancery-ca policy reload`";
     DeviceCertEku, "DEVICE_CERT_EKU", "the device certificate is not for client authentication", "issue it with the extended key usage clientAuth";
     DeviceCertProfile, "DEVICE_CERT_PROFILE", "the device certificate is a CA's, or its key usage or a critical extension does not fit", "issue it as a leaf with the key usage digitalSignature";
+    DeviceCertRevoked, "DEVICE_CERT_REVOKED", "the device certificate, or a CA's above it, was revoked by its issuer", "replace the token; if it was revoked in error, issue a new certificate for the key";
     DeviceCertUntrusted, "DEVICE_CERT_UNTRUSTED", "the device certificate chains to no enrolment CA", "add the CA to `pkcs11.enrolment_ca_file`, and send its intermediates from the node";
     DeviceCertValidity, "DEVICE_CERT_VALIDITY", "the device certificate is expired or not yet valid", "check the clock; issue a new certificate for the key";
     EkCriticalExt, "EK_CRITICAL_EXT", "the EK certificate has a critical extension we do not know", "enrol the EK by hash if the device is genuine";

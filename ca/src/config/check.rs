@@ -143,6 +143,9 @@ fn rest(config: &Config) -> Option<String> {
     if config.tpm.enrol == Enrol::Open && config.tpm.allow.is_empty() {
         return Some("tpm.allow: enrol = \"open\" needs a list of {manufacturer, model}".into());
     }
+    if config.pkcs11.enrolment_ca_file.is_none() && !config.pkcs11.enrolment_crl_files.is_empty() {
+        return Some("pkcs11.enrolment_crl_files: nobody's CRLs without pkcs11.enrolment_ca_file; name both".into());
+    }
     let id = config.server_id.as_deref().unwrap_or("x");
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     if id.is_empty() || id.len() > MAX_SERVER_ID || !id.bytes().all(plain) {

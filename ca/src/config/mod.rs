@@ -253,6 +253,9 @@ pub struct AllowedTpm {
 pub struct Pkcs11 {
     /// PEM certificates of the operator's CAs that vouch for keys in tokens; absent: none.
     pub enrolment_ca_file: Option<PathBuf>,
+    /// PEM CRLs of those CAs and of CAs below them; empty: none is asked. Else each certificate of a device's chain
+    /// needs its issuer's, in force.
+    pub enrolment_crl_files: Vec<PathBuf>,
     /// Selector values that no node may have: `spki:sha256:<hex>`, `ca:<hex>`, `subject:serial:<n>`,
     /// `<vendor>:serial:<n>`.
     pub deny: Vec<String>,
@@ -462,6 +465,7 @@ mod tests {
                 "[keys]\nstore = \"pkcs11\"\n[keys.pkcs11]\nmodule = \"/m.so\"\nuri = \"pkcs11:token=a?pin-value=1\"",
                 "pin-value",
             ),
+            ("[pkcs11]\nenrolment_crl_files = [\"/c\"]", "pkcs11.enrolment_crl_files"),
             ("[upstream]\nkind = \"disk\"\nkey = \"k\"", "upstream.certificate"),
             ("[upstream]\nkind = \"disk\"\ncertificate = \"c\"", "upstream.key"),
             ("[keys]\ndelegated_issuer = \"1h\"", "keys.delegated_issuer"),

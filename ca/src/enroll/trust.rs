@@ -1,11 +1,11 @@
 //! What attestation trusts: anchors from the store, policies from the file; swapped whole.
 
-use std::{collections::BTreeSet, io, ops::Deref, path::PathBuf};
+use std::{collections::BTreeSet, io, ops::Deref, path::PathBuf, sync::Arc};
 
 use chancery_core::{
     evidence::{
         pkcs11::{
-            self, EnrolmentCa,
+            self, Crls, EnrolmentCa,
             vendor::{Firmware, PinnedRoots, Terms, Vendor, VendorPolicy},
         },
         tpm::{self, Allowed, Manufacturer},
@@ -79,7 +79,8 @@ impl Trust {
         let policies = policies(config)?;
         let denied = config.pkcs11.deny.iter().cloned().collect();
         let (vendors, roots) = vendors(config)?;
-        let pkcs11 = pkcs11::Trust { enrolment_cas: enrolment_cas(config)?, denied, vendors, roots };
+        let (enrolment_cas, enrolment_crls) = (enrolment_cas(config)?, enrolment_crls(config)?);
+        let pkcs11 = pkcs11::Trust { enrolment_cas, enrolment_crls, denied, vendors, roots };
         Ok(Self { tpm: tpm::Trust { anchors, enrol, denied_eks, policies }, pkcs11 })
     }
 
@@ -155,6 +156,29 @@ fn enrolment_cas(config: &Config) -> Result<Vec<EnrolmentCa>, TrustError> {
         cas.push(EnrolmentCa::parse(&block.contents).map_err(|e| wrong(e.to_string()))?);
     }
     if cas.is_empty() { Err(wrong("no PEM certificate in it".into())) } else { Ok(cas) }
+}
+
+/// What enrolment CAs took back. Stale lists are loaded too: what they leave open is refused case by case.
+fn enrolment_crls(config: &Config) -> Result<Option<Arc<Crls>>, TrustError> {
+    let mut crls = Crls::default();
+    for path in &config.pkcs11.enrolment_crl_files {
+        let wrong = |problem: String| TrustError::Config {
+            key: "pkcs11.enrolment_crl_files",
+            problem: format!("{}: {problem}", path.display()),
+        };
+        let (before, text) = (crls.len(), std::fs::read(path).map_err(|e| wrong(e.to_string()))?);
+        for block in Pem::iter_from_buffer(&text) {
+            let block = block.map_err(|e| wrong(format!("not PEM: {e}")))?;
+            if block.label != "X509 CRL" {
+                return Err(wrong(format!("a block '{}' in it; it may hold 'X509 CRL' only", block.label)));
+            }
+            crls.add(&block.contents).map_err(|e| wrong(e.to_string()))?;
+        }
+        if crls.len() == before {
+            return Err(wrong("no PEM CRL in it".into()));
+        }
+    }
+    Ok((!config.pkcs11.enrolment_crl_files.is_empty()).then(|| crls.into()))
 }
 
 /// Makers' evidence: on what terms, and up to which roots.

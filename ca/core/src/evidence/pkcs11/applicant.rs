@@ -141,7 +141,8 @@ fn evidence(
     let vouched = match payload.certificates.as_slice() {
         [] => None,
         chain => {
-            let verdict = certificate::verify(chain, key.spki(), &trust.enrolment_cas, now);
+            let verdict =
+                certificate::verify(chain, key.spki(), &trust.enrolment_cas, trust.enrolment_crls.as_deref(), now);
             Some(checks.take("key.certificate", verdict, |e| e.reason)?)
         }
     };

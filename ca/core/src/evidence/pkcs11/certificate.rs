@@ -7,7 +7,10 @@ use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 use webpki::{EndEntityCert, KeyUsage, ring as algorithms};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
-use super::trust::EnrolmentCa;
+use super::{
+    crl::{self, Crls},
+    trust::EnrolmentCa,
+};
 use crate::{
     evidence::{Refused, refuse},
     reason::Reason,
@@ -31,11 +34,19 @@ pub struct Vouched {
 
 /// Checks a chain (DER, leaf first, not empty) up to one of `cas`, for the key `spki` (DER).
 ///
+/// With `crls` every certificate of the path needs its issuer's list, in force and signed by that issuer.
+///
 /// # Errors
 /// [`Refused`] with the code of the first check that failed.
 ///
-/// Source: RFC 5280, 6.1; docs/SOURCES.md, checks K3, K5 and K7.
-pub fn verify(chain: &[Vec<u8>], spki: &[u8], cas: &[EnrolmentCa], now: UnixTime) -> Result<Vouched, Refused> {
+/// Source: RFC 5280, 6.1; docs/SOURCES.md, checks K3, K5, K6 and K7.
+pub fn verify(
+    chain: &[Vec<u8>],
+    spki: &[u8],
+    cas: &[EnrolmentCa],
+    crls: Option<&Crls>,
+    now: UnixTime,
+) -> Result<Vouched, Refused> {
     let Some((leaf, intermediates)) = chain.split_first() else {
         return refuse(Reason::EvidenceMalformed, "there is no certificate");
     };
@@ -47,7 +58,7 @@ pub fn verify(chain: &[Vec<u8>], spki: &[u8], cas: &[EnrolmentCa], now: UnixTime
         return refuse(Reason::KeyMismatch, "the device certificate is of another key");
     }
     profile(&certificate)?;
-    let ca = path(leaf, intermediates, cas, now)?;
+    let ca = path(leaf, intermediates, cas, crls, now)?;
     Ok(Vouched { ca, subject_serial: subject_serial(&certificate) })
 }
 
@@ -79,7 +90,13 @@ fn profile(certificate: &X509Certificate<'_>) -> Result<(), Refused> {
 }
 
 /// The fingerprint of the CA that the path ends at.
-fn path(leaf: &[u8], intermediates: &[Vec<u8>], cas: &[EnrolmentCa], now: UnixTime) -> Result<[u8; 32], Refused> {
+fn path(
+    leaf: &[u8],
+    intermediates: &[Vec<u8>],
+    cas: &[EnrolmentCa],
+    crls: Option<&Crls>,
+    now: UnixTime,
+) -> Result<[u8; 32], Refused> {
     let usable: Vec<_> = cas.iter().filter(|ca| now <= ca.not_after).map(|ca| ca.anchor.clone()).collect();
     let input = CertificateDer::from(leaf);
     let leaf = EndEntityCert::try_from(&input).map_err(path_error)?;
@@ -87,7 +104,15 @@ fn path(leaf: &[u8], intermediates: &[Vec<u8>], cas: &[EnrolmentCa], now: UnixTi
     let seconds = std::time::Duration::from_secs(u64::try_from(now.0).unwrap_or(0));
     let at = rustls_pki_types::UnixTime::since_unix_epoch(seconds);
     let usage = KeyUsage::client_auth();
-    let path = leaf.verify_for_usage(SIGNATURES, &usable, &hints, at, usage, None, None).map_err(path_error)?;
+    let begun = crls.map(|crls| crls.begun(now));
+    let revocation = match &begun {
+        None => None,
+        Some(begun) => match crl::strictly(begun) {
+            None => return refuse(Reason::DeviceCertCrl, "no CRL of an enrolment CA is in force"),
+            some => some,
+        },
+    };
+    let path = leaf.verify_for_usage(SIGNATURES, &usable, &hints, at, usage, revocation, None).map_err(path_error)?;
     let vouching = cas.iter().find(|ca| now <= ca.not_after && ca.anchor == *path.anchor());
     match vouching {
         Some(ca) => Ok(ca.fingerprint),
@@ -109,6 +134,13 @@ const SIGNATURES: &[&dyn SignatureVerificationAlgorithm] = &[
 fn path_error(error: webpki::Error) -> Refused {
     use webpki::Error as E;
     let reason = match &error {
+        E::CertRevoked => Reason::DeviceCertRevoked,
+        E::CrlExpired { .. }
+        | E::InvalidCrlSignatureForPublicKey
+        | E::IssuerNotCrlSigner
+        | E::UnknownRevocationStatus
+        | E::UnsupportedCrlSignatureAlgorithmContext(_)
+        | E::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => Reason::DeviceCertCrl,
         E::CertExpired { .. } | E::CertNotValidYet { .. } | E::InvalidCertValidity => Reason::DeviceCertValidity,
         E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => Reason::DeviceCertEku,
         E::CaUsedAsEndEntity | E::UnsupportedCriticalExtension => Reason::DeviceCertProfile,

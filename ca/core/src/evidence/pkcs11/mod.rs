@@ -7,6 +7,7 @@
 
 pub mod applicant;
 pub mod certificate;
+pub mod crl;
 pub mod key;
 pub mod response;
 pub mod trust;
@@ -18,6 +19,7 @@ pub(crate) mod sample;
 mod tests;
 
 pub use applicant::{Applicant, claimed_key, examine_payload, examine_section};
+pub use crl::{CrlError, Crls};
 pub use key::AttestationKey;
 pub use response::{Channel, OpenChallenge, Verified, verify_response, verify_section};
 pub use trust::{EnrolmentCa, EnrolmentCaError, Trust};

@@ -2,14 +2,17 @@
 
 use chancery_sdk::time::UnixTime;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SigningKey,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams, SigningKey,
 };
+use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
 use crate::{evidence::Denied, transcript};
 
 pub(crate) const NOW: UnixTime = UnixTime(1_800_000_000);
+pub(crate) const DAY: i64 = 86_400;
 pub(crate) const DOMAIN: &str = "test.example";
 pub(crate) const CHANNEL: Channel<'static> = Channel { trust_domain: DOMAIN, exporter: [0x77; 32] };
 
@@ -42,8 +45,12 @@ impl Default for Profile {
 
 impl Enroller {
     pub(crate) fn new() -> Self {
+        Self::named("Test HSM Enrolment CA")
+    }
+
+    pub(crate) fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
-        params.distinguished_name = named("Test HSM Enrolment CA");
+        params.distinguished_name = named(name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.not_after = rcgen::date_time_ymd(2090, 1, 1);
         let key = KeyPair::generate().unwrap();
@@ -65,9 +72,33 @@ impl Enroller {
         Self { issuer: Issuer::new(params, key), der }
     }
 
+    /// Its list, in force from `span.0` to `span.1` seconds from now, of these certificates (DER).
+    pub(crate) fn crl(&self, span: (i64, i64), revoked: &[Vec<u8>]) -> Vec<u8> {
+        crl_by(&self.issuer, span, revoked)
+    }
+
     pub(crate) fn trusted(&self) -> EnrolmentCa {
         EnrolmentCa::parse(&self.der).unwrap()
     }
+}
+
+pub(crate) fn crl_by(issuer: &Issuer<'_, impl SigningKey>, span: (i64, i64), revoked: &[Vec<u8>]) -> Vec<u8> {
+    let at = |secs| OffsetDateTime::from_unix_timestamp(NOW.0 + secs).unwrap();
+    let revoked = revoked.iter().map(|der| RevokedCertParams {
+        serial_number: X509Certificate::from_der(der).unwrap().1.raw_serial().to_vec().into(),
+        revocation_time: at(-DAY),
+        reason_code: None,
+        invalidity_date: None,
+    });
+    let list = CertificateRevocationListParams {
+        this_update: at(span.0),
+        next_update: at(span.1),
+        crl_number: 1.into(),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.collect(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    list.signed_by(issuer).unwrap().der().to_vec()
 }
 
 fn named(name: &str) -> DistinguishedName {

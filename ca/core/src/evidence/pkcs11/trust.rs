@@ -1,13 +1,16 @@
 //! What the operator trusts of tokens: enrolment CAs, what is denied.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use chancery_sdk::time::UnixTime;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use thiserror::Error;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
-use super::vendor::{PinnedRoots, VendorPolicy};
+use super::{
+    crl::Crls,
+    vendor::{PinnedRoots, VendorPolicy},
+};
 use crate::crypto::sha256;
 
 /// Everything a token's evidence is judged by.
@@ -15,6 +18,8 @@ use crate::crypto::sha256;
 pub struct Trust {
     /// The operator's CAs that vouch for keys in tokens; pinned.
     pub enrolment_cas: Vec<EnrolmentCa>,
+    /// What those CAs, and CAs below them, took back; `None`: nobody asks. Else every certificate needs a list in force.
+    pub enrolment_crls: Option<Arc<Crls>>,
     /// Selector values that no node may have: `spki:sha256:<hex>`, `ca:<hex>`, `subject:serial:<n>`,
     /// `<vendor>:serial:<n>`.
     pub denied: BTreeSet<String>,
