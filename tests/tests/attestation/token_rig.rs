@@ -6,11 +6,14 @@ use chancery_proto::{chancery::attest::pkcs11::v1 as pb, spire::api::types::X509
 use chancery_tests::attestation::{Dialogue, dialer};
 use prost::Message;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SigningKey,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams,
+    SigningKey,
 };
 use ring::digest::{SHA256, digest};
+use time::OffsetDateTime;
 use tonic::Status;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{court::Court, rig::Member};
 
@@ -18,6 +21,7 @@ use crate::{court::Court, rig::Member};
 pub struct TokenRig {
     pub key: KeyPair,
     pub certificates: Vec<Vec<u8>>,
+    pub vendor: Vec<pb::VendorEvidence>,
     domain: String,
 }
 
@@ -68,6 +72,25 @@ impl EnrolmentCa {
         params.signed_by(key, &self.issuer).unwrap().der().to_vec()
     }
 
+    /// A list, PEM, in force within `span`, of these certificates (DER).
+    pub fn crl(&self, span: (OffsetDateTime, OffsetDateTime), revoked: &[Vec<u8>]) -> String {
+        let revoked = revoked.iter().map(|der| RevokedCertParams {
+            serial_number: X509Certificate::from_der(der).unwrap().1.raw_serial().to_vec().into(),
+            revocation_time: span.0,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: span.0,
+            next_update: span.1,
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
     /// A CA below this one.
     pub fn below(&self) -> Self {
         let key = KeyPair::generate().unwrap();
@@ -83,7 +106,7 @@ impl TokenRig {
     /// A key that nobody enrolled.
     pub fn new(court: &Court) -> Self {
         let domain = court.playground.trust_domain.clone();
-        Self { key: KeyPair::generate().unwrap(), certificates: Vec::new(), domain }
+        Self { key: KeyPair::generate().unwrap(), certificates: Vec::new(), vendor: Vec::new(), domain }
     }
 
     /// A key whose hash is enrolled.
@@ -114,7 +137,7 @@ impl TokenRig {
     /// What it sends of itself, alone or beside a TPM.
     pub fn section(&self) -> pb::Payload {
         let (key, certificates) = (self.key.subject_public_key_info(), self.certificates.clone());
-        pb::Payload { version: 1, key, certificates, vendor: Vec::new() }
+        pb::Payload { version: 1, key, certificates, vendor: self.vendor.clone() }
     }
 
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
@@ -166,10 +189,19 @@ impl TokenOpening {
     /// Reads the challenge of a dialogue that this opening began.
     pub async fn asked(&self, dialogue: &mut Dialogue, domain: &str) -> Result<TokenAsked, Status> {
         let message = dialogue.challenge().await?;
-        let t2 = transcript::t2(&transcript::t1("pkcs11", &self.payload.encode_to_vec(), &self.csr), &message);
+        let t2 = self.t2(&message);
         let exporter = dialogue.exporters.pkcs11;
         let base = transcript::base(transcript::LABEL_PKCS11, domain, &t2, &exporter);
         let nonce = pb::Challenge::decode(message.as_slice()).unwrap().nonce;
         Ok(TokenAsked { message, nonce, t2, exporter, base })
+    }
+
+    /// What a token signs that answers `asked` as if this opening had been sent.
+    pub fn base_of(&self, domain: &str, asked: &TokenAsked) -> [u8; 32] {
+        transcript::base(transcript::LABEL_PKCS11, domain, &self.t2(&asked.message), &asked.exporter)
+    }
+
+    fn t2(&self, challenge: &[u8]) -> [u8; 32] {
+        transcript::t2(&transcript::t1("pkcs11", &self.payload.encode_to_vec(), &self.csr), challenge)
     }
 }

@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 use crate::{
     court::{Court, case, denied},
     rig::Rig,
-    token_rig::{EnrolmentCa, TokenAsked, TokenRig},
+    token_rig::{EnrolmentCa, TokenAsked, TokenOpening, TokenRig},
 };
 
 /// A CA that believes an enrolment CA.
@@ -93,10 +93,8 @@ async fn csr_swapped(court: &Court, rig: &TokenRig) -> Result<(), Status> {
     let honest = opening.csr.clone();
     opening.csr = rig.opening().csr;
     let (mut dialogue, asked) = opening.send(court).await?;
-    let domain = &court.playground.trust_domain;
-    let t1 = transcript::t1("pkcs11", &opening.payload.encode_to_vec(), &honest);
-    let t2 = transcript::t2(&t1, &asked.message);
-    let signature = rig.sign(&transcript::base(transcript::LABEL_PKCS11, domain, &t2, &asked.exporter));
+    let claimed = TokenOpening { csr: honest, ..opening };
+    let signature = rig.sign(&claimed.base_of(&court.playground.trust_domain, &asked));
     dialogue.admission(pb::Response { signature }.encode_to_vec()).await.map(drop)
 }
 
@@ -212,11 +210,7 @@ fn strange_openings_of_a_token_touch_no_node() {
     assert_eq!(svid.id.unwrap().path, member.id.split_once(&court.playground.trust_domain).unwrap().1);
 }
 
-async fn altered(
-    court: &Court,
-    rig: &TokenRig,
-    alter: impl FnOnce(&mut crate::token_rig::TokenOpening),
-) -> Result<(), Status> {
+async fn altered(court: &Court, rig: &TokenRig, alter: impl FnOnce(&mut TokenOpening)) -> Result<(), Status> {
     let mut opening = rig.opening();
     alter(&mut opening);
     opening.sent(court).await
