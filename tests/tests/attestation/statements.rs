@@ -162,7 +162,7 @@ fn statements_that_do_not_cover_the_key_in_use_admit_nobody() {
             Reason::EvidenceMalformed,
             sent(vec![sc_hsm(states(Claims::default()).evidence)]),
         ),
-        case("44: twice", Reason::VendorClaim, sent(vec![states(Claims::default()), states(Claims::extractable())])),
+        case("44: twice", Reason::VendorClaim, sent(vec![states(Claims::default()), states(Claims::default())])),
     ]);
 }
 
