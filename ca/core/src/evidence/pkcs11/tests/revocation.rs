@@ -77,9 +77,9 @@ fn case_39_every_ca_of_the_path_needs_its_list_and_may_be_revoked() {
     sample.payload.certificates = vec![site.issue(&sample.key, &Profile::default()), site.der.clone()];
     let (top, below) = (sample.enroller.crl((-DAY, DAY), &[]), site.crl((-DAY, DAY), &[]));
     under(&mut sample, &[top.clone(), below.clone()]).unwrap();
-    is(under(&mut sample, &[top.clone()]).unwrap_err(), Reason::DeviceCertCrl);
-    is(under(&mut sample, &[below.clone()]).unwrap_err(), Reason::DeviceCertCrl);
-    let without_site = sample.enroller.crl((-DAY, DAY), &[site.der.clone()]);
+    is(under(&mut sample, std::slice::from_ref(&top)).unwrap_err(), Reason::DeviceCertCrl);
+    is(under(&mut sample, std::slice::from_ref(&below)).unwrap_err(), Reason::DeviceCertCrl);
+    let without_site = sample.enroller.crl((-DAY, DAY), std::slice::from_ref(&site.der));
     is(under(&mut sample, &[without_site, below]).unwrap_err(), Reason::DeviceCertRevoked);
     let without_leaf = site.crl((-DAY, DAY), &sample.payload.certificates[..1]);
     is(under(&mut sample, &[top, without_leaf]).unwrap_err(), Reason::DeviceCertRevoked);
