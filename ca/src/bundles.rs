@@ -3,7 +3,6 @@
 use chancery_sdk::{bundle::Bundle, id::TrustDomain};
 
 use crate::{
-    authority::chain::in_bundle,
     problem::Problem,
     state::State,
     store::{
@@ -28,17 +27,9 @@ pub struct Own {
 /// Our own bundle as it is published now.
 pub fn own(state: &State) -> Own {
     let published = state.authority.published().borrow().clone();
-    let of = |kind| published.authorities.iter().filter(move |a| a.kind == kind).flat_map(in_bundle);
-    // Servers below one root publish it once.
-    let mut x509: Vec<Authority> = Vec::new();
-    for authority in of(AuthorityKind::X509) {
-        if x509.iter().all(|known| known.public != authority.public) {
-            x509.push(authority);
-        }
-    }
     Own {
-        x509,
-        jwt: of(AuthorityKind::Jwt).collect(),
+        x509: published.bundle(AuthorityKind::X509),
+        jwt: published.bundle(AuthorityKind::Jwt),
         sequence: published.sequence,
         refresh_hint: published.refresh_hint,
     }

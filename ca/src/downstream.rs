@@ -1,9 +1,11 @@
-//! CAs of downstream servers: what this server's X.509 authority signs for entries marked downstream.
+//! What downstream servers get, for entries marked downstream: CAs that this server's X.509 authority signs, and a
+//! place for their JWT keys in the bundle.
 //!
-//! What is returned has its record in the log already. Source: spire-wire 1.4 (NewDownstreamX509CA).
+//! What is returned has its record in the log already. Source: spire-wire 1.4 (NewDownstreamX509CA), 1.2 (PublishJWTAuthority).
 
 use chancery_core::{csr::Csr, entry::Entry};
 use chancery_daemon::public_key::PublicKey;
+use chancery_sdk::time::UnixTime;
 use rustls_pki_types::CertificateDer;
 
 use crate::{
@@ -12,8 +14,22 @@ use crate::{
     issue::{SIGN_TRIES, committed, rotating},
     problem::Problem,
     state::State,
-    store::{Fact, RecordCa},
+    store::{Authority, Fact, Outcome, PublishKey, RecordCa},
 };
+
+/// Longest key ID; SPIRE's have 32 characters, ours 40.
+const MAX_KEY_ID: usize = 128;
+
+/// A downstream server's JWT key, as it says.
+#[derive(Clone, Debug)]
+pub struct JwtKey {
+    /// `kid` of its tokens.
+    pub id: String,
+    /// DER SubjectPublicKeyInfo.
+    pub spki: Vec<u8>,
+    /// Until when it signs.
+    pub not_after: UnixTime,
+}
 
 /// A downstream server's CA.
 #[derive(Clone, Debug)]
@@ -55,6 +71,41 @@ pub async fn x509_ca(state: &State, entry: &Entry, csr_der: &[u8], ttl: i64) -> 
         }
     }
     Err(rotating())
+}
+
+/// Publishes a downstream server's JWT key; the trust domain's JWT authorities then.
+///
+/// Where this server is below another, that one publishes it first. It is published until `not_after`, or for `ttl.ca`
+/// where that is sooner: the answer says until when, and the downstream server must not sign for longer.
+///
+/// # Errors
+/// [`Problem::Invalid`] for the key, [`Problem::AlreadyExists`] for a key ID that is another key's,
+/// [`Problem::Exhausted`] where the entry has published too many.
+pub async fn publish_jwt(state: &State, entry: &Entry, key: JwtKey) -> Result<Vec<Authority>, Problem> {
+    let invalid = |why: String| Err(Problem::Invalid(why));
+    if !(1..=MAX_KEY_ID).contains(&key.id.len()) || !key.id.bytes().all(|b| b.is_ascii_graphic()) {
+        return invalid(format!("the key ID must have 1 to {MAX_KEY_ID} printable ASCII characters"));
+    }
+    if PublicKey::from_spki(&key.spki).is_none() {
+        return invalid("the key must be P-256, P-384 or RSA of 2048, 3072 or 4096 bits".into());
+    }
+    let now = state.now();
+    if key.not_after <= now {
+        return invalid(format!("the key ended at {}", key.not_after));
+    }
+    let not_after = key.not_after.min(now.plus(state.config.ttl.ca.as_secs()));
+    let fact = PublishKey {
+        entry_id: entry.id.clone(),
+        entry_revision: entry.revision,
+        key_id: key.id,
+        spki: key.spki,
+        not_after,
+    };
+    match state.store.commit(Fact::PublishKey(fact)).await? {
+        Outcome::Done { .. } => state.authority.refresh(&state.store).await?,
+        Outcome::Refused(refusal) => return Err(refusal.into()),
+    }
+    Ok(bundles::own(state).jwt)
 }
 
 fn roots(state: &State) -> Vec<Vec<u8>> {

@@ -91,7 +91,7 @@ impl From<Refusal> for Problem {
             | Refusal::KeyNotGenerated
             | Refusal::KeyKnown(_)
             | Refusal::TooEarly { .. } => Self::Internal(text),
-            Refusal::StartTokenUsed | Refusal::KeyUsed => Self::AlreadyExists(text),
+            Refusal::KeyIdTaken | Refusal::StartTokenUsed | Refusal::KeyUsed => Self::AlreadyExists(text),
             Refusal::EkNotEnrolled
             | Refusal::FederationInUse
             | Refusal::InstanceNotGood

@@ -11,7 +11,7 @@ use crate::{
     authorities::offline::Need,
     gate::NODE_PREFIX,
     state::State,
-    store::{Fact, Moment, Outcome},
+    store::{Authority, AuthorityKind, Fact, Moment, Outcome},
     tls::{self, IdentityError, Tls},
 };
 
@@ -122,9 +122,12 @@ pub async fn renew_own_svid(state: &State, tls: &Tls) -> Result<(), IdentityErro
 /// Cuts every connection whose certificate an authority signed that is not published any more.
 fn distrusted(state: &State) {
     let published = state.authority.published().borrow().clone();
+    // Of our own servers, and, where those are below another, the roots above.
+    let roots = published.bundle(AuthorityKind::X509);
     let closed = state.live.close_where(|peer| {
         let signed_by = &peer.authorities;
-        !signed_by.is_empty() && !published.authorities.iter().any(|a| signed_by.contains(&a.id))
+        let known = |a: &Authority| signed_by.contains(&a.id);
+        !signed_by.is_empty() && !published.authorities.iter().any(known) && !roots.iter().any(known)
     });
     if closed > 0 {
         tracing::info!(closed, "connections under authorities that are not published any more closed");
@@ -163,7 +166,7 @@ async fn records(state: &State) {
 
 async fn silence(state: &State) {
     let moment = Moment { now: state.now() };
-    for fact in [Fact::ExpireNodes(moment), Fact::PruneEntries(moment)] {
+    for fact in [Fact::ExpireNodes(moment), Fact::PruneEntries(moment), Fact::ExpireGuests(moment)] {
         if let Err(problem) = state.store.commit(fact).await {
             tracing::warn!(%problem, "sweep");
         }

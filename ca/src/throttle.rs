@@ -21,6 +21,7 @@ use crate::{config::Limits, limits::Prefix, peer::Peer, problem::Problem};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// PostStatus and the publishing of keys have no key in the configuration, as in SPIRE.
 const STATUS_RATE: u32 = 10;
+const PUBLISH_RATE: u32 = 500;
 /// Sources remembered at once, about 1 MiB; one over it is told to come again.
 const MAX_SOURCES: usize = 16_384;
 
@@ -33,6 +34,8 @@ pub enum Rate {
     Csr,
     /// NewJWTSVID.
     Jwt,
+    /// PublishJWTAuthority.
+    Publish,
     /// PostStatus.
     Status,
 }
@@ -43,6 +46,7 @@ pub struct Throttle {
     attest: Turnstile,
     csr: Turnstile,
     jwt: Turnstile,
+    publish: Turnstile,
     status: Turnstile,
 }
 
@@ -69,6 +73,7 @@ impl Throttle {
             attest: Turnstile::new(limits.attest_rate),
             csr: Turnstile::new(limits.signing_rate),
             jwt: Turnstile::new(limits.signing_rate),
+            publish: Turnstile::new(PUBLISH_RATE),
             status: Turnstile::new(STATUS_RATE),
         }
     }
@@ -83,6 +88,7 @@ impl Throttle {
             Rate::Attest => &self.attest,
             Rate::Csr => &self.csr,
             Rate::Jwt => &self.jwt,
+            Rate::Publish => &self.publish,
             Rate::Status => &self.status,
         };
         tokio::time::sleep_until(turnstile.turn(source, cost, Instant::now())?).await;

@@ -54,7 +54,16 @@ pub(crate) fn in_bundle(authority: &Authority) -> Vec<Authority> {
         tainted_at: None,
         ..authority.clone()
     };
-    chain.anchors.into_iter().map(anchor).collect()
+    flagged(authority).into_iter().chain(chain.anchors.into_iter().map(anchor)).collect()
+}
+
+/// An authority below an upstream while it is tainted: no verifier needs it in the bundle, but whoever holds what it
+/// signed learns there that it must go.
+pub(crate) fn flagged(authority: &Authority) -> Vec<Authority> {
+    match authority.tainted_at {
+        Some(_) => vec![Authority { chain: Vec::new(), ..authority.clone() }],
+        None => Vec::new(),
+    }
 }
 
 /// Certificates up to what is none, and the rest.

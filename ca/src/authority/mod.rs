@@ -50,7 +50,7 @@ use self::{
 };
 use crate::{
     keys::{KeyError, KeyStore},
-    store::{Authority, AuthorityKind, AuthorityState, Store, StoreError},
+    store::{Authority, AuthorityKind, AuthorityState, Guest, Store, StoreError},
     upstream::{Upstream, UpstreamError},
 };
 
@@ -99,6 +99,8 @@ pub struct IssuedJwt {
 pub struct Published {
     /// Authorities of all servers, both kinds, by ID.
     pub authorities: Vec<Authority>,
+    /// Authorities whose keys are above or below this database's servers.
+    pub guests: Vec<Guest>,
     /// `spiffe_sequence`.
     pub sequence: u64,
     /// Seconds between polls.

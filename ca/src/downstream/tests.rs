@@ -102,3 +102,52 @@ async fn an_entry_that_went_meanwhile_gets_nothing() {
     x509_ca(&world.state, &world.entry, &csr, 0).await.unwrap_err();
     assert_eq!(recorded(&world.state).await, 0);
 }
+
+fn jwt_key(id: &str, not_after: UnixTime) -> JwtKey {
+    use rcgen::PublicKeyData;
+    JwtKey { id: id.into(), spki: KeyPair::generate().unwrap().subject_public_key_info(), not_after }
+}
+
+#[tokio::test]
+async fn a_jwt_key_from_below_is_published_with_ours_for_as_long_as_our_authorities_live() {
+    let world = world().await;
+    let now = world.state.now();
+    let own = bundles::own(&world.state);
+    let short = jwt_key("short", now.plus(600));
+    let answer = publish_jwt(&world.state, &world.entry, short.clone()).await.unwrap();
+    let told: Vec<_> = answer.iter().map(|a| (a.id.as_str(), a.not_after)).collect();
+    assert_eq!(told, [(own.jwt[0].id.as_str(), own.jwt[0].not_after), ("short", now.plus(600))]);
+    let long = jwt_key("long", now.plus(400 * 86_400));
+    publish_jwt(&world.state, &world.entry, long).await.unwrap();
+    let after = bundles::own(&world.state);
+    let end = after.jwt.iter().find(|a| a.id == "long").unwrap().not_after;
+    assert_eq!(end, now.plus(86_400), "ttl.ca");
+    assert_eq!((after.x509.len(), after.sequence), (own.x509.len(), own.sequence + 2));
+    assert!(after.jwt.iter().any(|a| a.id == "short" && a.public == short.spki));
+}
+
+#[tokio::test]
+async fn keys_from_below_that_could_not_be_told_apart_or_verify_nothing_are_refused() {
+    let world = world().await;
+    let now = world.state.now();
+    let good = jwt_key("k", now.plus(600));
+    publish_jwt(&world.state, &world.entry, good.clone()).await.unwrap();
+    let own = bundles::own(&world.state).jwt[0].id.clone();
+    for (key, why) in [
+        (jwt_key("", now.plus(600)), "key ID"),
+        (jwt_key(&"k".repeat(129), now.plus(600)), "key ID"),
+        (jwt_key("a b", now.plus(600)), "key ID"),
+        (jwt_key("x", now), "ended"),
+        (JwtKey { id: "x".into(), spki: vec![1, 2, 3], ..good.clone() }, "P-256"),
+        (jwt_key("k", now.plus(600)), "another key"),
+        (jwt_key(&own, now.plus(600)), "another key"),
+    ] {
+        let told = publish_jwt(&world.state, &world.entry, key.clone()).await.unwrap_err().to_string();
+        assert!(told.contains(why), "{key:?}: {told}");
+    }
+    assert_eq!(bundles::own(&world.state).jwt.len(), 2);
+    let gone = Fact::DeleteEntry(EntryRef { id: world.entry.id.clone() });
+    world.state.store.commit(gone).await.unwrap().done().unwrap();
+    let told = publish_jwt(&world.state, &world.entry, jwt_key("y", now.plus(600))).await.unwrap_err();
+    assert!(matches!(told, Problem::NotFound(_)), "{told}");
+}

@@ -69,7 +69,7 @@ pub const METHODS: &[(&str, Who)] = &[
     ("/spire.api.server.bundle.v1.Bundle/GetBundle", Anyone),
     ("/spire.api.server.bundle.v1.Bundle/GetFederatedBundle", OperatorsAndNodes),
     ("/spire.api.server.bundle.v1.Bundle/ListFederatedBundles", Operators),
-    ("/spire.api.server.bundle.v1.Bundle/PublishJWTAuthority", Operators),
+    ("/spire.api.server.bundle.v1.Bundle/PublishJWTAuthority", Who::Downstreams),
     ("/spire.api.server.bundle.v1.Bundle/PublishWITAuthority", Operators),
     ("/spire.api.server.entry.v1.Entry/BatchCreateEntry", Operators),
     ("/spire.api.server.entry.v1.Entry/BatchDeleteEntry", Operators),

@@ -6,12 +6,25 @@ use chancery_proto::spire::api::{
     server::bundle::v1::{self as pb, bundle_server::Bundle},
     types,
 };
-use chancery_sdk::{bundle as sdk, id::TrustDomain};
+use chancery_sdk::{bundle as sdk, id::TrustDomain, time::UnixTime};
 use rustls_pki_types::CertificateDer;
 use tonic::{Request, Response, Status};
 
-use super::{page, peer::caller, status};
-use crate::{State, authorities::Authority, bundles, store::DeleteMode, store::SetMode};
+use super::{
+    page,
+    peer::{caller, peer},
+    status::{self, detached},
+};
+use crate::{
+    State,
+    authorities::Authority,
+    bundles,
+    downstream::{self, JwtKey},
+    gate::Caller,
+    store::DeleteMode,
+    store::SetMode,
+    throttle::Rate,
+};
 
 /// Most bundles in one call.
 const MAX_BATCH: usize = 100;
@@ -67,6 +80,16 @@ impl BundleService {
     }
 }
 
+/// A JWT authority of our own bundle.
+fn jwt_key(authority: Authority) -> types::JwtKey {
+    types::JwtKey {
+        public_key: authority.public,
+        key_id: authority.id,
+        expires_at: authority.not_after.0,
+        tainted: authority.tainted_at.is_some(),
+    }
+}
+
 /// The masks of a batch call.
 struct Fill<'a> {
     input: Option<&'a types::BundleMask>,
@@ -88,16 +111,10 @@ impl Bundle for BundleService {
         caller(request.extensions())?;
         let own = bundles::own(&self.state);
         let x509 = |a: Authority| types::X509Certificate { asn1: a.public, tainted: a.tainted_at.is_some() };
-        let jwt = |a: Authority| types::JwtKey {
-            public_key: a.public,
-            key_id: a.id,
-            expires_at: a.not_after.0,
-            tainted: a.tainted_at.is_some(),
-        };
         let bundle = types::Bundle {
             trust_domain: self.state.trust_domain.to_string(),
             x509_authorities: own.x509.into_iter().map(x509).collect(),
-            jwt_authorities: own.jwt.into_iter().map(jwt).collect(),
+            jwt_authorities: own.jwt.into_iter().map(jwt_key).collect(),
             refresh_hint: own.refresh_hint,
             sequence_number: own.sequence,
             ..Default::default()
@@ -117,8 +134,17 @@ impl Bundle for BundleService {
         &self,
         request: Request<pb::PublishJwtAuthorityRequest>,
     ) -> Result<Response<pb::PublishJwtAuthorityResponse>, Status> {
-        caller(request.extensions())?;
-        Err(Status::unimplemented("downstream servers are not supported"))
+        let Caller::Downstream(entry) = caller(request.extensions())? else {
+            return Err(Status::permission_denied("only downstream servers may call this method"));
+        };
+        self.state.throttle.pass(Rate::Publish, &*peer(request.extensions())?, 1).await.map_err(status::of)?;
+        let key = request.into_inner().jwt_authority;
+        let key = key.ok_or_else(|| Status::invalid_argument("jwt_authority is missing"))?;
+        let key = JwtKey { id: key.key_id, spki: key.public_key, not_after: UnixTime(key.expires_at) };
+        let state = Arc::clone(&self.state);
+        let published = detached(async move { downstream::publish_jwt(&state, &entry, key).await }).await?;
+        let jwt_authorities = published.into_iter().map(jwt_key).collect();
+        Ok(Response::new(pb::PublishJwtAuthorityResponse { jwt_authorities }))
     }
 
     async fn publish_wit_authority(

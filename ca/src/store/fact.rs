@@ -17,7 +17,7 @@ use chancery_sdk::{
     time::UnixTime,
 };
 
-use super::{Anchor, Authority, AuthorityKind, MoveKey, PlanKey};
+use super::{Anchor, Authority, AuthorityKind, Guest, MoveKey, PlanKey};
 
 /// One guarded business fact.
 #[derive(Clone, Debug)]
@@ -52,10 +52,14 @@ pub enum Fact {
     EnrolKey(EnrolKey),
     /// Deletes the node (and a join-token node's alias). It may attest again. Refused: `NotFound`.
     EvictNode(NodeRef),
+    /// Takes guests out of the bundle that have ended, or whose entry is gone. Never refused.
+    ExpireGuests(Moment),
     /// Ends the instances of nodes whose certificates have all ended. Never refused.
     ExpireNodes(Moment),
     /// An attributable failure. A node that is unknown or banned keeps what it is; the failure is recorded.
     FailNode(FailNode),
+    /// What the bundle of the server above has now; replaces what it had. Never refused.
+    FollowUpstream(FollowUpstream),
     /// Refused: `AlreadyExists(Some(fingerprint))`.
     ImportAnchor(Anchor),
     /// A step of a key's life.
@@ -68,6 +72,9 @@ pub enum Fact {
     PruneEntries(Moment),
     /// Deletes records whose time is over, some at a time. Never refused.
     PruneRecords(Moment),
+    /// A downstream server's JWT key comes into the bundle. Refused: `EntryGone`, `Stale`, `KeyIdTaken`,
+    /// `TooManyAuthorities`.
+    PublishKey(PublishKey),
     /// The processes still alive on a node. Refused: `NodeNotGood`, `SerialNotCurrent`.
     Reconcile(Reconcile),
     /// A downstream server's CA was signed. Refused: `EntryGone`, `Stale`, `AuthorityNotActive`.
@@ -416,6 +423,61 @@ pub struct RecordCa {
     pub cert: CertRef,
     /// The authority that signed.
     pub authority: String,
+}
+
+/// A downstream server's JWT key comes into the bundle, or stays there longer.
+#[derive(Clone, Debug)]
+pub struct PublishKey {
+    /// The entry, marked downstream, whose SVID asked.
+    pub entry_id: String,
+    /// Revision the decision was made on.
+    pub entry_revision: i64,
+    /// `kid` of its tokens.
+    pub key_id: String,
+    /// DER SubjectPublicKeyInfo.
+    pub spki: Vec<u8>,
+    /// End of its publication.
+    pub not_after: UnixTime,
+}
+
+/// What the bundle of the server above has.
+#[derive(Clone, Debug)]
+pub struct FollowUpstream {
+    /// Our server that follows.
+    pub server: String,
+    /// Both kinds, each once.
+    pub authorities: Vec<Followed>,
+}
+
+/// An authority in the bundle of the server above.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Followed {
+    /// What it signs.
+    pub kind: AuthorityKind,
+    /// See [`Guest::id`].
+    pub id: String,
+    /// X.509: certificate DER. JWT: SubjectPublicKeyInfo DER.
+    pub public: Vec<u8>,
+    /// End of its validity.
+    pub not_after: UnixTime,
+    /// The server above says that it is tainted.
+    pub tainted: bool,
+}
+
+impl Followed {
+    /// As a row of `source`; what was there `before` keeps its times.
+    pub(super) fn guest(&self, source: &str, before: &[Guest], at: UnixTime) -> Guest {
+        let same = before.iter().find(|g| g.kind == self.kind && g.id == self.id && g.public == self.public);
+        Guest {
+            source: source.into(),
+            kind: self.kind,
+            id: self.id.clone(),
+            public: self.public.clone(),
+            not_after: self.not_after,
+            published_at: same.map_or(at, |g| g.published_at),
+            tainted_at: self.tainted.then(|| same.and_then(|g| g.tainted_at).unwrap_or(at)),
+        }
+    }
 }
 
 /// An operator minted an SVID.

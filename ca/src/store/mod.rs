@@ -245,6 +245,11 @@ impl Store {
         read!(self, |pool, db| db::authorities::one(pool, id).await)
     }
 
+    /// Every authority whose key is elsewhere, in the order of kind, ID, source.
+    pub async fn guests(&self) -> Result<Vec<Guest>, StoreError> {
+        read!(self, |pool, db| db::guests::all(pool).await)
+    }
+
     /// The journal: every key there is or was, of every server, in the order of planning, then label.
     pub async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
         read!(self, |pool, db| db::keys::all(pool).await)

@@ -63,6 +63,9 @@ pub enum Refusal {
     /// The instance has ended, is another process's, or never was.
     #[error("the instance is not running")]
     InstanceNotGood,
+    /// Another key is published under this key ID.
+    #[error("another key is published under this key ID")]
+    KeyIdTaken,
     /// Another row of the journal has this public key.
     #[error("the public key is another key's: {0}")]
     KeyKnown(String),

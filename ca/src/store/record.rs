@@ -77,6 +77,32 @@ pub struct Authority {
     pub tainted_at: Option<UnixTime>,
 }
 
+/// An authority of the trust domain whose key no server of this database has.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Guest {
+    /// Who has it: ID of a downstream server's entry, or `upstream/` and our server that follows the one above.
+    pub source: String,
+    /// What it signs.
+    pub kind: AuthorityKind,
+    /// X.509: lower-case hex SHA-256 of the certificate. JWT: the key ID.
+    pub id: String,
+    /// X.509: certificate DER. JWT: SubjectPublicKeyInfo DER.
+    pub public: Vec<u8>,
+    /// End of its validity.
+    pub not_after: UnixTime,
+    /// When it came into the bundle.
+    pub published_at: UnixTime,
+    /// Since when everything under it is to be replaced.
+    pub tainted_at: Option<UnixTime>,
+}
+
+impl Guest {
+    /// Our server that follows the one above, whose authority this is.
+    pub fn follower(&self) -> Option<&str> {
+        self.source.strip_prefix("upstream/")
+    }
+}
+
 /// Version of the trust domain's own bundle.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BundleRevision {

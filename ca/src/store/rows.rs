@@ -18,7 +18,7 @@ use chancery_sdk::{
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 
-use super::{Anchor, Authority, Enrolment, FederatedBundle, KeyEnrolment, KeyRecord, StoreError, StoredEvent};
+use super::{Anchor, Authority, Enrolment, FederatedBundle, Guest, KeyEnrolment, KeyRecord, StoreError, StoredEvent};
 
 /// Tells which row is corrupt.
 struct At<'a> {
@@ -315,6 +315,34 @@ impl TryFrom<AuthorityRow> for Authority {
             label: row.label,
             chain: row.chain,
             upstream_id: row.upstream_id,
+            published_at: UnixTime(row.published_at),
+            tainted_at: row.tainted_at.map(UnixTime),
+            id: row.id,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct GuestRow {
+    source: String,
+    kind: String,
+    id: String,
+    public: Vec<u8>,
+    not_after: i64,
+    published_at: i64,
+    tainted_at: Option<i64>,
+}
+
+impl TryFrom<GuestRow> for Guest {
+    type Error = StoreError;
+
+    fn try_from(row: GuestRow) -> Result<Self, StoreError> {
+        let at = At { table: "guest_authorities", key: &row.id };
+        Ok(Self {
+            kind: at.parse(&row.kind)?,
+            source: row.source,
+            public: row.public,
+            not_after: UnixTime(row.not_after),
             published_at: UnixTime(row.published_at),
             tainted_at: row.tainted_at.map(UnixTime),
             id: row.id,

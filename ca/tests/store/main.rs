@@ -10,6 +10,7 @@ mod sample;
 mod authorities;
 mod entries;
 mod figures;
+mod guests;
 mod instances;
 mod keys;
 mod log;

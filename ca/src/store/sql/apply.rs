@@ -1,6 +1,6 @@
 use super::{
-    Context, Events, Stop, Tx, admit, anchors, authorities, classes, entries, federation, instances, keys, nodes,
-    records, svids, tokens,
+    Context, Events, Stop, Tx, admit, anchors, authorities, classes, entries, federation, guests, instances, keys,
+    nodes, records, svids, tokens,
 };
 use crate::store::Fact;
 use chancery_core::event::Event;
@@ -25,13 +25,16 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::EnrolKey(f) => anchors::enrol_key(tx, at, f).await,
         Fact::EvictNode(f) => nodes::evict(tx, at, f).await,
         Fact::ExpireNodes(f) => nodes::expire(tx, at, f).await,
+        Fact::ExpireGuests(f) => guests::expire(tx, context, f).await,
         Fact::FailNode(f) => nodes::fail(tx, at, f).await,
+        Fact::FollowUpstream(f) => guests::follow(tx, context, f).await,
         Fact::ImportAnchor(f) => anchors::import(tx, f).await,
         Fact::MoveKey(f) => keys::step(tx, at, f).await,
         Fact::PlanKey(f) => keys::plan(tx, at, f).await,
         Fact::PrepareAuthority(f) => authorities::prepare(tx, context, f).await,
         Fact::PruneEntries(f) => entries::prune(tx, f).await,
         Fact::PruneRecords(f) => records::prune(tx, f).await,
+        Fact::PublishKey(f) => guests::publish(tx, context, f).await,
         Fact::Reconcile(f) => instances::reconcile(tx, at, f).await,
         Fact::RecordCa(f) => svids::record_ca(tx, f).await,
         Fact::RecordJwt(f) => svids::record_jwt(tx, f).await,

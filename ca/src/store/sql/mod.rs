@@ -7,6 +7,7 @@ pub(in crate::store) mod commit;
 pub(in crate::store) mod entries;
 pub(in crate::store) mod events;
 pub(in crate::store) mod federation;
+pub(in crate::store) mod guests;
 pub(in crate::store) mod instances;
 pub(in crate::store) mod keys;
 pub(in crate::store) mod nodes;
