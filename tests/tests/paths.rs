@@ -1,6 +1,7 @@
 //! Every file and folder that a page names is there.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -50,6 +51,30 @@ fn every_decision_that_code_names_exists() {
             }
         }
     }
+}
+
+#[test]
+fn every_test_that_the_page_of_sources_names_exists() {
+    let tests: HashSet<String> = ["agent-sdk", "ca", "attestor", "tests"]
+        .into_iter()
+        .flat_map(|top| sources(&root().join(top)))
+        .flat_map(|file| functions(&fs::read_to_string(file).unwrap()))
+        .collect();
+    let page = fs::read_to_string(root().join("docs/SOURCES.md")).unwrap();
+    let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(|word| is_sentence(word)).collect();
+    let lacking: Vec<_> = named.iter().filter(|name| !tests.contains(**name)).collect();
+    assert!(named.len() > 60 && lacking.is_empty(), "{} named, lacking {lacking:#?}", named.len());
+}
+
+/// Names of functions, in the order of the text.
+fn functions(text: &str) -> Vec<String> {
+    let after = text.split("fn ").skip(1);
+    after.filter_map(|rest| rest.split('(').next()).map(str::to_owned).collect()
+}
+
+/// Tests are named as sentences: nothing else on that page has four words joined.
+fn is_sentence(word: &str) -> bool {
+    word.matches('_').count() >= 3 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 #[test]

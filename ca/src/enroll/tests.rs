@@ -10,7 +10,7 @@ use chancery_core::{
     transcript::Exporters,
 };
 
-use super::{CHALLENGE_SECS, Refused, pkcs11, record, tpm};
+use super::{CHALLENGE_SECS, Refused, exporters, pkcs11, record, tpm};
 use crate::{
     sample::{Hand, parts},
     state::State,
@@ -95,4 +95,12 @@ async fn token_case_08_a_challenge_lives_a_minute_and_no_second_more() {
         assert_eq!((denied.reason, denied.attributable), (reason, false), "after {after} s");
         assert!(state.store.nodes().await.unwrap().is_empty());
     }
+}
+
+#[test]
+fn case_47_nothing_is_attested_without_an_exporter() {
+    let Err(denied) = exporters(None) else { panic!("attested without a channel") };
+    assert_eq!((denied.reason, denied.attributable), (Reason::ChannelUnbound, false));
+    let given = Exporters { tpm: [1; 32], pkcs11: [2; 32] };
+    assert_eq!(exporters(Some(given)).unwrap().pkcs11, [2; 32]);
 }

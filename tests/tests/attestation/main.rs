@@ -27,8 +27,8 @@
 //! | 56 | the attestor's own tests of challenges |
 //! | 58 | equal text: [`court::denied`], for every case here; equal work: the core's tests |
 //!
-//! The cases of PKCS#11 attestation, numbered by themselves, are in [`tokens`]: 2 to 37 but 8 (by a clock that is set),
-//! 12 (does not apply) and 36 (the core's tests).
+//! The cases of PKCS#11 attestation, numbered by themselves, are in [`tokens`] (2 to 38), [`revocation`] (39) and
+//! [`statements`] (40 to 45); docs/SOURCES.md has each with its tests, here and in the core.
 
 mod answers;
 mod certificates;
