@@ -4,6 +4,7 @@
 //! byte for byte, to what rcgen writes for the same decision; `compare` reads samples back while it runs.
 
 pub(super) mod ca;
+pub(super) mod crl;
 
 use chancery_core::leaf::{Leaf, Subject};
 use chancery_daemon::key_type::KeyType;
@@ -79,6 +80,11 @@ impl IssuerParts {
         };
         Self { name: name.to_vec(), key_id: extension, algorithm }
     }
+
+    /// DER Name.
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name
+    }
 }
 
 /// TBSCertificate of a decided leaf.
@@ -121,7 +127,7 @@ pub(super) fn tbs(leaf: &Leaf, issuer: &IssuerParts) -> Result<Vec<u8>, SignErro
     Ok(out)
 }
 
-/// A certificate of its two halves. `signature` is DER ECDSA-Sig-Value, or PKCS #1 v1.5.
+/// A certificate, or a CRL, of its two halves. `signature` is DER ECDSA-Sig-Value, or PKCS #1 v1.5.
 pub(super) fn certificate(tbs: &[u8], issuer: &IssuerParts, signature: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(tbs.len() + signature.len() + 32);
     nest(&mut out, SEQUENCE, |o| {

@@ -3,6 +3,9 @@
 //! No name constraints are written. Verifiers built on webpki, ours among them, refuse every leaf below a URI
 //! constraint; what bounds a CA to its trust domain is the bundle it is published in. Source: docs/decisions/0031.
 
+pub(crate) mod crl;
+pub(crate) mod cross;
+
 use std::{fmt, sync::Arc};
 
 use chancery_daemon::public_key::PublicKey;
@@ -42,6 +45,14 @@ pub(crate) struct Draft<'a> {
     pub not_after: UnixTime,
 }
 
+/// Whose certificate it is.
+pub(super) struct Holder<'a> {
+    /// DER Name.
+    pub name: &'a [u8],
+    /// Subject key identifier.
+    pub key_id: &'a [u8],
+}
+
 /// A CA that may sign other CAs: its certificate, and its key.
 pub(crate) struct Parent {
     key: Arc<dyn Signer>,
@@ -64,6 +75,15 @@ impl Parent {
     /// # Errors
     /// [`SignError::Profile`] saying why it cannot sign CAs, [`SignError::Mismatch`] for another key's certificate.
     pub(crate) fn new(certificate: &CertificateDer<'_>, key: Arc<dyn Signer>) -> Result<Self, SignError> {
+        let parent = Self::read(certificate, key)?;
+        match parent.path_len {
+            Some(0) => Err(SignError::Profile("the CA certificate has path length 0 and may sign no other CA")),
+            _ => Ok(parent),
+        }
+    }
+
+    /// A CA certificate (DER), whatever its path length, and the key it is for.
+    fn read(certificate: &CertificateDer<'_>, key: Arc<dyn Signer>) -> Result<Self, SignError> {
         let public = PublicKey::from_spki(key.spki()).ok_or(SignError::Mismatch("public key"))?;
         let (rest, parsed) = X509Certificate::from_der(certificate).map_err(|_| SignError::Mismatch("shape"))?;
         if !rest.is_empty() {
@@ -73,9 +93,6 @@ impl Parent {
             return Err(SignError::Mismatch("CA certificate's key: it is for another key than the one given"));
         }
         let path_len = path_len(&parsed)?;
-        if path_len == Some(0) {
-            return Err(SignError::Profile("the CA certificate has path length 0 and may sign no other CA"));
-        }
         own_names(&parsed)?;
         let key_id = x509::subject_key_id(certificate);
         let key_id = key_id.ok_or(SignError::Profile("the CA certificate has no subject key identifier"))?;
@@ -105,6 +122,16 @@ impl Parent {
     /// # Errors
     /// [`SignError::Issuer`] if it would outlive this CA, [`SignError::Profile`] if it could have more below it.
     pub(crate) fn sign(&self, draft: &Draft<'_>) -> Result<CertificateDer<'static>, SignError> {
+        self.may_sign(draft)?;
+        let serial = serial()?;
+        let (name, key_id) = (ca::subject(draft, serial)?, key_id(draft)?);
+        let holder = Holder { name: &name, key_id: &key_id };
+        let der = finish(draft, &holder, serial, &self.parts, self.key.as_ref(), true)?;
+        check(&der, draft, &holder, serial, &self.public)?;
+        Ok(der)
+    }
+
+    fn may_sign(&self, draft: &Draft<'_>) -> Result<(), SignError> {
         if draft.not_after > self.not_after {
             return Err(SignError::Issuer { asked: draft.not_after, end: self.not_after });
         }
@@ -117,11 +144,7 @@ impl Parent {
         if draft.spki == self.key.spki() {
             return Err(SignError::Profile("the CA to be signed has the key of the CA that signs"));
         }
-        let serial = serial()?;
-        let subject = ca::subject(draft, serial)?;
-        let der = finish(draft, &subject, serial, &self.parts, self.key.as_ref(), true)?;
-        check(&der, draft, serial, &self.public)?;
-        Ok(der)
+        Ok(())
     }
 }
 
@@ -135,20 +158,27 @@ pub(crate) fn root(draft: &Draft<'_>, key: &dyn Signer) -> Result<CertificateDer
         return Err(SignError::Mismatch("public key"));
     }
     let serial = serial()?;
-    let subject = ca::subject(draft, serial)?;
-    let parts = IssuerParts::new(&subject, &[], key.key_type());
-    let der = finish(draft, &subject, serial, &parts, key, false)?;
-    check(&der, draft, serial, &public)?;
+    let (name, key_id) = (ca::subject(draft, serial)?, key_id(draft)?);
+    let holder = Holder { name: &name, key_id: &key_id };
+    let parts = IssuerParts::new(&name, &[], key.key_type());
+    let der = finish(draft, &holder, serial, &parts, key, false)?;
+    check(&der, draft, &holder, serial, &public)?;
     Ok(der)
+}
+
+/// The key identifier of a drafted CA's own key.
+fn key_id(draft: &Draft<'_>) -> Result<Vec<u8>, SignError> {
+    let public = PublicKey::from_spki(draft.spki).ok_or(SignError::Profile("the key is of no known kind"))?;
+    Ok(profile::key_id(public.bits()))
 }
 
 fn finish(
     draft: &Draft<'_>,
-    subject: &[u8],
+    holder: &Holder<'_>,
     serial: [u8; 16],
     issuer: &IssuerParts,
     key: &dyn Signer,
-    key_id: bool,
+    issuer_key_id: bool,
 ) -> Result<CertificateDer<'static>, SignError> {
     if draft.not_after <= draft.not_before {
         return Err(SignError::Profile("the CA would end before it begins"));
@@ -156,12 +186,18 @@ fn finish(
     if draft.path_len.is_some_and(|len| len > MAX_PATH_LEN) {
         return Err(SignError::Profile("the path length is above 4"));
     }
-    let tbs = ca::tbs(draft, subject, serial, issuer, key_id)?;
+    let tbs = ca::tbs(draft, holder, serial, issuer, issuer_key_id)?;
     Ok(CertificateDer::from(der::certificate(&tbs, issuer, &key.sign(&tbs)?)))
 }
 
 /// Reads a signed CA certificate back: what was drafted, and a signature of `signer`.
-fn check(der: &[u8], draft: &Draft<'_>, serial: [u8; 16], signer: &PublicKey) -> Result<(), SignError> {
+fn check(
+    der: &[u8],
+    draft: &Draft<'_>,
+    holder: &Holder<'_>,
+    serial: [u8; 16],
+    signer: &PublicKey,
+) -> Result<(), SignError> {
     let want = profile::Expected {
         uri: draft.domain.id().to_string(),
         dns_names: &[],
@@ -175,6 +211,9 @@ fn check(der: &[u8], draft: &Draft<'_>, serial: [u8; 16], signer: &PublicKey) ->
     let (_, parsed) = X509Certificate::from_der(der).map_err(|_| SignError::Mismatch("shape"))?;
     if path_len(&parsed)? != draft.path_len.map(u32::from) {
         return Err(SignError::Mismatch("path length"));
+    }
+    if parsed.subject().as_raw() != holder.name || x509::subject_key_id(der).as_deref() != Some(holder.key_id) {
+        return Err(SignError::Mismatch("subject"));
     }
     match signer.verifies(parsed.tbs_certificate.as_ref(), &parsed.signature_value.data) {
         true => Ok(()),
@@ -233,10 +272,10 @@ fn own_names(certificate: &X509Certificate<'_>) -> Result<Option<SpiffeId>, Sign
 #[cfg(test)]
 pub(crate) fn signed_unjudged(parent: &[u8], key: &dyn Signer, draft: &Draft<'_>) -> CertificateDer<'static> {
     let (_, parsed) = X509Certificate::from_der(parent).unwrap();
-    let key_id = x509::subject_key_id(parent).unwrap();
-    let parts = IssuerParts::new(parsed.subject().as_raw(), &key_id, key.key_type());
+    let parts = IssuerParts::new(parsed.subject().as_raw(), &x509::subject_key_id(parent).unwrap(), key.key_type());
     let serial = serial().unwrap();
-    finish(draft, &ca::subject(draft, serial).unwrap(), serial, &parts, key, true).unwrap()
+    let (name, key_id) = (ca::subject(draft, serial).unwrap(), key_id(draft).unwrap());
+    finish(draft, &Holder { name: &name, key_id: &key_id }, serial, &parts, key, true).unwrap()
 }
 
 #[cfg(test)]

@@ -34,6 +34,23 @@ csr = "ca.csr"
 certificate = "ca.pem"
 transcript = "ca.json"
 "#;
+const CRL: &str = r#"
+kind = "crl"
+trust_domain = "example.org"
+life = "30d"
+[issuer]
+certificate = "root.pem"
+key = "root.key"
+[crl]
+number = 1
+[[crl.revoked]]
+serial = "77"
+reason = "keyCompromise"
+date = "2026-11-01T00:00:00Z"
+[output]
+crl = "root.crl"
+transcript = "crl.json"
+"#;
 
 struct Room(TempDir);
 
@@ -177,7 +194,25 @@ fn an_issuer_that_may_not_sign_does_not() {
 fn every_fault_of_the_configuration_names_its_key() {
     let room = Room::with_root();
     for (text, key) in [
-        (ROOT.replace("kind = \"root\"", "kind = \"crl\""), "`crl`"),
+        (ROOT.replace("kind = \"root\"", "kind = \"leaf\""), "`leaf`"),
+        (ROOT.replace("kind = \"root\"", "kind = \"crl\""), "\"crl\" needs [issuer] and [crl]"),
+        (ROOT.replace("kind = \"root\"", "kind = \"cross-sign\""), "[subject]"),
+        (ROOT.replace("path_length = 1\n", ""), "path_length"),
+        (ROOT.replace("type = \"ec-p384\"", ""), "key.type"),
+        (ROOT.replace("file = \"root.key\"", ""), "module"),
+        (ROOT.replace("file = \"root.key\"", "file = \"k\"\nlabel = \"l\""), "module"),
+        (
+            ROOT.replace("file = \"root.key\"", "module = \"m.so\"\nuri = \"pkcs11:token=a\"\nlabel = \"l\""),
+            "whole path",
+        ),
+        (ROOT.replace("certificate = \"root.pem\"", "crl = \"root.crl\""), "output.certificate"),
+        (INTERMEDIATE.replace("key = \"root.key\"", "file = \"root.key\""), "[key]'s"),
+        (CRL.replace("number = 1", ""), "crl.previous"),
+        (CRL.replace("keyCompromise", "certificateHold"), "certificateHold"),
+        (CRL.replace("\"77\"", "\"7x\""), "serial number"),
+        (CRL.replace("2026-11-01T00:00:00Z", "yesterday"), "date"),
+        (CRL.replace("life = \"30d\"", "life = \"30d\"\npath_length = 1"), "path_length"),
+        (CRL.replace("life = \"30d\"", "life = \"30d\"\ncommon_name = \"x\""), "common_name"),
         (ROOT.replace("life = \"3650d\"", "life = \"1m\""), "life"),
         (ROOT.replace("path_length = 1", "path_length = 0"), "path_length"),
         (ROOT.replace("path_length = 1", "path_length = 9"), "path_length"),
@@ -192,4 +227,78 @@ fn every_fault_of_the_configuration_names_its_key() {
         let refused = room.refused(&text);
         assert!(refused.contains(key), "{key}: {refused}");
     }
+}
+
+/// The next list in a room that has one.
+fn next(crl: &str) -> String {
+    let next = CRL
+        .replace("number = 1", "previous = \"root.crl\"")
+        .replace("output]\ncrl = \"root.crl\"", "output]\ncrl = \"2.crl\"");
+    next.replace("crl.json", "2.json").replace("\"77\"", crl)
+}
+
+#[test]
+fn a_list_goes_on_from_the_one_before_and_forgets_nothing() {
+    let room = Room::with_root();
+    let told = json(&room.hold(CRL, Run::Real).unwrap());
+    assert_eq!((&told["crl"]["number"], &told["certificate"]), (&1.into(), &Value::Null));
+    assert_eq!(told["crl"]["next_update"], "2026-12-22T00:00:00Z");
+    let told = json(&room.hold(&next("\"0x4e\""), Run::Real).unwrap());
+    assert_eq!(told["crl"]["number"], 2);
+    let serials: Vec<_> = told["crl"]["revoked"].as_array().unwrap().iter().map(|r| r["serial"].as_str()).collect();
+    assert_eq!(serials, [Some("77"), Some("78")]);
+    assert_eq!(told["inputs"].as_array().unwrap().len(), 3);
+    assert!(fs::read_to_string(room.path("2.crl")).unwrap().contains("BEGIN X509 CRL"));
+}
+
+#[test]
+fn a_list_that_contradicts_the_one_before_is_not_made() {
+    let room = Room::with_root();
+    room.hold(CRL, Run::Real).unwrap();
+    let good = next("\"77\"");
+    room.hold(&good, Run::Dry).unwrap();
+    assert!(room.refused(&good.replace("keyCompromise", "superseded")).contains("already"));
+    assert!(room.refused(&good.replace("2026-11-01", "2026-11-02")).contains("already"));
+    assert!(room.refused(&good.replace("[crl]", "[crl]\nnumber = 1")).contains("not above 1"));
+    assert!(room.refused(&next("\"79\"").replace("2026-11-01", "2027-11-01")).contains("still to come"));
+    let root = file::certificates(&room.path("root.pem")).unwrap();
+    let own = x509_parser::parse_x509_certificate(&root[0]).unwrap().1.serial.to_string();
+    assert!(room.refused(&next(&format!("\"{own}\""))).contains("itself"));
+    let other = Room::with_root();
+    other.hold(CRL, Run::Real).unwrap();
+    fs::copy(other.path("root.crl"), room.path("root.crl")).unwrap();
+    assert!(room.refused(&good).contains("another CA"));
+    assert!(!room.files().contains(&"2.crl".to_owned()));
+}
+
+#[test]
+fn a_root_is_certified_by_another_one() {
+    let (old, new) = (Room::new(), Room::with_root());
+    old.hold(&ROOT.replace("path_length = 1", "path_length = 2"), Run::Real).unwrap();
+    fs::copy(new.path("root.pem"), old.path("new.pem")).unwrap();
+    let text = r#"
+kind = "cross-sign"
+trust_domain = "example.org"
+life = "365d"
+path_length = 1
+[issuer]
+certificate = "root.pem"
+key = "root.key"
+[subject]
+certificate = "new.pem"
+[output]
+certificate = "cross.pem"
+transcript = "cross.json"
+"#;
+    let told = json(&old.hold(text, Run::Real).unwrap());
+    let of = |room: &Room, name: &str| file::certificates(&room.path(name)).unwrap().remove(0);
+    let (own, cross) = (of(&new, "root.pem"), of(&old, "cross.pem"));
+    assert_eq!(told["certificate"]["key_sha256"], sha256(&x509::spki_of(&own).unwrap()).as_str());
+    assert_eq!(x509::spki_of(&own).unwrap(), x509::spki_of(&cross).unwrap());
+    let again = text.replace("cross.pem", "2.pem").replace("cross.json", "2.json");
+    let hash = "0".repeat(64);
+    let denied = again.replace("\"new.pem\"", &format!("\"new.pem\"\nkey_sha256 = \"{hash}\""));
+    assert!(old.refused(&denied).contains("do not sign it"));
+    assert!(old.refused(&again.replace("\"new.pem\"", "\"root.pem\"")).contains("key of the CA that signs"));
+    assert!(old.refused(&again.replace("365d", "3651d")).contains("after the end"));
 }

@@ -5,13 +5,26 @@ use std::path::Path;
 use chancery_sdk::time::UnixTime;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::{
+    num_bigint::BigUint,
+    prelude::{FromDer, X509Certificate},
+};
 
-use super::{CeremonyError, Input, Made, Run, config::Ceremony};
-use crate::{authority::SignError, moment::rfc3339};
+use super::{
+    CeremonyError, Document, Input, Made, Run,
+    config::Ceremony,
+    key::{Home, Used},
+};
+use crate::{
+    authority::{
+        SignError,
+        subordinate::crl::{Crl, Revoked},
+    },
+    moment::rfc3339,
+};
 
 /// Form of the transcript.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What a ceremony did.
 #[derive(Clone, Debug)]
@@ -36,8 +49,19 @@ impl Transcript {
             "trust_domain": ceremony.trust_domain.to_string(),
             "program": { "version": env!("CARGO_PKG_VERSION"), "sha256": sha256(&program) },
             "inputs": inputs,
-            "certificate": described(&made.certificate)?,
-            "key_file": made.key.as_ref().map(|(path, _)| path.display().to_string()),
+            "certificate": match &made.document {
+                Document::Certificate(der) => described(der)?,
+                Document::Crl(..) => Value::Null,
+            },
+            "crl": match &made.document {
+                Document::Certificate(_) => Value::Null,
+                Document::Crl(der, crl) => listed(der, crl),
+            },
+            "key_file": made.key.as_ref().and_then(|key| match &key.home {
+                Home::File(path, _) => Some(path.display().to_string()),
+                Home::Token(..) => None,
+            }),
+            "token": made.used.as_ref().map(token),
             "outputs": [],
         })))
     }
@@ -56,6 +80,30 @@ impl Transcript {
 
 fn named(path: &Path, sha256: &str) -> Value {
     json!({ "path": path.display().to_string(), "sha256": sha256 })
+}
+
+/// The token that signed, as it says it is.
+fn token(used: &Used) -> Value {
+    json!({
+        "label": used.token.label,
+        "manufacturer": used.token.manufacturer,
+        "model": used.token.model,
+        "serial": used.token.serial,
+        "firmware": used.token.firmware,
+        "key_label": used.label,
+    })
+}
+
+/// The CRL, which was read back and was the same.
+fn listed(der: &[u8], crl: &Crl) -> Value {
+    let row = |(serial, revoked): (&BigUint, &Revoked)| json!({ "serial": serial.to_string(), "date": rfc3339(revoked.at), "reason": revoked.reason.name() });
+    json!({
+        "sha256": sha256(der),
+        "number": crl.number,
+        "this_update": rfc3339(crl.this_update),
+        "next_update": rfc3339(crl.next_update),
+        "revoked": crl.revoked.iter().map(row).collect::<Vec<_>>(),
+    })
 }
 
 /// The certificate as it reads back.

@@ -75,7 +75,7 @@ enum Command {
     Run,
     /// Bring the database to this program's schema; needs --config
     Migrate,
-    /// Make a root, or a CA that a root signs, offline; needs --config
+    /// Make a root, a CA that a root signs, a cross-certificate or a CRL, offline; needs --config
     Ceremony(ceremony::CeremonyArgs),
     /// Accept a database that was restored from an old backup; needs --config and a CA that is stopped
     RestoreAccept,

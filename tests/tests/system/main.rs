@@ -1,6 +1,7 @@
 //! Whole-system tests: real CA, attestors, software TPMs and databases; clients by others.
 
 mod bring_up;
+mod ceremony;
 mod clients;
 mod doors;
 mod instances;

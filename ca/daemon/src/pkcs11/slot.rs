@@ -24,6 +24,8 @@ pub struct Identity {
     pub model: String,
     /// Serial number; all zeros on some modules.
     pub serial: String,
+    /// Firmware version, as `major.minor`.
+    pub firmware: String,
 }
 
 /// The slot that was chosen and its token; no information where the module's own cannot be read.
@@ -64,6 +66,7 @@ impl Identity {
             manufacturer: clean(info.manufacturer_id()),
             model: clean(info.model()),
             serial: clean(info.serial_number()),
+            firmware: info.firmware_version().to_string(),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! A CA certificate in DER, written straight from a draft: with the issuer's name byte for byte as its own
 //! certificate has it, whatever forms of text that uses.
 
-use chancery_daemon::public_key::PublicKey;
-
 use super::{
-    super::{SignError, profile, subordinate::Draft},
+    super::{
+        SignError,
+        subordinate::{Draft, Holder},
+    },
     CRITICAL, EXTENSIONS, ID_SAN, ID_SKI, INTEGER, IssuerParts, OCTET_STRING, SEQUENCE, URI, VERSION, moment, name,
     nest, put, time, unsigned,
 };
@@ -27,18 +28,16 @@ pub(in super::super) fn subject(draft: &Draft<'_>, serial: [u8; 16]) -> Result<V
     name(&Subject(attributes))
 }
 
-/// TBSCertificate of a drafted CA. `key_id` says whether the issuer's key identifier goes in: not in a root.
+/// TBSCertificate of a drafted CA. `issuer_key_id` says whether the issuer's key identifier goes in: not in a root.
 ///
 /// Source: RFC 5280, 4.1 and 4.2; conformance XS-14 to XS-17.
 pub(in super::super) fn tbs(
     draft: &Draft<'_>,
-    subject: &[u8],
+    holder: &Holder<'_>,
     serial: [u8; 16],
     issuer: &IssuerParts,
-    key_id: bool,
+    issuer_key_id: bool,
 ) -> Result<Vec<u8>, SignError> {
-    let public = PublicKey::from_spki(draft.spki).ok_or(SignError::Profile("the key is of no known kind"))?;
-    let own_key_id = profile::key_id(public.bits());
     let (not_before, not_after) = (moment(draft.not_before)?, moment(draft.not_after)?);
     let uri = draft.domain.id().to_string();
     let mut out = Vec::new();
@@ -51,16 +50,16 @@ pub(in super::super) fn tbs(
             time(o, not_before);
             time(o, not_after);
         });
-        o.extend_from_slice(subject);
+        o.extend_from_slice(holder.name);
         o.extend_from_slice(draft.spki);
         nest(o, EXTENSIONS, |o| {
             nest(o, SEQUENCE, |o| {
-                if key_id {
+                if issuer_key_id {
                     o.extend_from_slice(&issuer.key_id);
                 }
                 extension(o, ID_SAN, false, |o| nest(o, SEQUENCE, |o| put(o, URI, uri.as_bytes())));
                 o.extend_from_slice(CA_USAGE);
-                extension(o, ID_SKI, false, |o| put(o, OCTET_STRING, &own_key_id));
+                extension(o, ID_SKI, false, |o| put(o, OCTET_STRING, holder.key_id));
                 extension(o, ID_BASIC_CONSTRAINTS, true, |o| {
                     nest(o, SEQUENCE, |o| {
                         o.extend_from_slice(TRUE);
