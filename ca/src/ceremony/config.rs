@@ -2,18 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use chancery_daemon::{config::Span, key_type::KeyType, pkcs11::TokenConfig};
+use chancery_daemon::{config::Span, key_type::KeyType};
 use chancery_sdk::id::TrustDomain;
 use serde::{Deserialize, Deserializer, de};
 
 use super::CeremonyError;
 use crate::{
     authority::subordinate::{MAX_PATH_LEN, crl},
+    keys::token_key::TokenKeyConfig,
     moment,
 };
 
 /// Longest life of what a ceremony makes.
 const MAX_LIFE: Span = Span::secs(40 * 365 * 86_400);
+/// Longest wait for a token: a person who watches waits longer than an agent.
+const DEADLINE: Span = Span::secs(60);
 /// Longest common name (RFC 5280, upper bound of X.520).
 const MAX_NAME: usize = 64;
 
@@ -94,7 +97,7 @@ pub enum Place {
     /// PEM file.
     File(PathBuf),
     /// Under a label in a token.
-    Token(TokenConfig, String),
+    Token(TokenKeyConfig),
 }
 
 /// The CA that asks.
@@ -302,16 +305,11 @@ impl KeyTable {
                 Ok(Place::File(file.clone()))
             }
             (None, Some(module), Some(uri), Some(label)) => {
-                let token = TokenConfig {
-                    pin_file: self.pin_file.clone(),
-                    pin_env: self.pin_env.clone(),
-                    // One call at a time; a person who watches waits longer than an agent.
-                    workers: 1,
-                    deadline: Span::secs(60),
-                    ..TokenConfig::new(module.clone(), uri.clone())
-                };
+                let (module, uri, label) = (module.clone(), uri.clone(), label.clone());
+                let (pin_file, pin_env) = (self.pin_file.clone(), self.pin_env.clone());
+                let token = TokenKeyConfig { module, uri, label, pin_file, pin_env, deadline: DEADLINE };
                 token.check().map_err(|problem| format!("{table}.{problem}"))?;
-                Ok(Place::Token(token, label.clone()))
+                Ok(Place::Token(token))
             }
             _ => Err(format!("{table}: give `{name}`, or `module`, `uri` and `label` (and `pin_file` or `pin_env`)")),
         }

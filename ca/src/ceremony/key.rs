@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::{CeremonyError, Run, config::Place};
 use crate::{
     chance,
-    keys::{KeyError, KeyStore, Signer, TokenKeys, file, label},
+    keys::{KeyError, KeyStore, Signer, TokenKeys, file, label, token_key::OpenToken},
 };
 
 /// What the label of a dry run's key says that it is for.
@@ -45,16 +45,10 @@ pub(super) enum Home {
 pub(super) fn open(place: &Place, spki: &[u8]) -> Result<(Arc<dyn Signer>, Option<Used>), CeremonyError> {
     match place {
         Place::File(path) => Ok((file::signer(path)?, None)),
-        Place::Token(config, label) => {
-            let token = Token::open(config.clone()).map_err(KeyError::from)?;
-            let used = Used { token: token.identity(), label: label.clone() };
-            let found = TokenKeys::of(token).open(label, Some(spki)).map_err(|problem| match problem {
-                KeyError::OtherKey(label) => CeremonyError::NotItsKey(label),
-                other => other.into(),
-            });
-            let key =
-                found?.ok_or_else(|| CeremonyError::NoSuchKey { label: label.clone(), token: used.to_string() })?;
-            Ok((key, Some(used)))
+        Place::Token(config) => {
+            let token = OpenToken::open(config, None)?;
+            let used = Used { token: token.report().identity, label: config.label.clone() };
+            Ok((token.signer(spki)?, Some(used)))
         }
     }
 }
@@ -66,8 +60,9 @@ pub(super) fn make(place: &Place, kind: KeyType, run: Run) -> Result<MadeKey, Ce
             let (key, pkcs8) = file::fresh(kind)?;
             Ok(MadeKey { key, home: Home::File(path.clone(), pkcs8) })
         }
-        Place::Token(config, wanted) => {
-            let token = Token::open(config.clone()).map_err(KeyError::from)?;
+        Place::Token(config) => {
+            let wanted = &config.label;
+            let token = Token::open(config.token()).map_err(KeyError::from)?;
             let taken = token.labels(wanted).map_err(KeyError::from)?;
             if taken.contains(wanted) {
                 return Err(KeyError::Exists(wanted.clone()).into());
@@ -103,11 +98,5 @@ impl MadeKey {
             Home::File(..) => None,
             Home::Token(_, used) => Some(used),
         }
-    }
-}
-
-impl std::fmt::Display for Used {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.token.fmt(f)
     }
 }

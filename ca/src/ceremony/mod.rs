@@ -67,17 +67,6 @@ pub enum CeremonyError {
     /// No key could be made.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The label's key is another one.
-    #[error("the key labelled {0} in the token is not the one that `issuer.certificate` is for")]
-    NotItsKey(String),
-    /// No key under the label.
-    #[error("token {token} has no key labelled {label}: name the token and the label of the issuer's key")]
-    NoSuchKey {
-        /// As configured.
-        label: String,
-        /// As it says it is.
-        token: String,
-    },
     /// The key to be signed is another than the configuration says.
     #[error("the key is {found}, the configuration expects {expected}: do not sign it")]
     OtherKey {

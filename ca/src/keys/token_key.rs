@@ -62,7 +62,8 @@ impl TokenKeyConfig {
         self.token().check().map(drop)
     }
 
-    fn token(&self) -> TokenConfig {
+    /// The token alone.
+    pub fn token(&self) -> TokenConfig {
         TokenConfig {
             pin_file: self.pin_file.clone(),
             pin_env: self.pin_env.clone(),
