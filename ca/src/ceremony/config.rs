@@ -341,7 +341,7 @@ impl Output {
             (Kind::Crl, None, Some(_)) => None,
             (Kind::Crl, ..) => Some("output.crl: name the file for the CRL, and no certificate".into()),
             (_, Some(_), None) => None,
-            (_, ..) => Some("output.certificate: name the file for the certificate, and no crl".into()),
+            (..) => Some("output.certificate: name the file for the certificate, and no crl".into()),
         }
     }
 }
