@@ -49,6 +49,12 @@ const RULES: &[Rule] = &[
     Rule { folder: "attestor/src", never: &["chancery_ca", "sqlx"], exempt: &[] },
     Rule { folder: "attestor/src/plan", never: IO, exempt: &[] },
     Rule { folder: "attestor/src/tpm", never: &["tonic", "chancery_proto", "sqlx"], exempt: &[] },
+    // A stranger to every server: it may be pointed at any of them.
+    Rule {
+        folder: "tests/loadgen/src",
+        never: &["chancery_ca", "chancery_attestor", "chancery_core", "chancery_daemon", "sqlx"],
+        exempt: &[],
+    },
 ];
 
 #[test]
@@ -81,11 +87,48 @@ fn the_ca_links_no_tpm_library_and_tonic_does_no_tls() {
     assert!(!tonic.contains("tls"), "{tonic}");
 }
 
+/// Not by name alone: nothing it depends on brings a server in either.
+#[test]
+fn the_load_generator_links_no_server_code() {
+    #[derive(serde::Deserialize)]
+    struct Lock {
+        package: Vec<Package>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Package {
+        name: String,
+        #[serde(default)]
+        dependencies: Vec<String>,
+    }
+    let lock: Lock = toml::from_str(&fs::read_to_string(root().join("Cargo.lock")).unwrap()).unwrap();
+    let mut linked = vec!["chancery-loadgen".to_owned()];
+    let mut at = 0;
+    while at < linked.len() {
+        let found = lock.package.iter().filter(|p| p.name == linked[at]).flat_map(|p| &p.dependencies);
+        // `name`, or `name version` where there are several.
+        let names: Vec<String> = found.filter_map(|d| d.split(' ').next()).map(str::to_owned).collect();
+        for name in names {
+            if !linked.contains(&name) {
+                linked.push(name);
+            }
+        }
+        at += 1;
+    }
+    assert!(linked.iter().any(|name| name == "chancery-sdk"), "the walk finds what is there");
+    for server in
+        ["chancery-ca", "chancery-core", "chancery-attestor", "chancery-daemon", "sqlx", "tss-esapi", "cryptoki"]
+    {
+        assert!(!linked.iter().any(|name| name == server), "loadgen links {server}");
+    }
+}
+
 #[test]
 fn unsafe_code_is_forbidden_in_every_crate() {
     let all = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     assert!(all.contains("unsafe_code = \"forbid\""));
-    for member in ["proto", "agent-sdk", "ca/core", "ca/daemon", "ca", "attestor", "tests", "tests/hsm"] {
+    for member in
+        ["proto", "agent-sdk", "ca/core", "ca/daemon", "ca", "attestor", "tests", "tests/hsm", "tests/loadgen"]
+    {
         let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap();
         assert!(manifest.contains("[lints]\nworkspace = true"), "{member}");
     }

@@ -59,7 +59,7 @@ pub async fn measure<C: Measured>(
     }
     let echo = match common.echo.is_zero() || stop.is_cancelled() {
         true => None,
-        false => Some(Calibration::new(plan, call.sizes()).await?),
+        false => Some(Calibration::new(plan.transport, plan.connections, plan.pace, call.sizes()).await?),
     };
     let mut echoed = Tally::default();
     let mut cpu = 0.0;
@@ -81,23 +81,33 @@ pub async fn measure<C: Measured>(
 }
 
 /// An echo, and how it is called.
-struct Calibration {
+pub struct Calibration {
     echo: Echo,
     call: Arc<EchoCall>,
     pace: Pace,
 }
 
 impl Calibration {
-    async fn new(plan: Plan, (request, answer): (usize, usize)) -> Result<Self, String> {
-        let echo = match plan.transport {
+    /// An echo over so many connections; `sizes` are bytes there and back.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn new(
+        transport: Transport,
+        connections: usize,
+        pace: Pace,
+        (request, answer): (usize, usize),
+    ) -> Result<Self, String> {
+        let echo = match transport {
             Transport::Mtls => Echo::over_tls().await?,
             Transport::Unix => Echo::over_socket().await?,
         };
-        let links = echo.links(plan.connections).await?;
-        Ok(Self { echo, call: Arc::new(EchoCall::new(links, request, answer)), pace: plan.pace })
+        let links = echo.links(connections).await?;
+        Ok(Self { echo, call: Arc::new(EchoCall::new(links, request, answer)), pace })
     }
 
-    async fn phase(&self, lasting: Duration, reporter: &mut Reporter, stop: &CancellationToken) -> Done {
+    /// Calls it for so long; a phase of its own.
+    pub async fn phase(&self, lasting: Duration, reporter: &mut Reporter, stop: &CancellationToken) -> Done {
         let pids: Vec<u32> = self.echo.pid().into_iter().collect();
         let phase = Phase::begin(crate::echo::NAME, &pids);
         let tally = run(&self.call, self.pace, lasting, stop).await;
@@ -121,7 +131,9 @@ fn with_pace(mut more: Value, plan: Plan) -> Value {
 /// A phase in which nothing succeeded is no measurement.
 fn hopeful(name: &str, tally: &Tally) -> Result<(), String> {
     match (tally.calls, tally.failures()) {
-        (0, failed @ 1..) => Err(format!("{name}: all {failed} calls failed: {:?}; see the server's log", tally.errors)),
+        (0, failed @ 1..) => {
+            Err(format!("{name}: all {failed} calls failed: {:?}; see the server's log", tally.errors))
+        }
         _ => Ok(()),
     }
 }

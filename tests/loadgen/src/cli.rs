@@ -12,7 +12,8 @@ Nodes are real: tokens through the admin socket, AttestAgent, mTLS with the SVID
 entries) it removes at its end. One line for each phase goes to standard output, progress to standard error. Figures \
 are worth comparing within one run: every run calls an echo service of its own over the same kind of transport.";
 
-const AFTER: &str = "Against a playground (cargo run --release -p chancery-tests --bin playground -- --dir /tmp/pg --attest \
+const AFTER: &str =
+    "Against a playground (cargo run --release -p chancery-tests --bin playground -- --dir /tmp/pg --attest \
 join_token):
   loadgen --playground /tmp/pg/playground.json issue --batch 32 --in-flight 8
 Against SPIRE (ratelimit { attestation = false signing = false }):
@@ -79,24 +80,48 @@ pub enum Output {
 /// What is measured.
 #[derive(Debug, Subcommand)]
 pub enum Mode {
+    /// Nodes that ask every few seconds, or only hold their connections.
+    #[command(after_help = mode::agents::EXAMPLE)]
+    Agents(mode::agents::Args),
+    /// Part of a fleet in a process of its own; a run starts these itself.
+    #[command(hide = true)]
+    Crew,
+    /// The echo service of a run; it starts this itself.
+    #[command(hide = true)]
+    Echo(crate::echo::ServeArgs),
     /// X509-SVIDs by pre-made CSRs (BatchNewX509SVID).
     #[command(after_help = mode::issue::EXAMPLE)]
     Issue(mode::issue::Args),
     /// JWT-SVIDs (NewJWTSVID).
     #[command(after_help = mode::jwt::EXAMPLE)]
     Jwt(mode::jwt::Args),
-    /// The echo service of a run; it starts this itself.
-    #[command(hide = true)]
-    Echo(crate::echo::ServeArgs),
+    /// From a new entry to the nodes that know of it.
+    #[command(after_help = mode::propagate::EXAMPLE)]
+    Propagate(mode::propagate::Args),
+    /// Every connection is lost at once.
+    #[command(after_help = mode::reconnect::EXAMPLE)]
+    Reconnect(mode::reconnect::Args),
+    /// Every node renews at once.
+    #[command(after_help = mode::storm::EXAMPLE)]
+    Storm(mode::storm::Args),
+    /// FetchX509SVID at a Workload API socket, to the first answer.
+    #[command(after_help = mode::workload::EXAMPLE)]
+    Workload(mode::workload::Args),
 }
 
 impl Mode {
     /// Its name, for the output.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Agents(_) => "agents",
+            Self::Crew => "crew",
             Self::Echo(_) => "echo",
             Self::Issue(_) => "issue",
             Self::Jwt(_) => "jwt",
+            Self::Propagate(_) => "propagate",
+            Self::Reconnect(_) => "reconnect",
+            Self::Storm(_) => "storm",
+            Self::Workload(_) => "workload",
         }
     }
 }

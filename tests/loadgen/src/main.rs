@@ -4,9 +4,13 @@
 //! docs/LOAD.md.
 
 mod bout;
+mod capacity;
 mod cli;
+mod dice;
 mod echo;
+mod fleet;
 mod mode;
+mod moment;
 mod pace;
 mod pretty;
 mod proc;
@@ -21,6 +25,7 @@ mod target;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::{Cli, Common, Mode},
@@ -50,18 +55,21 @@ fn failed(problem: &str) -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode, String> {
-    if let Mode::Echo(args) = cli.mode {
-        return echo::serve(args).await.map(|()| ExitCode::SUCCESS);
+    let common = &cli.common;
+    match cli.mode {
+        Mode::Crew => return fleet::obey().await.map(|()| ExitCode::SUCCESS),
+        Mode::Echo(args) => return echo::serve(args).await.map(|()| ExitCode::SUCCESS),
+        _ => {}
     }
     let stop = stop::on_signal()?;
-    let target = Target::of(&cli.common)?;
     if cfg!(debug_assertions) {
         eprintln!("loadgen: a debug build; its own work shows in what it measures");
     }
-    let site = Site::open(&cli.common, &target, stop.clone()).await?;
-    let mut reporter = Reporter::new(&site.run, cli.mode.name(), cli.common.output, &target.pids, stop.clone())?;
-    let outcome = measure(cli.mode, &cli.common, &site, &mut reporter).await;
-    site.close().await;
+    let run = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+    let outcome = match cli.mode {
+        Mode::Workload(args) => mode::workload::run(&args, common, &run, &stop).await,
+        mode => at_a_site(mode, common, &run, &stop).await,
+    };
     match outcome {
         _ if stop.is_cancelled() => Ok(ExitCode::from(STOPPED)),
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -69,10 +77,24 @@ async fn run(cli: Cli) -> Result<ExitCode, String> {
     }
 }
 
+/// Runs a mode that speaks to the server itself; what it makes there is gone afterwards, whatever happens.
+async fn at_a_site(mode: Mode, common: &Common, run: &str, stop: &CancellationToken) -> Result<(), String> {
+    let target = Target::of(common)?;
+    let mut reporter = Reporter::new(run, mode.name(), common.output, &target.pids, stop.clone())?;
+    let site = Site::open(common, &target, run, stop.clone()).await?;
+    let outcome = measure(mode, common, &site, &mut reporter).await;
+    site.close().await;
+    outcome
+}
+
 async fn measure(mode: Mode, common: &Common, site: &Site, reporter: &mut Reporter) -> Result<(), String> {
     match mode {
-        Mode::Echo(_) => Ok(()),
+        Mode::Agents(args) => mode::agents::run(&args, common, site, reporter).await,
+        Mode::Crew | Mode::Echo(_) | Mode::Workload(_) => Ok(()),
         Mode::Issue(args) => mode::issue::run(args, common, site, reporter).await,
         Mode::Jwt(args) => mode::jwt::run(&args, common, site, reporter).await,
+        Mode::Propagate(args) => mode::propagate::run(&args, common, site, reporter).await,
+        Mode::Reconnect(args) => mode::reconnect::run(&args, common, site, reporter).await,
+        Mode::Storm(args) => mode::storm::run(&args, common, site, reporter).await,
     }
 }

@@ -5,9 +5,24 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 /// Fields with a column, a row or no meaning of their own for people.
-const SHOWN: [&str; 16] = [
-    "run", "mode", "phase", "at", "seconds", "calls", "errors", "items", "calls_per_second", "items_per_second",
-    "latency_us", "server_cpu_us_per_call", "server_cpu_us_per_item", "server", "client_cpu", "interrupted",
+const SHOWN: [&str; 17] = [
+    "run",
+    "mode",
+    "phase",
+    "at",
+    "seconds",
+    "calls",
+    "errors",
+    "items",
+    "calls_per_second",
+    "items_per_second",
+    "latency_us",
+    "server_cpu_us_per_call",
+    "server_cpu_us_per_item",
+    "server",
+    "server_cpu_share",
+    "client_cpu",
+    "interrupted",
 ];
 
 /// The head of the table.
@@ -33,7 +48,12 @@ pub fn rows(line: &Map<String, Value>) -> String {
         let _ = writeln!(
             rows,
             "{:<10} {name:<16} {seconds:>8.2} {:>9} {per_second:>10.1} {:>10.1} {:>10.1} {:>10.1} {:>10.1} {cpu:>9} {resident:>8.1}",
-            text("phase"), of("count"), of("p50"), of("p99"), of("p999"), of("max"),
+            text("phase"),
+            of("count"),
+            of("p50"),
+            of("p99"),
+            of("p999"),
+            of("max"),
         );
     }
     let mut rest: Vec<String> = line

@@ -45,7 +45,8 @@ impl Used {
 pub fn look(pid: u32) -> Result<Look, String> {
     let read = |file: &str| {
         let path = format!("/proc/{pid}/{file}");
-        fs::read_to_string(&path).map_err(|e| format!("--pid {pid}: {path}: {e}; is the process alive and yours to see?"))
+        fs::read_to_string(&path)
+            .map_err(|e| format!("--pid {pid}: {path}: {e}; is the process alive and yours to see?"))
     };
     let stat = read("stat")?;
     let (user, system, threads) = of_stat(&stat).ok_or_else(|| format!("--pid {pid}: its stat is not as known"))?;

@@ -31,6 +31,8 @@ pub struct Phase {
     /// Of the server's processes, or the echo's.
     server: Vec<(u32, Look)>,
     client: Option<Look>,
+    /// What growth of memory is told by: a word and how many there are of it.
+    per: Option<(&'static str, u64)>,
 }
 
 /// A phase that ended: what ratios are made of.
@@ -76,11 +78,19 @@ impl Reporter {
             line.insert("server_cpu_us_per_call".into(), json!(each(tally.calls)));
             line.insert("server_cpu_us_per_item".into(), json!(each(tally.items)));
         }
+        if let Some((thing, count)) = phase.per.filter(|(_, count)| *count > 0 && !server.is_empty()) {
+            let growth: i64 = server.iter().map(|used| used.resident_growth).sum();
+            line.insert(format!("resident_growth_per_{thing}"), json!(digits(growth as f64 / count as f64, 0)));
+        }
         if server.len() < phase.server.len() {
             line.insert("server_gone".into(), json!(true));
         }
         line.insert("server".into(), json!(server));
-        line.insert("client_cpu".into(), json!(client.as_ref().map(Used::cpu)));
+        line.insert(
+            "server_cpu_share".into(),
+            json!((!phase.server.is_empty()).then(|| digits(server_cpu / seconds, 4))),
+        );
+        line.insert("client_cpu".into(), json!(client.as_ref().map(|used| digits(used.cpu(), 3))));
         line.insert("interrupted".into(), json!(self.stop.is_cancelled()));
         self.print(line, more);
         Done { tally, server_cpu }
@@ -129,7 +139,13 @@ impl Phase {
     pub fn begin(name: &'static str, pids: &[u32]) -> Self {
         let server = pids.iter().filter_map(|pid| proc::look(*pid).ok().map(|look| (*pid, look))).collect();
         let client = proc::look(std::process::id()).ok();
-        Self { name, at: SystemTime::now(), begun: Instant::now(), server, client }
+        Self { name, at: SystemTime::now(), begun: Instant::now(), server, client, per: None }
+    }
+
+    /// Tells the growth of the server's memory for each of `count` things too.
+    #[must_use]
+    pub fn per(self, thing: &'static str, count: usize) -> Self {
+        Self { per: Some((thing, count as u64)), ..self }
     }
 }
 

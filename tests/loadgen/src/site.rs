@@ -56,7 +56,7 @@ impl Site {
     ///
     /// # Errors
     /// What cannot be reached or read, and what to do.
-    pub async fn open(common: &Common, target: &Target, stop: CancellationToken) -> Result<Self, String> {
+    pub async fn open(common: &Common, target: &Target, run: &str, stop: CancellationToken) -> Result<Self, String> {
         let admin = Admin::connect(&target.admin_socket).await?;
         let told = admin.bundle().await?;
         let domain = TrustDomain::from_name_or_id(&told.trust_domain).map_err(|e| e.to_string())?;
@@ -65,12 +65,11 @@ impl Site {
             None => x509_bundle(&domain, &told)?,
         };
         let server = SpiffeId::from_path(&domain, "/spire/server").map_err(|e| e.to_string())?;
-        let run = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
         Ok(Self {
             admin,
             dialer: Arc::new(Dialer::new(target.server, &server, bundle)),
             domain: domain.to_string(),
-            run,
+            run: run.into(),
             stop,
             parallel: common.setup_parallel.max(1),
             keep: common.keep,

@@ -79,8 +79,9 @@ pub fn playground(common: &Common) -> Result<Option<Playground>, String> {
 }
 
 fn read(path: &Path) -> Result<Playground, String> {
-    let text = fs::read_to_string(path)
-        .map_err(|e| format!("--playground {}: {e}; is the playground up, and has it printed `ready`?", path.display()))?;
+    let text = fs::read_to_string(path).map_err(|e| {
+        format!("--playground {}: {e}; is the playground up, and has it printed `ready`?", path.display())
+    })?;
     serde_json::from_str(&text).map_err(|e| format!("--playground {}: {e}", path.display()))
 }
 

@@ -8,6 +8,7 @@ mod instances;
 mod keys;
 mod kills;
 mod lines;
+mod load;
 mod rotation;
 mod secrets;
 mod support;

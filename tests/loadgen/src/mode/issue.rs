@@ -140,7 +140,10 @@ mod tests {
 
     fn item(code: Code) -> Item {
         let svid = X509svid { cert_chain: vec![vec![1]], ..X509svid::default() };
-        Item { status: Some(Status { code: code as i32, message: String::new() }), svid: (code == Code::Ok).then_some(svid) }
+        Item {
+            status: Some(Status { code: code as i32, message: String::new() }),
+            svid: (code == Code::Ok).then_some(svid),
+        }
     }
 
     #[test]

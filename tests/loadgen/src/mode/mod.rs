@@ -1,8 +1,14 @@
 //! What can be measured; a file each.
 
+pub mod agents;
 mod holders;
 pub mod issue;
 pub mod jwt;
+mod muster;
+pub mod propagate;
+pub mod reconnect;
+pub mod storm;
+pub mod workload;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 

@@ -13,8 +13,8 @@ use std::{
 use arc_swap::ArcSwap;
 use chancery_sdk::{
     id::SpiffeId,
-    tls::{Allow, CurrentSvid, H2, PeerVerifier, client_config, provider, system_clock},
     time::UnixTime,
+    tls::{Allow, CurrentSvid, H2, PeerVerifier, client_config, provider, system_clock},
     x509::{X509Bundle, X509BundleSet},
 };
 use hyper_util::rt::TokioIo;
@@ -52,6 +52,11 @@ impl Dialer {
     /// Trusts `bundle` from the next dial on.
     pub fn trust(&self, bundle: X509Bundle) {
         self.bundles.store(Arc::new(X509BundleSet::from(bundle)));
+    }
+
+    /// What dials trust now, PEM.
+    pub fn trusted_pem(&self) -> String {
+        self.bundles.load().iter().map(X509Bundle::to_pem).collect()
     }
 
     /// Connections made so far.

@@ -36,7 +36,8 @@ pub(super) fn node_key() -> Result<(KeyPair, Vec<u8>), String> {
 /// The provider does not take the key.
 pub fn certified(chain: Vec<Vec<u8>>, key: &KeyPair) -> Result<Arc<CertifiedKey>, String> {
     let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let signer = provider().key_provider.load_private_key(der).map_err(|e| format!("a fresh key does not load: {e}"))?;
+    let signer =
+        provider().key_provider.load_private_key(der).map_err(|e| format!("a fresh key does not load: {e}"))?;
     let chain = chain.into_iter().map(CertificateDer::from).collect();
     Ok(Arc::new(CertifiedKey::new(chain, signer)))
 }

@@ -8,7 +8,8 @@ use std::{
 
 use chancery_proto::spire::api::{
     server::agent::v1::{
-        AgentX509svidParams, AttestAgentRequest, RenewAgentRequest, agent_client::AgentClient,
+        AgentX509svidParams, AttestAgentRequest, RenewAgentRequest,
+        agent_client::AgentClient,
         attest_agent_request::{Params, Step},
         attest_agent_response::Step as Answer,
     },

@@ -5,5 +5,5 @@ mod seconds;
 mod tally;
 
 pub use latency::Latency;
-pub use seconds::{Seconds, Spread};
+pub use seconds::Seconds;
 pub use tally::{Outcome, Tally};

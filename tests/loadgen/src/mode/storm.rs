@@ -1,0 +1,113 @@
+//! Every node renews at once: how even the server's work stays, and how long the last one waits.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{
+    agents::{PollArgs, rest},
+    muster::{Alias, FleetArgs, Mustered, muster, placed},
+};
+use crate::{
+    cli::Common,
+    fleet::{Order, Polling},
+    moment::Moment,
+    report::Reporter,
+    site::Site,
+    span,
+    stats::Tally,
+};
+
+pub const EXAMPLE: &str = "Examples:
+  loadgen --playground /tmp/pg/playground.json storm 1000                       (all at once, no authority touched)
+  loadgen --playground /tmp/pg/playground.json storm 1000 --within 60s
+  loadgen --playground /tmp/pg/playground.json storm 1000 --taint --within 60s  (EVERY node of the trust domain rotates)";
+
+/// From the order to the storm: every process has it by then.
+const AHEAD: Duration = Duration::from_millis(500);
+/// Between two looks whether everybody has rotated.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How many nodes, and what makes them renew.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    fleet: FleetArgs,
+    #[command(flatten)]
+    polls: PollArgs,
+    /// Each node renews at a moment of its own within this time; 0s: as SPIRE's agent does, at once.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = span::parse)]
+    within: Duration,
+    /// Prepare, activate and taint the server's X.509 authority: nodes renew when a poll tells them. This rotates every
+    /// SVID of the trust domain, not only those made here.
+    #[arg(long)]
+    taint: bool,
+    /// From preparing the next authority to its use, so that every verifier has it.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = span::parse)]
+    publish: Duration,
+    /// Longest time for all to rotate after a taint.
+    #[arg(long, value_name = "TIME", default_value = "3m", value_parser = span::parse)]
+    patience: Duration,
+}
+
+/// Runs the mode.
+///
+/// # Errors
+/// One line: what failed, and what to do.
+pub async fn run(args: &Args, common: &Common, site: &Site, reporter: &mut Reporter) -> Result<(), String> {
+    let mut mustered = muster(&args.fleet, 0, Alias::None, common, site, reporter).await?;
+    match args.taint {
+        true => tainted(args, site, reporter, &mut mustered).await,
+        false => at_once(args, reporter, &mut mustered).await,
+    }
+}
+
+async fn at_once(args: &Args, reporter: &mut Reporter, mustered: &mut Mustered) -> Result<(), String> {
+    let within_ms = millis(args.within);
+    eprintln!("loadgen: {} renewals within {} s", mustered.paths.len(), args.within.as_secs_f64());
+    let at = Moment::now().plus(AHEAD);
+    at.come().await;
+    let phase = reporter.begin("storm");
+    let answer = mustered.fleet.all(Order::Renew { at, within_ms }).await?;
+    reporter.end(&phase, answer.tally, told(args, mustered));
+    Ok(())
+}
+
+async fn tainted(args: &Args, site: &Site, reporter: &mut Reporter, mustered: &mut Mustered) -> Result<(), String> {
+    let polling = args.polls.order().ok_or("--poll 0s: nodes that never ask never learn of a taint")?;
+    let (active, prepared) = site.admin.prepare_authority().await?;
+    let zero = Moment::now().plus(args.publish);
+    let rotate_within_ms = Some(millis(args.within));
+    mustered.fleet.all(Order::Poll(Polling { rotate_within_ms, zero, ..polling })).await?;
+    eprintln!("loadgen: authority {prepared} is prepared; {active} is tainted in {} s", args.publish.as_secs_f64());
+    rest(args.publish, site).await;
+    mustered.fleet.all(Order::Read).await?;
+    let phase = reporter.begin("storm");
+    if !site.stop.is_cancelled() {
+        site.admin.activate_and_taint(&prepared, &active).await?;
+    }
+    let mut tally = Tally::default();
+    let wanted = mustered.paths.len() as u64;
+    let end = Moment::now().plus(args.patience);
+    let rotated = |tally: &Tally| tally.counts.get("rotated").copied().unwrap_or_default();
+    while rotated(&tally) < wanted && Moment::now() < end && !site.stop.is_cancelled() {
+        rest(LOOK, site).await;
+        tally.merge(&mustered.fleet.all(Order::Read).await?.tally);
+    }
+    tally.merge(&mustered.fleet.all(Order::Halt).await?.tally);
+    let late = wanted.saturating_sub(rotated(&tally));
+    tally.count("not_rotated", late);
+    reporter.end(&phase, tally, told(args, mustered));
+    Ok(())
+}
+
+fn told(args: &Args, mustered: &Mustered) -> serde_json::Value {
+    let mut more = placed(mustered.paths.len(), &mustered.spread);
+    more["within_seconds"] = json!(args.within.as_secs_f64());
+    more["taint"] = json!(args.taint);
+    more
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
