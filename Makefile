@@ -1,7 +1,7 @@
 # Every target does its own set-up. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test test-hsm soak demo bench fuzz mutants lint fmt docs
+.PHONY: help setup build test test-hsm soak demo bench load fuzz mutants lint fmt docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -34,6 +34,10 @@ demo: setup ## two TPM nodes, four agents, five attacks; ends by itself
 bench: setup ## measure issuing, a token, cached fetches and resident memory
 	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests
 	target/release/bench
+
+load: setup ## a short run of every mode of the load generator against a playground
+	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests -p chancery-loadgen
+	scripts/load
 
 fuzz: setup ## a short round of every fuzz target
 	scripts/fuzz

@@ -39,7 +39,7 @@ pub struct Spread {
 }
 
 impl Limits {
-    /// Those of this machine; raises our own limit of open files to the most that is allowed.
+    /// Those of this machine; raises this process's own limit of open files to the most that is allowed.
     pub fn of_this_machine() -> Self {
         let now = getrlimit(Resource::Nofile);
         let most = Rlimit { current: now.maximum, maximum: now.maximum };

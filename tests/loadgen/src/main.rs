@@ -62,6 +62,8 @@ async fn run(cli: Cli) -> Result<ExitCode, String> {
         _ => {}
     }
     let stop = stop::on_signal()?;
+    // As many descriptors as we may have, before the first of them is needed.
+    capacity::Limits::of_this_machine();
     if cfg!(debug_assertions) {
         eprintln!("loadgen: a debug build; its own work shows in what it measures");
     }

@@ -70,7 +70,7 @@ impl Echo {
         let out = child.stdout.take().ok_or("echo: no output")?;
         let mut line = String::new();
         BufReader::new(out).read_line(&mut line).await.map_err(|e| format!("echo: {e}"))?;
-        let hello = serde_json::from_str(&line).map_err(|e| format!("echo: it said '{}': {e}", line.trim()))?;
+        let hello = serde_json::from_str(&line).map_err(|e| format!("echo: it did not come up: {e}"))?;
         Ok(Self { child, hello, folder })
     }
 

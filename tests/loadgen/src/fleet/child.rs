@@ -52,7 +52,7 @@ impl Child {
             };
             let gone = || "a process of the fleet ended; was it killed, or out of memory?".to_owned();
             let line = line.map_err(|_| gone())?.ok_or_else(gone)?;
-            return serde_json::from_str(&line).map_err(|e| format!("a process of the fleet answered '{line}': {e}"));
+            return serde_json::from_str(&line).map_err(|e| format!("a process of the fleet answered nonsense: {e}"));
         }
     }
 
@@ -93,10 +93,13 @@ async fn read(
     stop: CancellationToken,
 ) -> Result<(), String> {
     while let Some(line) = lines.next_line().await.map_err(|e| e.to_string())? {
-        match serde_json::from_str(&line).map_err(|e| format!("'{line}' is no order: {e}"))? {
+        // Not shown: orders carry tokens.
+        match serde_json::from_str(&line).map_err(|e| format!("a line is no order: {e}"))? {
             Order::Stop => stop.cancel(),
             order => drop(orders.send(order).await),
         }
     }
+    // The starter is gone: what is under way is for nobody.
+    stop.cancel();
     Ok(())
 }

@@ -78,16 +78,24 @@ impl Fleet {
         self.order(|_| order.clone()).await
     }
 
-    /// Attests with these tokens, each crew with its share.
+    /// Attests with these tokens, each crew with its share, `parallel` at once in the whole fleet.
     ///
     /// # Errors
     /// A crew is gone.
     pub async fn attest(&mut self, tokens: &[String], parallel: usize) -> Result<Answer, String> {
-        let (crews, shares) = (self.crews.len(), tokens.len().div_ceil(self.crews.len()).max(1));
-        // The limit of attestations at once is the server's for us as a whole.
-        let parallel = parallel.div_ceil(crews);
+        let shares = tokens.len().div_ceil(self.crews.len()).max(1);
+        let parallel = parallel.div_ceil(self.crews.len());
         let share = |index: usize| tokens.chunks(shares).nth(index).unwrap_or_default().to_vec();
         self.order(|index| Order::Attest { tokens: share(index), parallel }).await
+    }
+
+    /// Connects every node, `parallel` at once in the whole fleet.
+    ///
+    /// # Errors
+    /// A crew is gone.
+    pub async fn connect(&mut self, parallel: usize) -> Result<Answer, String> {
+        let parallel = parallel.div_ceil(self.crews.len());
+        self.all(Order::Connect { parallel }).await
     }
 }
 

@@ -169,9 +169,7 @@ impl Rotation {
 
     fn plan(&mut self, member: &Member) {
         let now = system_clock()();
-        let end = UnixTime(member.node.expires_at());
-        let left = end.since(now).max(0) as f64;
-        self.renew_at = end.plus(-((left * self.half) as i64));
+        self.renew_at = renew_at(now, UnixTime(member.node.expires_at()), self.half);
         self.tainted = None;
     }
 
@@ -197,9 +195,21 @@ impl Rotation {
     }
 }
 
+/// When an SVID that was just issued is renewed: when this share of its life is left.
+fn renew_at(issued: UnixTime, end: UnixTime, left: f64) -> UnixTime {
+    end.plus(-((end.since(issued).max(0) as f64 * left) as i64))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_svid_is_renewed_when_about_half_of_its_life_is_left() {
+        let at = |left: f64| renew_at(UnixTime(1000), UnixTime(4600), left).0;
+        assert_eq!((at(0.45), at(0.5), at(0.55)), (2980, 2800, 2620));
+        assert_eq!(renew_at(UnixTime(1000), UnixTime(900), 0.5), UnixTime(900), "one that has ended is due");
+    }
 
     #[test]
     fn polls_that_fell_due_during_a_stall_are_told_and_one_is_made() {

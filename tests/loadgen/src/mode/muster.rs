@@ -10,7 +10,7 @@ use crate::{
     bout::{self, Transport},
     capacity::{Limits, Spread, short_servers, spread},
     cli::Common,
-    fleet::{Answer, Fleet, Order},
+    fleet::{Answer, Fleet},
     pace::Pace,
     report::{Done, Reporter},
     site::{FLEET, Site},
@@ -86,7 +86,7 @@ pub async fn muster(
 
     eprintln!("loadgen: {nodes} connections");
     let phase = reporter.begin("connect").per("node", nodes);
-    let answer = fleet.all(Order::Connect { parallel: common.setup_parallel }).await?;
+    let answer = fleet.connect(common.setup_parallel).await?;
     let connected = usize::try_from(answer.tally.calls).unwrap_or_default();
     reporter.end(&phase, answer.tally.clone(), placed(nodes, &spread));
     enough("connect", nodes, connected, &answer, site)?;

@@ -5,14 +5,14 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{
-    agents::{PollArgs, rest},
-    muster::{Alias, FleetArgs, Mustered, muster, placed},
+    agents::{ENTRY_BYTES, PollArgs, rest},
+    muster::{Alias, FleetArgs, Mustered, echo, muster, placed},
 };
 use crate::{
     cli::Common,
     fleet::{Order, Polling},
     moment::Moment,
-    report::Reporter,
+    report::{Done, Reporter},
     site::Site,
     span,
     stats::Tally,
@@ -56,24 +56,25 @@ pub struct Args {
 /// One line: what failed, and what to do.
 pub async fn run(args: &Args, common: &Common, site: &Site, reporter: &mut Reporter) -> Result<(), String> {
     let mut mustered = muster(&args.fleet, 0, Alias::None, common, site, reporter).await?;
-    match args.taint {
-        true => tainted(args, site, reporter, &mut mustered).await,
-        false => at_once(args, reporter, &mut mustered).await,
-    }
-}
-
-async fn at_once(args: &Args, reporter: &mut Reporter, mustered: &mut Mustered) -> Result<(), String> {
-    let within_ms = millis(args.within);
-    eprintln!("loadgen: {} renewals within {} s", mustered.paths.len(), args.within.as_secs_f64());
-    let at = Moment::now().plus(AHEAD);
-    at.come().await;
-    let phase = reporter.begin("storm");
-    let answer = mustered.fleet.all(Order::Renew { at, within_ms }).await?;
-    reporter.end(&phase, answer.tally, told(args, mustered));
+    let echoed = echo(ENTRY_BYTES, common, site, reporter).await?;
+    let done = match args.taint {
+        true => tainted(args, site, reporter, &mut mustered).await?,
+        false => at_once(args, reporter, &mut mustered).await?,
+    };
+    reporter.summary("renew", &done, echoed.as_ref(), json!({}));
     Ok(())
 }
 
-async fn tainted(args: &Args, site: &Site, reporter: &mut Reporter, mustered: &mut Mustered) -> Result<(), String> {
+async fn at_once(args: &Args, reporter: &mut Reporter, mustered: &mut Mustered) -> Result<Done, String> {
+    let within_ms = millis(args.within);
+    eprintln!("loadgen: {} renewals within {} s", mustered.paths.len(), args.within.as_secs_f64());
+    let phase = reporter.begin("storm");
+    let at = Moment::now().plus(AHEAD);
+    let answer = mustered.fleet.all(Order::Renew { at, within_ms }).await?;
+    Ok(reporter.end(&phase, answer.tally, told(args, mustered)))
+}
+
+async fn tainted(args: &Args, site: &Site, reporter: &mut Reporter, mustered: &mut Mustered) -> Result<Done, String> {
     let polling = args.polls.order().ok_or("--poll 0s: nodes that never ask never learn of a taint")?;
     let (active, prepared) = site.admin.prepare_authority().await?;
     let zero = Moment::now().plus(args.publish);
@@ -97,8 +98,7 @@ async fn tainted(args: &Args, site: &Site, reporter: &mut Reporter, mustered: &m
     tally.merge(&mustered.fleet.all(Order::Halt).await?.tally);
     let late = wanted.saturating_sub(rotated(&tally));
     tally.count("not_rotated", late);
-    reporter.end(&phase, tally, told(args, mustered));
-    Ok(())
+    Ok(reporter.end(&phase, tally, told(args, mustered)))
 }
 
 fn told(args: &Args, mustered: &Mustered) -> serde_json::Value {

@@ -35,6 +35,7 @@ pub(super) async fn run<C: Call>(
         permits: Arc::clone(&permits),
         schedule: Schedule { rate, calls: (rate * lasting.as_secs_f64()).round() as u64 },
         overtime: lasting,
+        service: format!("{}.service", call.name()).into(),
         stop: stop.clone(),
     };
     let runtime = Handle::current();
@@ -69,6 +70,8 @@ struct Pacer<C> {
     schedule: Schedule,
     /// How long calls that are overdue are still sent after the last one was due.
     overtime: Duration,
+    /// What the time from sending to answer is filed under.
+    service: Arc<str>,
     stop: CancellationToken,
 }
 
@@ -110,14 +113,14 @@ impl<C: Call> Pacer<C> {
     }
 
     fn send(&self, runtime: &Handle, number: u64, due: Instant, permit: OwnedSemaphorePermit) {
-        let (call, ledger) = (Arc::clone(&self.call), Arc::clone(&self.ledger));
+        let (call, ledger, service) = (Arc::clone(&self.call), Arc::clone(&self.ledger), Arc::clone(&self.service));
         runtime.spawn(async move {
             let sent = Instant::now();
             let outcome = call.call(number).await;
             let (waited, served) = (due.elapsed(), sent.elapsed());
             let mut tally = ledger.open();
             if outcome.is_ok() {
-                tally.time(&format!("{}.service", call.name()), served);
+                tally.time(&service, served);
             }
             tally.call(call.name(), waited, outcome);
             tally.time("lag", sent.saturating_duration_since(due));
