@@ -53,6 +53,11 @@ impl Group {
         }
         Ok(group)
     }
+
+    /// Process id of its leader.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
 }
 
 impl Drop for Group {

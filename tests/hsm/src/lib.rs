@@ -11,14 +11,14 @@ mod opencryptoki;
 mod softhsm;
 mod tpm2;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use self::{
     child::{equip, given, in_child, site},
     kryoptic::kryoptic,
     network::Network,
     opencryptoki::opencryptoki,
-    softhsm::{softhsm2, softhsm2_token},
+    softhsm::{softhsm2, softhsm2_in, softhsm2_token},
     tpm2::tpm2_pkcs11,
 };
 
@@ -57,9 +57,16 @@ pub type Skip = String;
 impl Site {
     /// A site in `folder`, which it keeps.
     fn new(folder: tempfile::TempDir, module: PathBuf, uri: String) -> Result<Self, Skip> {
-        let pin_file = folder.path().join("pin");
+        let mut site = Self::at(folder.path(), module, uri)?;
+        site.keep.push(Keep::Folder(folder));
+        Ok(site)
+    }
+
+    /// A site in a folder that is somebody else's.
+    fn at(folder: &Path, module: PathBuf, uri: String) -> Result<Self, Skip> {
+        let pin_file = folder.join("pin");
         command::secret(&pin_file, PIN)?;
-        Ok(Self { module, uri, pin_file, env: Vec::new(), keep: vec![Keep::Folder(folder)] })
+        Ok(Self { module, uri, pin_file, env: Vec::new(), keep: Vec::new() })
     }
 
     fn with_env(mut self, name: &str, value: impl Into<String>) -> Self {

@@ -29,7 +29,13 @@ impl Network {
     /// # Errors
     /// The client module is missing.
     pub fn client(&self) -> Result<Site, Skip> {
-        let module = first_file(&["/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so"], "p11-kit-modules")?;
+        let module = first_file(
+            &[
+                "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so",
+                "/usr/lib/aarch64-linux-gnu/pkcs11/p11-kit-client.so",
+            ],
+            "p11-kit-modules",
+        )?;
         Ok(Site {
             module,
             uri: self.served.uri.clone(),
@@ -45,15 +51,25 @@ impl Network {
     /// What it said.
     pub fn start(&mut self) -> Result<(), Skip> {
         let _ = std::fs::remove_file(&self.socket);
-        let mut command = Command::new("p11-kit");
-        command.args(["server", "-f", "--provider"]).arg(&self.served.module).arg("-n").arg(&self.socket);
+        // It ends with us even where nobody drops us. A child that it has for a client ends with its client.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--", "p11-kit", "server", "-f", "--provider"])
+            .arg(&self.served.module)
+            .arg("-n")
+            .arg(&self.socket);
         command.arg(&self.served.uri).envs(self.served.env.iter().map(|(name, value)| (name, value)));
         let socket = self.socket.clone();
         self.server = Some(Group::start(&mut command, || socket.exists())?);
         Ok(())
     }
 
-    /// Kills the server and the child that it has for each client.
+    /// Process id of the server, which leads a group of its own; `None` while there is none.
+    pub fn pid(&self) -> Option<u32> {
+        self.server.as_ref().map(Group::pid)
+    }
+
+    /// Kills (SIGKILL) the server and the child that it has for each client.
     pub fn kill(&mut self) {
         self.server = None;
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use crate::{PIN, SO_PIN, Site, Skip, command, first_file, folder};
+use crate::{Keep, PIN, SO_PIN, Site, Skip, command, first_file, folder};
 
 /// A new token labelled `label`.
 ///
@@ -10,13 +10,23 @@ use crate::{PIN, SO_PIN, Site, Skip, command, first_file, folder};
 /// Why SoftHSM2 cannot be used here.
 pub fn softhsm2(label: &str) -> Result<Site, Skip> {
     let folder = folder()?;
-    let conf = softhsm2_token(folder.path(), label)?;
+    let mut site = softhsm2_in(folder.path(), label)?;
+    site.keep.push(Keep::Folder(folder));
+    Ok(site)
+}
+
+/// [`softhsm2`] in a folder that is left in place.
+///
+/// # Errors
+/// As there.
+pub fn softhsm2_in(folder: &Path, label: &str) -> Result<Site, Skip> {
+    let conf = softhsm2_token(folder, label)?;
     let module = first_file(
         &["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"],
         "softhsm2",
     )?;
     let uri = format!("pkcs11:token={label}");
-    Ok(Site::new(folder, module, uri)?.with_env("SOFTHSM2_CONF", conf))
+    Ok(Site::at(folder, module, uri)?.with_env("SOFTHSM2_CONF", conf))
 }
 
 /// Makes a token in `folder`, beside those that are there; the value of `SOFTHSM2_CONF`.

@@ -3,13 +3,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Attest, Binaries, CaKeys, Options, START_WITHIN, program::Program, token};
+use chancery_hsm::Network;
+
+use super::{Attest, Binaries, CaKeys, Options, START_WITHIN, enrolment::EnrolmentCa, program::Program, token};
 use crate::process::{Process, until};
 
 /// The CA of a playground.
 pub struct Authority {
     process: Process,
     program: Program,
+    hsm: Option<Network>,
+    enrolment: Option<EnrolmentCa>,
     /// Address of the mTLS door.
     pub grpc: SocketAddr,
     /// Address of `/metrics`.
@@ -38,9 +42,11 @@ impl Authority {
         let (grpc, metrics) = (free_address()?, free_address()?);
         let mut program = Program::new(bin.path("chancery-ca"));
         let mut text = config_text(&folder, &database, grpc, metrics, options);
-        if options.ca_keys == CaKeys::Pkcs11 {
-            let table = token::make(&folder.join("token"), "ca", &mut program)?;
-            text.push_str(&format!("\n[keys]\nstore = \"pkcs11\"\n\n[keys.pkcs11]\n{table}"));
+        let (keys, hsm) = keys(&folder, options.ca_keys, &mut program)?;
+        text.push_str(&keys);
+        let enrolment = (options.attest == Attest::Pkcs11Certified).then(|| EnrolmentCa::make(&folder)).transpose()?;
+        if let Some(ca) = &enrolment {
+            text.push_str(&format!("\n[pkcs11]\nenrolment_ca_file = {:?}\n", ca.file));
         }
         std::fs::write(&config, text).map_err(|e| format!("{}: {e}", config.display()))?;
         let config_arg = config.display().to_string();
@@ -49,6 +55,8 @@ impl Authority {
         let mut this = Self {
             process,
             program,
+            hsm,
+            enrolment,
             grpc,
             metrics,
             admin_socket: folder.join("admin.sock"),
@@ -70,6 +78,21 @@ impl Authority {
     /// The CA's process, for signals.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// The network HSM with its keys, where it has one.
+    pub fn hsm(&mut self) -> Option<&mut Network> {
+        self.hsm.as_mut()
+    }
+
+    /// Process id of the network HSM.
+    pub(super) fn hsm_pid(&self) -> Option<u32> {
+        self.hsm.as_ref().and_then(Network::pid)
+    }
+
+    /// Who vouches for the nodes' keys, where they are not enrolled one by one.
+    pub(super) fn enrolment(&self) -> Option<&EnrolmentCa> {
+        self.enrolment.as_ref()
     }
 
     /// Starts the CA again after it was killed, and waits until it serves.
@@ -126,11 +149,25 @@ fn spawn(program: &Program, config: &str, dir: &Path) -> Result<Process, String>
     program.start("chancery-ca", &["run", "--config", config], &dir.join("ca.log")).map_err(|e| e.to_string())
 }
 
+/// The configuration's lines about the CA's keys, and the network HSM that has them.
+fn keys(folder: &Path, keys: CaKeys, program: &mut Program) -> Result<(String, Option<Network>), String> {
+    let (site, hsm) = match keys {
+        CaKeys::Disk => return Ok((String::new(), None)),
+        CaKeys::NetworkHsm => {
+            let network = Network::serve(token::make(&folder.join("token"), "ca")?)?;
+            (network.client()?, Some(network))
+        }
+        CaKeys::Pkcs11 => (token::make(&folder.join("token"), "ca")?, None),
+    };
+    let table = token::table(&site, program);
+    Ok((format!("\n[keys]\nstore = \"pkcs11\"\n\n[keys.pkcs11]\n{table}"), hsm))
+}
+
 fn config_text(folder: &Path, database: &str, grpc: SocketAddr, metrics: SocketAddr, options: &Options) -> String {
     let attestor = match options.attest {
         Attest::JoinToken => "\"join_token\"",
         // A token may stand beside a TPM, which must be enrolled all the same.
-        Attest::Pkcs11 => "\"pkcs11\", \"tpm\"",
+        Attest::Pkcs11 | Attest::Pkcs11Certified => "\"pkcs11\", \"tpm\"",
         Attest::Tpm => "\"tpm\"",
     };
     let lives = &options.lifetimes;

@@ -20,7 +20,7 @@ pub(super) fn write(p: &Playground) -> Result<(), String> {
             "grpc": p.authority.grpc.to_string(), "admin_socket": p.authority.admin_socket,
             "bundle_pem": p.authority.bundle_pem, "bundle_json": p.authority.bundle_json,
             "database": p.authority.database, "config": p.authority.config, "pid": p.authority.pid(),
-            "metrics": p.authority.metrics.to_string(),
+            "metrics": p.authority.metrics.to_string(), "hsm_pid": p.authority.hsm_pid(),
         },
         "nodes": nodes,
         "bin": p.bin.folder,

@@ -53,7 +53,7 @@ impl Machine {
         };
         match options.attest {
             Attest::JoinToken => this.enrol_by_token(&folder, authority, options)?,
-            Attest::Pkcs11 => this.enrol_by_token_key(&folder, authority, options)?,
+            Attest::Pkcs11 | Attest::Pkcs11Certified => this.enrol_by_token_key(&folder, authority, options)?,
             Attest::Tpm => this.enrol_by_tpm(dir, &folder, authority, options)?,
         }
         Ok(this)
@@ -72,14 +72,30 @@ impl Machine {
 
     /// A SoftHSM2 token of its own; the TLS key is in it too.
     fn enrol_by_token_key(&mut self, folder: &Path, authority: &Authority, options: &Options) -> Result<(), String> {
-        let table = token::make(&folder.join("token"), "node", &mut self.program)?;
-        let lines = format!("node_attestor = \"pkcs11\"\n\n[pkcs11]\nsvid_key = \"token\"\n\n[pkcs11.token]\n{table}");
-        self.write_config(authority, options, &lines)?;
+        let site = token::make(&folder.join("token"), "node")?;
+        let table = token::table(&site, &mut self.program);
+        let certificate = folder.join("token.pem");
+        let vouched = match authority.enrolment() {
+            Some(_) => format!("certificate_file = {certificate:?}\n"),
+            None => String::new(),
+        };
+        self.write_config(
+            authority,
+            options,
+            &format!(
+                "node_attestor = \"pkcs11\"\n\n[pkcs11]\nsvid_key = \"token\"\n{vouched}\n[pkcs11.token]\n{table}"
+            ),
+        )?;
         let config = self.config.display().to_string();
         let answer = self.program.run(&["key", "--config", &config, "--output", "json"])?;
         let answer: serde_json::Value = serde_json::from_str(&answer).map_err(|e| format!("key: {e}"))?;
-        let hash = answer["attestation_key"]["hash"].as_str().ok_or("key: no hash")?;
-        authority.cli(&["node", "enrol", "--key", hash])?;
+        let told = |what: &str| answer["attestation_key"][what].as_str().ok_or_else(|| format!("key: no {what}"));
+        let hash = told("hash")?;
+        match authority.enrolment() {
+            Some(ca) => fs::write(&certificate, ca.certify(told("public_key")?)?)
+                .map_err(|e| format!("{}: {e}", certificate.display()))?,
+            None => drop(authority.cli(&["node", "enrol", "--key", hash])?),
+        }
         self.spiffe_id = format!("spiffe://{}/spire/agent/pkcs11/{hash}", options.trust_domain);
         Ok(())
     }

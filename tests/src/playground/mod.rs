@@ -5,6 +5,7 @@
 mod authority;
 mod binaries;
 mod description;
+mod enrolment;
 mod machine;
 mod options;
 mod program;

@@ -10,6 +10,8 @@ pub enum Attest {
     JoinToken,
     /// A SoftHSM2 token each, its key enrolled: proves possession, no hardware.
     Pkcs11,
+    /// The same, and in place of the enrolment a CA of the operator vouches for the key: device-cert.
+    Pkcs11Certified,
     /// An swtpm each, with an EK certificate of a local manufacturer.
     Tpm,
 }
@@ -21,6 +23,8 @@ pub enum CaKeys {
     /// Files.
     #[default]
     Disk,
+    /// A SoftHSM2 token behind a `p11-kit server`, which can be killed.
+    NetworkHsm,
     /// A SoftHSM2 token.
     Pkcs11,
 }
