@@ -15,8 +15,8 @@ pub enum CaError {
     /// The CA knows the node and says no; with a denial the node's own standing is meant, without one this request.
     #[error("the CA denied the call{}", .0.map(|d| format!(": {d}")).unwrap_or_default())]
     Denied(Option<Denial>),
-    /// No answer came: the CA is away, the connection broke, or there is no connection yet. Try later.
-    #[error("no connection to the CA: {0}")]
+    /// Nothing came of it: the CA is away or says "not now", the connection broke, or there is none yet. Try later.
+    #[error("the CA cannot be asked now: {0}")]
     Lost(String),
     /// The CA answered with another status, or with an answer that makes no sense (`DataLoss`).
     #[error("the CA refused the call: {code:?}: {message}")]

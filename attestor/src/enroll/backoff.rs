@@ -15,9 +15,12 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after one more failure.
-    pub(super) fn next(&mut self) -> Duration {
+    /// The wait after one more failure, at most `longest`; a wait that is cut does not make the next one grow.
+    pub(super) fn next(&mut self, longest: Duration) -> Duration {
         let limit = FIRST.saturating_mul(1 << self.failures.min(10)).min(LAST);
+        if limit > longest {
+            return longest.mul_f64(fraction());
+        }
         self.failures = self.failures.saturating_add(1);
         limit.mul_f64(fraction())
     }
@@ -39,11 +42,19 @@ mod tests {
     #[test]
     fn waits_grow_to_a_limit_and_differ() {
         let mut backoff = Backoff::default();
-        let waits: Vec<Duration> = (0..40).map(|_| backoff.next()).collect();
+        let waits: Vec<Duration> = (0..40).map(|_| backoff.next(Duration::MAX)).collect();
         assert!(waits[0] <= FIRST && waits.iter().all(|w| *w <= LAST));
         assert!(waits.iter().any(|w| *w > Duration::from_secs(10)));
         assert!(waits[20..].windows(2).any(|pair| pair[0] != pair[1]));
         backoff.reset();
-        assert!(backoff.next() <= FIRST);
+        assert!(backoff.next(Duration::MAX) <= FIRST);
+    }
+
+    #[test]
+    fn waits_that_are_cut_do_not_grow() {
+        let mut backoff = Backoff::default();
+        assert!((0..40).all(|_| backoff.next(FIRST) <= FIRST));
+        // The first growth is still to come.
+        assert!(backoff.next(Duration::MAX) <= FIRST * 2);
     }
 }

@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
+use chancery_daemon::clock;
 use tokio::time::{Instant, timeout};
 
 use super::{EnrolError, attest::attest, held::Held, task::Enroller};
@@ -7,6 +8,7 @@ use crate::{
     ca::{Ca, CaError, Denial, Trouble},
     crypto::certified,
     identity::{NodeIdentity, TrustBundle},
+    plan::longest_wait,
 };
 
 /// Longest wait for the first call over a new connection.
@@ -81,7 +83,8 @@ impl Enroller {
 
     pub(super) fn failed(&mut self, error: &EnrolError) {
         self.parts.metrics.failed();
-        let wait = if error.is_ban() { self.backoff.banned() } else { self.backoff.next() };
+        let longest = self.held.as_ref().map_or(Duration::MAX, |held| longest_wait(clock::now(), held.not_after));
+        let wait = if error.is_ban() { self.backoff.banned() } else { self.backoff.next(longest) };
         if error.is_ban() {
             self.lose("an operator banned it");
         }

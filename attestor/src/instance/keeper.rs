@@ -11,6 +11,7 @@ use crate::{
     cache::{FreshKey, Svid, fresh_key},
     crypto::fraction,
     metrics::Issued,
+    plan::longest_wait,
     sync::until,
 };
 
@@ -70,8 +71,7 @@ impl Keeper {
                     Err(error) if is_final(&error) => return self.over(error.to_string()).await,
                     Err(error) => {
                         self.problem(&error, held.as_ref());
-                        let now = wait.mul_f64(0.5 + fraction());
-                        wait = (wait * 2).min(LONGEST_WAIT);
+                        let now = self.patience(&mut wait, held.as_ref());
                         self.pause(now).await
                     }
                 },
@@ -175,6 +175,17 @@ impl Keeper {
             Stage::Begin { .. } => None,
             Stage::Renew { id } => Some(id.clone()),
         }
+    }
+
+    /// The wait before the next try. It grows with each, but not while the end of what is held is near.
+    fn patience(&self, wait: &mut Duration, held: Option<&Arc<Svid>>) -> Duration {
+        let longest = held.map_or(Duration::MAX, |svid| longest_wait((self.shared.clock)(), svid.expires_at));
+        if *wait > longest {
+            return longest.mul_f64(0.5 + fraction() / 2.0);
+        }
+        let now = wait.mul_f64(0.5 + fraction());
+        *wait = (*wait * 2).min(LONGEST_WAIT);
+        now
     }
 
     /// Keeps what is held until its end; then there is nothing to hand out.

@@ -4,7 +4,7 @@
 
 mod rotation;
 
-pub use rotation::{Rotation, due_at, taint_due};
+pub use rotation::{Rotation, due_at, longest_wait, taint_due};
 
 use std::collections::{BTreeMap, BTreeSet};
 

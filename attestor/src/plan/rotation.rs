@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use chancery_sdk::time::UnixTime;
 use ring::hmac;
 
@@ -30,6 +32,20 @@ const TAINT_WINDOW_SECS: i64 = 60;
 pub fn taint_due(since: UnixTime, expires_at: UnixTime, spread: u16) -> UnixTime {
     let window = (expires_at.since(since) / 4).clamp(0, TAINT_WINDOW_SECS);
     since.plus(window * i64::from(spread) / i64::from(u16::MAX))
+}
+
+/// Tries for a successor that still fit when one fails: an outage that is over is noticed before the SVID's end.
+const TRIES_LEFT: u32 = 4;
+/// Least of what [`longest_wait`] answers.
+const LEAST_WAIT: Duration = Duration::from_millis(500);
+
+/// The longest wait between two tries for a successor while an SVID is held: a part of what is left of it. None is set
+/// once it has ended.
+pub fn longest_wait(now: UnixTime, expires_at: UnixTime) -> Duration {
+    match u64::try_from(expires_at.since(now)) {
+        Ok(left) if left > 0 => (Duration::from_secs(left) / TRIES_LEFT).max(LEAST_WAIT),
+        Ok(_) | Err(_) => Duration::MAX,
+    }
 }
 
 /// 40 to 65 % into the life, by `spread` (0 = earliest).

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 const NOW: UnixTime = UnixTime(10_000);
@@ -107,4 +109,15 @@ fn what_a_tainted_authority_signed_is_replaced_within_a_quarter_of_its_rest_and_
     let due = |left: i64, spread: u16| taint_due(NOW, NOW.plus(left), spread).since(NOW);
     assert_eq!((due(3600, 0), due(3600, u16::MAX / 2), due(3600, u16::MAX)), (0, 29, 60));
     assert_eq!((due(40, u16::MAX), due(0, u16::MAX), due(-5, u16::MAX)), (10, 0, 0));
+}
+
+#[test]
+fn a_successor_is_asked_for_several_times_before_the_end_of_what_is_held() {
+    let after = |left: i64| longest_wait(NOW, NOW.plus(left));
+    assert_eq!(
+        (after(600), after(60), after(4)),
+        (Duration::from_secs(150), Duration::from_secs(15), Duration::from_secs(1))
+    );
+    // Never in a tight loop, and as usual once there is nothing left to save.
+    assert_eq!((after(1), after(0), after(-5)), (Duration::from_millis(500), Duration::MAX, Duration::MAX));
 }
