@@ -63,7 +63,18 @@ impl From<StoreError> for Problem {
 impl From<SignError> for Problem {
     fn from(error: SignError) -> Self {
         tracing::error!(%error, "signing");
-        Self::Internal("nothing was signed".into())
+        match error {
+            SignError::Key(key) if key.is_transient() => {
+                Self::Unavailable("the signing key cannot be used now, nothing was signed".into())
+            }
+            SignError::NoAuthority => Self::Unavailable(error.to_string()),
+            SignError::Encoding(_)
+            | SignError::Issuer { .. }
+            | SignError::Key(_)
+            | SignError::Mismatch(_)
+            | SignError::Probe(_)
+            | SignError::Profile(_) => Self::Internal("nothing was signed".into()),
+        }
     }
 }
 
@@ -162,5 +173,29 @@ impl From<InstanceError> for Problem {
             }),
             InstanceError::TooManyLive => Self::Exhausted(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chancery_daemon::pkcs11::TokenError;
+
+    use super::*;
+    use crate::keys::KeyError;
+
+    #[test]
+    fn a_key_that_is_away_for_a_while_makes_callers_ask_again_and_a_lost_one_does_not() {
+        let of = |error: TokenError| Problem::from(SignError::Key(KeyError::Token(error)));
+        for away in [TokenError::Unavailable("gone".into()), TokenError::Overloaded(256), TokenError::Hung("C_Sign")] {
+            let problem = of(away);
+            assert!(
+                matches!(&problem, Problem::Unavailable(text) if text.contains("cannot be used now")),
+                "{problem:?}"
+            );
+        }
+        for lost in [TokenError::KeyMissing("ca/1".into()), TokenError::BadSignature("ca/1".into())] {
+            assert_eq!(of(lost), Problem::Internal("nothing was signed".into()));
+        }
+        assert!(matches!(Problem::from(SignError::NoAuthority), Problem::Unavailable(_)));
     }
 }
