@@ -1,15 +1,15 @@
-//! The demo passes, and it can fail: each spoiled demo exits 1 and says which act was not as told.
+//! The demos pass, and they can fail: each spoiled one exits 1 and says which act was not as told.
+//!
+//! The demo of the HSM as a whole is `make demo-hsm`: without its taint it goes through every other act here.
 
 use std::process::Command;
 
 use chancery_tests::playground::Binaries;
 
-fn demo(spoil: Option<&str>) -> (Option<i32>, String) {
+fn demo(args: &[&str]) -> (Option<i32>, String) {
     let bin = Binaries::find().unwrap();
     let mut command = Command::new(bin.path("demo"));
-    if let Some(spoil) = spoil {
-        command.args(["--spoil", spoil]);
-    }
+    command.args(args);
     let out = command.output().unwrap();
     let said = [out.stdout, out.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     (out.status.code(), said)
@@ -17,28 +17,43 @@ fn demo(spoil: Option<&str>) -> (Option<i32>, String) {
 
 #[test]
 fn every_act_goes_as_told() {
-    let (code, said) = demo(None);
+    let (code, said) = demo(&[]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("failures among good nodes 0"), "{said}");
 }
 
 #[test]
 fn fresh_evidence_in_place_of_the_replayed_one_fails_the_demo() {
-    let (code, said) = demo(Some("fresh-evidence"));
+    let (code, said) = demo(&["--spoil", "fresh-evidence"]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("the CA admitted a replayed attestation"), "{said}");
 }
 
 #[test]
 fn an_emptied_pcr_policy_fails_the_demo() {
-    let (code, said) = demo(Some("no-policy"));
+    let (code, said) = demo(&["--spoil", "no-policy"]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("the refusal of node 1: no such event"), "{said}");
 }
 
 #[test]
 fn an_attestor_stopped_past_a_rotation_fails_the_demo() {
-    let (code, said) = demo(Some("stopped-attestor"));
+    let (code, said) = demo(&["--spoil", "stopped-attestor"]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("on node 0: rotation 3"), "{said}");
+}
+
+#[test]
+fn an_hsm_that_never_comes_back_fails_the_demo_of_the_hsm() {
+    let (code, said) = demo(&["hsm", "--spoil", "never-back"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the CA does not sign again"), "{said}");
+}
+
+#[test]
+fn a_taint_left_out_fails_the_demo_of_the_hsm_after_its_outage() {
+    let (code, said) = demo(&["hsm", "--spoil", "no-taint"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("every instance has rotated before the end of what it held"), "{said}");
+    assert!(said.contains("the authority.tainted of"), "{said}");
 }

@@ -1,4 +1,4 @@
-//! The demo: exits 0 only if every act went as told.
+//! The demos: exit 0 only if every act went as told.
 
 use std::{
     os::unix::process::CommandExt,
@@ -6,25 +6,41 @@ use std::{
     time::Instant,
 };
 
-use chancery_tests::demo::{Spoil, run};
-use clap::Parser;
+use chancery_tests::demo::{self, Spoil, hsm};
+use clap::{Parser, Subcommand};
 
 /// Two TPM nodes, four agents that talk all the time, five attacks. Ends by itself.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Cli {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Spoils the demo itself, never the product, so that a test can see it fail.
     #[arg(long, value_enum, hide = true)]
     spoil: Option<Spoil>,
 }
 
+#[derive(Subcommand)]
+enum Other {
+    /// The CA's keys in an HSM that is killed and comes back, nodes with tokens, a tainted key. Ends by itself.
+    Hsm {
+        /// As above.
+        #[arg(long, value_enum, hide = true)]
+        spoil: Option<hsm::Spoil>,
+    },
+}
+
 fn main() -> ExitCode {
-    let spoil = Cli::parse().spoil;
+    let cli = Cli::parse();
     // libtss2, which records the attestation that act 2 replays, writes to standard error unless told before it is loaded.
     if std::env::var_os("TSS2_LOG").is_none() {
         return again_without_tss_log();
     }
     let begun = Instant::now();
-    let verdict = run(spoil);
+    let verdict = match cli.other {
+        None => demo::run(cli.spoil),
+        Some(Other::Hsm { spoil }) => hsm::run(spoil),
+    };
     let secs = begun.elapsed().as_secs();
     match verdict {
         Ok(()) => {

@@ -3,12 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    Spoil,
-    attacker::Thief,
-    protocol::Told,
-    replay::replay_attestation,
-    say,
-    setting::{Setting, WATCHED_PCR},
+    Spoil, attacker::Thief, protocol::Told, replay::replay_attestation, say, scene::WATCHED_PCR, setting::Setting,
 };
 use crate::{
     playground::Playground,
@@ -155,7 +150,7 @@ pub fn extended_pcr(setting: &mut Setting) -> Result<(), String> {
     }
     println!("node 1 was refused by event #{}; its two instances have ended", failed.number);
     for agent in setting.agents.0.iter().filter(|a| a.node == 0) {
-        let before: u64 = agent.seen().peers.values().map(|c| c.calls).sum();
+        let before = agent.calls();
         agent.wait(REFUSAL_WITHIN, "further calls on the good node", |s| {
             s.peers.values().map(|c| c.calls).sum::<u64>() > before
         })?;

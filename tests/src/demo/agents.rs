@@ -96,6 +96,11 @@ impl Agent {
         Ok(seen.clone())
     }
 
+    /// Its answered calls, as last told.
+    pub fn calls(&self) -> u64 {
+        self.seen().peers.values().map(|counts| counts.calls).sum()
+    }
+
     /// Tells the agent something.
     ///
     /// # Errors
@@ -139,7 +144,7 @@ fn note(seen: &mut Seen, said: Said) {
 pub struct Agents(pub Vec<Agent>);
 
 /// 25 calls a second to each peer: more than the 20 the demo promises.
-const CALL_EVERY_MS: u64 = 40;
+pub(super) const CALL_EVERY_MS: u64 = 40;
 /// How long the first identity may take.
 const FIRST_IDENTITY: Duration = Duration::from_secs(15);
 
@@ -174,16 +179,34 @@ impl Agents {
     /// # Errors
     /// An agent did not rotate in time, or lost its identity.
     pub fn wait_for_rotations(&self, count: usize, within: Duration) -> Result<(), String> {
+        self.wait_for_successors(&vec![count; self.0.len()], within, &format!("rotation {count}"))
+    }
+
+    /// How many serials each agent has had.
+    pub fn serials(&self) -> Vec<usize> {
+        self.0.iter().map(|agent| agent.seen().serials.len()).collect()
+    }
+
+    /// Waits until every agent has had more serials, and as many keys, than it had `before`.
+    ///
+    /// # Errors
+    /// As [`wait_for_rotations`](Self::wait_for_rotations); `what` did not happen.
+    pub fn wait_for_successors(&self, before: &[usize], within: Duration, what: &str) -> Result<(), String> {
         let end = Instant::now() + within;
-        for agent in &self.0 {
+        for (agent, before) in self.0.iter().zip(before) {
             let left = end.saturating_duration_since(Instant::now());
-            let what = format!("rotation {count}");
-            let seen = agent.wait(left, &what, |s| s.lost || (s.serials.len() > count && s.keys.len() > count))?;
+            let more = |s: &Seen| s.serials.len() > *before && s.keys.len() > *before;
+            let seen = agent.wait(left, what, |s| s.lost || more(s))?;
             if seen.lost {
                 return Err(format!("agent {} lost its identity", seen.id));
             }
         }
         Ok(())
+    }
+
+    /// Answered calls of all agents, as last told.
+    pub fn calls(&self) -> u64 {
+        self.0.iter().map(Agent::calls).sum()
     }
 
     /// Every call among agents on nodes of good standing must have been answered.

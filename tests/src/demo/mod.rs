@@ -1,10 +1,14 @@
-//! The demo: agents on two TPM nodes talk all the time, then five attacks, each judged by the CA's own events.
+//! The demos: agents on two nodes talk all the time, and each act is judged by the CA's own events.
+//!
+//! [`run`]: TPM nodes and five attacks. [`hsm::run`]: keys in tokens, an HSM that dies and comes back, a tainted key.
 
 mod acts;
 pub mod agents;
 mod attacker;
+pub mod hsm;
 pub mod protocol;
 mod replay;
+mod scene;
 mod setting;
 mod summary;
 mod timeline;
@@ -34,15 +38,18 @@ const ROTATIONS: usize = 3;
 /// The same in a demo that is spoiled later on, which is told by an act after the rotations.
 const ROTATIONS_BEFORE_SPOILED_ACTS: usize = 1;
 
+/// The last attack stops the other node.
+const GOOD_NODE: usize = 0;
+
 /// What a spoiled demo shows needs no haste: four of them run at once among the tests.
 const SPOILED_CALL_EVERY_MS: u64 = 250;
 
-/// Runs the whole demo.
+/// Runs the demo of the attacks.
 ///
 /// # Errors
 /// The act that did not go as told, and why.
 pub fn run(spoil: Option<Spoil>) -> Result<(), String> {
-    let mut setting = setting::Setting::build(spoil)?;
+    let mut setting = setting::Setting::build(|folder| scene::attacks(folder, spoil))?;
     match spoil {
         None => setting.agents.introduce()?,
         Some(_) => setting.agents.introduce_at(SPOILED_CALL_EVERY_MS)?,
@@ -63,7 +70,7 @@ pub fn run(spoil: Option<Spoil>) -> Result<(), String> {
     acts::stranger(&mut setting)?;
     acts::stolen_identity_ends(&thief)?;
     acts::extended_pcr(&mut setting)?;
-    summary::print(&mut setting)
+    summary::print(&setting, |node| node == GOOD_NODE)
 }
 
 /// A line of the demo itself, apart from the record's lines.

@@ -5,14 +5,17 @@ use super::{say, setting::Setting};
 /// Calls a second each pair must have made over the whole time, at least.
 const CALLS_PER_SECOND: u64 = 20;
 
-/// Prints the figures and judges them.
+/// First identity and three rotations, each with a serial and a key of its own.
+const LEAST_SVIDS: usize = 4;
+
+/// Prints the figures and judges them; `is_good` says which nodes nobody stopped on purpose.
 ///
 /// # Errors
 /// A figure is not as told.
-pub fn print(setting: &mut Setting) -> Result<(), String> {
+pub fn print(setting: &Setting, is_good: impl Fn(usize) -> bool) -> Result<(), String> {
     say("summary");
     let (mut calls, mut handshakes, mut failures) = (0, 0, 0);
-    let good: BTreeSet<String> = setting.agents.0.iter().filter(|a| a.node == 0).map(|a| a.seen().id).collect();
+    let good: BTreeSet<String> = setting.agents.0.iter().filter(|a| is_good(a.node)).map(|a| a.seen().id).collect();
     for agent in &setting.agents.0 {
         let seen = agent.seen();
         for (peer, counts) in &seen.peers {
@@ -34,8 +37,8 @@ pub fn print(setting: &mut Setting) -> Result<(), String> {
         let seen = agent.seen();
         let serials: BTreeSet<&String> = seen.serials.iter().collect();
         println!("node {}: {}  {} serials, {} keys", agent.node, seen.id, serials.len(), seen.keys.len());
-        if serials.len() < 4 || seen.keys.len() < 4 {
-            return Err(format!("{}: fewer than 4 serials or keys", seen.id));
+        if serials.len() < LEAST_SVIDS || seen.keys.len() < LEAST_SVIDS {
+            return Err(format!("{}: fewer than {LEAST_SVIDS} serials or keys", seen.id));
         }
         check_record(setting, &seen.id, &serials)?;
     }
