@@ -92,8 +92,7 @@ pub async fn activate(state: &State, kind: AuthorityKind, id: &str) -> Result<Au
 /// Everything under the authority is to be replaced at once.
 ///
 /// # Errors
-/// [`Problem::Invalid`] for an ID that may not be tainted, [`Problem::Precondition`] where its certificate is an
-/// upstream's, [`Problem::Internal`] where it is tainted already.
+/// [`Problem::Invalid`] for an ID that may not be tainted, [`Problem::Internal`] where it is tainted already.
 pub async fn taint(state: &State, caller: &Caller, kind: AuthorityKind, id: &str) -> Result<Authority, Problem> {
     let authority = mistrusted(state, kind, id).await?;
     state.authority.taint(&state.store, kind, &authority.id, named(caller), state.now()).await?;
@@ -142,9 +141,6 @@ async fn mistrusted(state: &State, kind: AuthorityKind, id: &str) -> Result<Auth
     let authority = found.ok_or_else(|| invalid(&format!("is not the ID of a published {kind} authority")))?;
     if authority.state == AuthorityState::Revoked {
         return Err(invalid("is revoked already"));
-    }
-    if !authority.upstream_id.is_empty() {
-        return Err(Problem::Precondition("an upstream authority is configured: taint and revoke that one".into()));
     }
     match (authority.server == state.server_id, authority.state) {
         (true, AuthorityState::Active) => Err(invalid("signs now: prepare and activate another one first")),

@@ -5,7 +5,6 @@
 
 use chancery_core::{csr::Csr, entry::Entry};
 use chancery_daemon::public_key::PublicKey;
-use chancery_sdk::time::UnixTime;
 use rustls_pki_types::CertificateDer;
 
 use crate::{
@@ -17,19 +16,10 @@ use crate::{
     store::{Authority, Fact, Outcome, PublishKey, RecordCa},
 };
 
+pub use crate::upstream::JwtKey;
+
 /// Longest key ID; SPIRE's have 32 characters, ours 40.
 const MAX_KEY_ID: usize = 128;
-
-/// A downstream server's JWT key, as it says.
-#[derive(Clone, Debug)]
-pub struct JwtKey {
-    /// `kid` of its tokens.
-    pub id: String,
-    /// DER SubjectPublicKeyInfo.
-    pub spki: Vec<u8>,
-    /// Until when it signs.
-    pub not_after: UnixTime,
-}
 
 /// A downstream server's CA.
 #[derive(Clone, Debug)]
@@ -93,13 +83,16 @@ pub async fn publish_jwt(state: &State, entry: &Entry, key: JwtKey) -> Result<Ve
     if key.not_after <= now {
         return invalid(format!("the key ended at {}", key.not_after));
     }
-    let not_after = key.not_after.min(now.plus(state.config.ttl.ca.as_secs()));
+    let mut key = JwtKey { not_after: key.not_after.min(now.plus(state.config.ttl.ca.as_secs())), ..key };
+    if let Some(end) = state.authority.publish_above(key.clone()).await? {
+        key.not_after = end;
+    }
     let fact = PublishKey {
         entry_id: entry.id.clone(),
         entry_revision: entry.revision,
         key_id: key.id,
         spki: key.spki,
-        not_after,
+        not_after: key.not_after,
     };
     match state.store.commit(Fact::PublishKey(fact)).await? {
         Outcome::Done { .. } => state.authority.refresh(&state.store).await?,

@@ -264,7 +264,7 @@ pub async fn assemble(
     // A token's module may take its time, and hang.
     let keys = tokio::task::spawn_blocking(move || keys::open(&own)).await.map_err(|_| RunError::KeysDied)??;
     let own = config.clone();
-    let above = tokio::task::spawn_blocking(move || upstream::open(&own.upstream, &own.data_dir));
+    let above = tokio::task::spawn_blocking(move || upstream::open(&own.upstream, &own.trust_domain, &own.data_dir));
     let above = above.await.map_err(|_| RunError::UpstreamDied)??;
     let mut registry = Registry::default();
     let settings = Settings {
@@ -284,6 +284,7 @@ pub async fn assemble(
         offline: upstream::offline(&config.upstream),
     };
     let authority = AuthorityManager::new(settings, Arc::clone(&keys));
+    authority.unfollow(&store).await?;
     authority.start(&store, &clock).await?;
     let tls = Tls::new(&config.trust_domain, &authority, &clock)?;
     let trust = Trust::load(&config, &store).await?;

@@ -17,6 +17,8 @@ use crate::{
 
 /// Between two looks at authorities and our SVID.
 const AUTHORITIES: Duration = Duration::from_secs(1);
+/// Between two looks at the bundle of the server above, where there is one.
+const UPSTREAM: Duration = Duration::from_secs(5);
 /// Between two summaries of strangers' failures.
 const FAILURES: Duration = Duration::from_secs(1);
 /// Between two looks for connections of nodes that lost their standing on another server.
@@ -34,6 +36,11 @@ pub fn start(state: &Arc<State>, tls: &Tls) {
     every(state, AUTHORITIES, move |state| {
         let tls = own.clone();
         async move { authorities(&state, &tls).await }
+    });
+    every(state, UPSTREAM, |state| async move {
+        if let Err(problem) = state.authority.follow(&state.store, state.now()).await {
+            tracing::warn!(%problem, "the bundle above is not followed; what was known of it stays");
+        }
     });
     every(state, FAILURES, |state| async move { state.failures.flush(&state.store, state.now()).await });
     every(state, STANDING, |state| async move { standing(&state).await });

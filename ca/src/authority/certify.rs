@@ -9,7 +9,7 @@ use super::{AuthorityError, AuthorityManager, Settings, SignError, chain::Chain,
 use crate::{
     keys::Signer,
     store::{Authority, AuthorityKind, AuthorityState, KeyRecord},
-    upstream::{Issued, Request, Upstream},
+    upstream::{Issued, JwtKey, Request, Upstream, UpstreamError},
 };
 
 /// An X.509 authority's certificate, and what goes along with it.
@@ -45,7 +45,26 @@ impl AuthorityManager {
             },
             AuthorityKind::X509 => self.ca_certificate(key, now).await?,
         };
-        self.authority_of(row, signer.as_ref(), made, now)
+        let mut authority = self.authority_of(row, signer.as_ref(), made, now)?;
+        if authority.kind == AuthorityKind::Jwt {
+            // Above first: whoever verifies there has the key for as long as whoever verifies here.
+            let (id, spki) = (authority.id.clone(), authority.public.clone());
+            let key = JwtKey { id, spki, not_after: authority.not_after };
+            authority.not_after = self.publish_above(key).await?.unwrap_or(authority.not_after);
+            if authority.not_after <= now {
+                return Err(UpstreamError::Answer("it ends our JWT key before it signs").into());
+            }
+        }
+        Ok(authority)
+    }
+
+    /// Has the server above publish a JWT key; the end it has there, or `None` where nobody above publishes keys.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Upstream`].
+    pub async fn publish_above(&self, key: JwtKey) -> Result<Option<UnixTime>, AuthorityError> {
+        let Some(upstream) = self.settings.upstream.clone() else { return Ok(None) };
+        Ok(super::on_thread(move || upstream.publish(&key)).await??)
     }
 
     /// The record of an authority that is published from `now` on.
@@ -98,7 +117,12 @@ fn below(
     let domain = &settings.trust_domain;
     let csr = issuer::request(domain, key)?;
     let request = Request { domain, spki: key.spki(), csr: &csr, now, life_secs: settings.life_secs };
-    judged(upstream.issue(&request)?, &request, key, settings.delegated_issuer_secs)
+    let judged = judged(upstream.issue(&request)?, &request, key, settings.delegated_issuer_secs);
+    judged.map_err(|error| match error {
+        // Whatever no verifier would accept is the upstream's answer, and is asked for again later.
+        AuthorityError::Sign(problem) => UpstreamError::Sign(problem).into(),
+        other => other,
+    })
 }
 
 /// Judges what somebody above answered as a verifier of leaves would, those of a delegated issuer too.

@@ -7,6 +7,7 @@ mod certify;
 pub(crate) mod chain;
 mod crash;
 mod der;
+mod follow;
 mod issuer;
 mod life;
 pub(crate) mod offline;

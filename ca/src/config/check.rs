@@ -84,14 +84,22 @@ fn delegated(config: &Config) -> Option<String> {
 fn upstream(config: &Config) -> Option<String> {
     let u = &config.upstream;
     let files = matches!(u.kind, UpstreamKind::Disk | UpstreamKind::Pkcs11);
+    let nested = u.kind == UpstreamKind::Nested;
     let needs = [
         ("certificate", files, u.certificate.is_some(), "needs the CA's certificate, a PEM file"),
         ("key", u.kind == UpstreamKind::Disk, u.key.is_some(), "needs the CA's key, a PEM file of mode 0600"),
         ("pkcs11", u.kind == UpstreamKind::Pkcs11, u.pkcs11.is_some(), "needs this table with module, uri and label"),
+        ("server", nested, u.server.is_some(), "needs the server above, as host:port"),
+        (
+            "workload_socket",
+            nested,
+            u.workload_socket.is_some(),
+            "needs the socket of a Workload API of the server above",
+        ),
     ];
     let kind = u.kind.name();
     let given = needs.iter().find(|(_, wanted, given, _)| *given && !wanted).map(|(key, ..)| *key);
-    let bundle = u.bundle.is_some() && u.kind == UpstreamKind::Own;
+    let bundle = u.bundle.is_some() && matches!(u.kind, UpstreamKind::Nested | UpstreamKind::Own);
     if let Some(key) = given.or_else(|| bundle.then_some("bundle")) {
         return Some(format!("upstream.{key}: is not of upstream.kind = \"{kind}\"; name the kind it is for"));
     }
@@ -102,6 +110,15 @@ fn upstream(config: &Config) -> Option<String> {
     }
     if let Some((key, _, _, what)) = needs.iter().find(|(_, wanted, given, _)| *wanted && !given) {
         return Some(format!("upstream.{key}: kind = \"{kind}\" {what}"));
+    }
+    let port = |server: &String| {
+        server.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    if u.server.as_ref().is_some_and(|server| !port(server)) {
+        return Some("upstream.server: write host:port, for example \"ca.prod.example.org:8081\"".into());
+    }
+    if u.workload_socket.as_ref().is_some_and(|socket| !socket.is_absolute()) {
+        return Some("upstream.workload_socket: give the whole path of the socket".into());
     }
     u.pkcs11.as_ref().and_then(|key| key.check().err()).map(|problem| format!("upstream.pkcs11.{problem}"))
 }

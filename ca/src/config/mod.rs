@@ -169,6 +169,10 @@ pub struct Upstream {
     pub bundle: Option<PathBuf>,
     /// `pkcs11`: the CA's key.
     pub pkcs11: Option<TokenKeyConfig>,
+    /// `nested`: `host:port` of the server above.
+    pub server: Option<String>,
+    /// `nested`: UNIX socket of the Workload API that gives the identity to call it with.
+    pub workload_socket: Option<PathBuf>,
 }
 
 /// Kinds of upstreams.
@@ -177,6 +181,8 @@ pub struct Upstream {
 pub enum UpstreamKind {
     /// A CA whose certificate and key are in files.
     Disk,
+    /// Another server of the same trust domain.
+    Nested,
     /// A ceremony: people carry requests and certificates.
     Offline,
     /// None: each authority signs itself and is in the bundle.
@@ -192,6 +198,7 @@ impl UpstreamKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Disk => "disk",
+            Self::Nested => "nested",
             Self::Offline => "offline",
             Self::Own => "self",
             Self::Pkcs11 => "pkcs11",
@@ -474,6 +481,11 @@ mod tests {
             ("[upstream]\nkind = \"offline\"\nkey = \"k\"", "upstream.kind"),
             ("[keys]\nstore = \"memory\"\n[upstream]\nkind = \"offline\"", "keys.store"),
             ("[upstream]\nkind = \"pkcs11\"\ncertificate = \"c\"", "upstream.pkcs11"),
+            ("[upstream]\nkind = \"nested\"\nserver = \"ca:8081\"", "upstream.workload_socket"),
+            ("[upstream]\nkind = \"nested\"\nworkload_socket = \"/s\"", "upstream.server"),
+            ("[upstream]\nkind = \"nested\"\nserver = \"ca\"\nworkload_socket = \"/s\"", "upstream.server"),
+            ("[upstream]\nkind = \"nested\"\nserver = \"ca:1\"\nworkload_socket = \"s\"", "upstream.workload_socket"),
+            ("[upstream]\nserver = \"ca:8081\"", "upstream.server"),
             ("[upstream]\nkind = \"pkcs11\"\ncertificate = \"c\"\nkey = \"k\"", "upstream.key"),
             ("[upstream.pkcs11]\nmodule = \"/m.so\"\nuri = \"pkcs11:token=a\"\nlabel = \"k\"", "upstream.kind"),
             (

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use chancery_core::entry::Rights;
+use chancery_sdk::time::UnixTime;
 use chancery_sdk::x509::{self, X509Bundle, X509BundleSet};
 use rcgen::{CertificateParams, Issuer, KeyPair, KeyUsagePurpose, SanType};
 

@@ -5,6 +5,7 @@
 
 pub mod certified;
 pub mod disk;
+pub mod nested;
 pub mod pkcs11;
 
 use std::{fmt, path::Path, sync::Arc};
@@ -19,6 +20,7 @@ use crate::{
     authority::{SignError, offline::Offline, subordinate},
     config::{Upstream as Config, UpstreamKind},
     keys::{KeyError, file::FileError},
+    store::Followed,
 };
 
 /// Most certificates that go along with a leaf, and most anchors: more than any verifier here follows or needs.
@@ -51,6 +53,17 @@ pub struct Issued {
     pub anchors: Vec<CertificateDer<'static>>,
 }
 
+/// A JWT key, as the server that has it says.
+#[derive(Clone, Debug)]
+pub struct JwtKey {
+    /// `kid` of its tokens.
+    pub id: String,
+    /// DER SubjectPublicKeyInfo.
+    pub spki: Vec<u8>,
+    /// Until when it signs.
+    pub not_after: UnixTime,
+}
+
 /// A CA above this server.
 pub trait Upstream: fmt::Debug + Send + Sync {
     /// Signs a CA certificate. Called only where blocking is allowed.
@@ -58,6 +71,28 @@ pub trait Upstream: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`UpstreamError`]; asked again later.
     fn issue(&self, request: &Request<'_>) -> Result<Issued, UpstreamError>;
+
+    /// Publishes a JWT key of this server, or of one below it, above; the end it has there, which is never after the
+    /// key's own. `None`: nobody above publishes keys. Called only where blocking is allowed.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; the key must not sign yet.
+    fn publish(&self, _key: &JwtKey) -> Result<Option<UnixTime>, UpstreamError> {
+        Ok(None)
+    }
+
+    /// What the bundle above has now; `None` where there is none to follow. Called only where blocking is allowed.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; what was followed stays.
+    fn bundle(&self) -> Result<Option<Vec<Followed>>, UpstreamError> {
+        Ok(None)
+    }
+
+    /// Whether there is a bundle above to follow.
+    fn follows(&self) -> bool {
+        false
+    }
 
     /// Why it could not sign now, as far as is known without asking it; `None`: it can, or cannot tell.
     fn away(&self) -> Option<String> {
@@ -68,6 +103,9 @@ pub trait Upstream: fmt::Debug + Send + Sync {
 /// Why there is no CA certificate from above.
 #[derive(Debug, Error)]
 pub enum UpstreamError {
+    /// It cannot be reached, or refuses.
+    #[error("upstream: {0}")]
+    Away(String),
     /// What it answered is not what was asked for.
     #[error("the upstream's answer is not usable: {0}")]
     Answer(&'static str),
@@ -77,6 +115,9 @@ pub enum UpstreamError {
     /// The key of a `pkcs11` upstream.
     #[error("upstream.pkcs11: {0}")]
     Key(#[from] KeyError),
+    /// The configuration.
+    #[error("{0}")]
+    Setup(String),
     /// It did not sign.
     #[error("upstream: {0}")]
     Sign(#[from] SignError),
@@ -86,13 +127,20 @@ pub enum UpstreamError {
 ///
 /// # Errors
 /// [`UpstreamError`], a line that says what to do: where a key is in a token, that token must be there.
-pub fn open(config: &Config, data_dir: &Path) -> Result<Option<Arc<dyn Upstream>>, UpstreamError> {
+pub fn open(
+    config: &Config,
+    domain: &TrustDomain,
+    data_dir: &Path,
+) -> Result<Option<Arc<dyn Upstream>>, UpstreamError> {
+    if let (UpstreamKind::Nested, Some(server), Some(socket)) = (config.kind, &config.server, &config.workload_socket) {
+        return Ok(Some(Arc::new(nested::Nested::new(domain, server, socket)?)));
+    }
     let Some(certificate) = config.certificate.clone() else { return Ok(None) };
     let certified = Certified { certificate, bundle: config.bundle.clone() };
     Ok(match (config.kind, &config.key, &config.pkcs11) {
         (UpstreamKind::Disk, Some(key), _) => Some(Arc::new(disk::Disk { certified, key: key.clone() })),
         (UpstreamKind::Pkcs11, _, Some(key)) => Some(Arc::new(pkcs11::Pkcs11::open(certified, key, data_dir)?)),
-        (UpstreamKind::Disk | UpstreamKind::Offline | UpstreamKind::Own | UpstreamKind::Pkcs11, _, _) => None,
+        _ => None,
     })
 }
 

@@ -253,3 +253,25 @@ async fn a_delegated_issuer_needs_a_place_in_the_path() {
     let refused = sample::refused_parts(tight.path(), hand.clock(), &extra).await;
     assert!(refused.contains("path length 0"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_tainted_authority_below_an_upstream_is_shown_flagged_until_it_is_revoked() {
+    use crate::{authorities, gate::Caller, peer::LocalPeer};
+    let dir = tempfile::tempdir().unwrap();
+    let hand = sample::Hand::now();
+    let extra = ca(KeyType::EcP256, 1, hand.read(), 1000 * HOUR).write(dir.path(), 1);
+    let (state, _) = sample::parts_with(dir.path(), hand.clock(), &extra).await;
+    let (operator, kind) = (Caller::Local(LocalPeer { uid: 0, pid: 1 }), authorities::AuthorityKind::X509);
+    let old = state.authority.x509_id().unwrap();
+    let made = authorities::prepare(&state, kind).await.unwrap();
+    authorities::activate(&state, kind, &made.id).await.unwrap();
+    let shown =
+        || crate::bundles::own(&state).x509.into_iter().map(|a| (a.id, a.tainted_at.is_some())).collect::<Vec<_>>();
+    let root = shown();
+    assert_eq!(root.len(), 1);
+    authorities::taint(&state, &operator, kind, &old).await.unwrap();
+    assert!(shown().contains(&(old.clone(), true)) && shown().contains(&root[0]), "{:?}", shown());
+    assert!(!state.authority.stands(&old));
+    authorities::revoke(&state, &operator, kind, &old).await.unwrap();
+    assert_eq!(shown(), root);
+}
