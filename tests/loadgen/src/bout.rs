@@ -62,12 +62,12 @@ pub async fn measure<C: Measured>(
         false => Some(Calibration::new(plan.transport, plan.connections, plan.pace, call.sizes()).await?),
     };
     let mut echoed = Tally::default();
-    let mut cpu = 0.0;
+    let mut cpu = None;
     let mut calibrate = async |reporter: &mut Reporter| {
         if let Some(echo) = &echo {
             let done = echo.phase(common.echo, reporter, stop).await;
             echoed.merge(&done.tally);
-            cpu += done.server_cpu;
+            cpu = done.server_cpu.map(|more| more + cpu.unwrap_or_default());
         }
     };
     calibrate(reporter).await;

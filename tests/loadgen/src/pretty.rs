@@ -39,15 +39,18 @@ pub fn rows(line: &Map<String, Value>) -> String {
     let text = |name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default();
     let number = |name: &str| line.get(name).and_then(Value::as_f64);
     let cpu = number("server_cpu_us_per_item").or(number("server_cpu_us_per_call"));
-    let resident: u64 = servers(line).filter_map(|s| s["resident_bytes"].as_u64()).sum();
-    let (cpu, resident) = (cpu.map_or(String::new(), |us| format!("{us:.1}")), resident as f64 / 1e6);
+    let resident = servers(line).filter_map(|s| s["resident_bytes"].as_u64()).reduce(|a, b| a + b);
+    let (cpu, resident) = (
+        cpu.map_or(String::new(), |us| format!("{us:.1}")),
+        resident.map_or(String::new(), |bytes| format!("{:.1}", bytes as f64 / 1e6)),
+    );
     let seconds = number("seconds").unwrap_or_default();
     for (name, shape) in line.get("latency_us").and_then(Value::as_object).into_iter().flatten() {
         let of = |key: &str| shape[key].as_f64().unwrap_or_default();
         let per_second = if seconds > 0.0 { of("count") / seconds } else { 0.0 };
         let _ = writeln!(
             rows,
-            "{:<10} {name:<16} {seconds:>8.2} {:>9} {per_second:>10.1} {:>10.1} {:>10.1} {:>10.1} {:>10.1} {cpu:>9} {resident:>8.1}",
+            "{:<10} {name:<16} {seconds:>8.2} {:>9} {per_second:>10.1} {:>10.1} {:>10.1} {:>10.1} {:>10.1} {cpu:>9} {resident:>8}",
             text("phase"),
             of("count"),
             of("p50"),

@@ -40,8 +40,8 @@ pub struct Phase {
 pub struct Done {
     /// What was counted.
     pub tally: Tally,
-    /// Processor seconds of the server.
-    pub server_cpu: f64,
+    /// Processor seconds of the server, where they are known.
+    pub server_cpu: Option<f64>,
 }
 
 impl Reporter {
@@ -70,15 +70,18 @@ impl Reporter {
         let seconds = phase.begun.elapsed().as_secs_f64();
         let server: Vec<Used> = phase.server.iter().filter_map(|(pid, look)| proc::used(*pid, look).ok()).collect();
         let client = phase.client.as_ref().and_then(|look| proc::used(std::process::id(), look).ok());
-        let server_cpu: f64 = server.iter().map(Used::cpu).sum();
+        // Of all of them or of none: a process that ended takes what it used with it.
+        let all_there = !server.is_empty() && server.len() == phase.server.len();
+        let server_cpu = all_there.then(|| server.iter().map(Used::cpu).sum::<f64>());
         let mut line = self.line(phase, seconds);
         fill(&mut line, &tally, seconds);
-        if !phase.server.is_empty() {
-            let each = |count: u64| (count > 0).then(|| digits(server_cpu * 1e6 / count as f64, 1));
+        if let Some(cpu) = server_cpu {
+            let each = |count: u64| (count > 0).then(|| digits(cpu * 1e6 / count as f64, 1));
             line.insert("server_cpu_us_per_call".into(), json!(each(tally.calls)));
             line.insert("server_cpu_us_per_item".into(), json!(each(tally.items)));
+            line.insert("server_cpu_share".into(), json!(digits(cpu / seconds, 4)));
         }
-        if let Some((thing, count)) = phase.per.filter(|(_, count)| *count > 0 && !server.is_empty()) {
+        if let Some((thing, count)) = phase.per.filter(|(_, count)| *count > 0 && all_there) {
             let growth: i64 = server.iter().map(|used| used.resident_growth).sum();
             line.insert(format!("resident_growth_per_{thing}"), json!(digits(growth as f64 / count as f64, 0)));
         }
@@ -86,10 +89,6 @@ impl Reporter {
             line.insert("server_gone".into(), json!(true));
         }
         line.insert("server".into(), json!(server));
-        line.insert(
-            "server_cpu_share".into(),
-            json!((!phase.server.is_empty()).then(|| digits(server_cpu / seconds, 4))),
-        );
         line.insert("client_cpu".into(), json!(client.as_ref().map(|used| digits(used.cpu(), 3))));
         line.insert("interrupted".into(), json!(self.stop.is_cancelled()));
         self.print(line, more);
@@ -176,7 +175,7 @@ fn ratios(name: &str, measured: &Done, echo: &Done) -> Value {
         let (a, b) = (of(measured, name)?, of(echo, crate::echo::NAME)?);
         (b > 0.0).then(|| digits(a / b, 2))
     };
-    let each = |done: &Done| (done.tally.calls > 0).then(|| done.server_cpu / done.tally.calls as f64);
+    let each = |done: &Done| done.server_cpu.filter(|_| done.tally.calls > 0).map(|cpu| cpu / done.tally.calls as f64);
     let cpu = each(measured).zip(each(echo)).filter(|(_, b)| *b > 0.0).map(|(a, b)| digits(a / b, 2));
     json!({ "p50": latency(0.5), "p99": latency(0.99), "server_cpu_per_call": cpu })
 }
@@ -185,4 +184,41 @@ fn ratios(name: &str, measured: &Done, echo: &Done) -> Value {
 pub fn digits(value: f64, count: i32) -> f64 {
     let shift = 10_f64.powi(count);
     (value * shift).round() / shift
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn done(micros: u64, cpu: Option<f64>, name: &str) -> Done {
+        let mut tally = Tally::default();
+        (0..10).for_each(|_| tally.call(name, Duration::from_micros(micros), Ok(1)));
+        Done { tally, server_cpu: cpu }
+    }
+
+    #[test]
+    fn a_ratio_of_something_that_was_not_measured_is_null() {
+        let echo = done(100, Some(1.0), crate::echo::NAME);
+        let ratio = ratios("issue", &done(500, Some(4.0), "issue"), &echo);
+        assert_eq!(ratio["server_cpu_per_call"], 4.0);
+        assert!((ratio["p50"].as_f64().unwrap() - 5.0).abs() < 0.02, "{ratio}");
+        let unknown = ratios("issue", &done(500, None, "issue"), &echo);
+        assert_eq!((&unknown["server_cpu_per_call"], unknown["p99"].is_null()), (&Value::Null, false));
+        assert!(ratios("other", &done(500, None, "issue"), &echo)["p50"].is_null());
+    }
+
+    #[test]
+    fn a_server_that_ended_has_no_processor_time_and_not_none_used() {
+        let mut server = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let pids = [server.id(), std::process::id()];
+        let mut reporter = Reporter::new("run", "test", Output::Json, &pids, CancellationToken::new()).unwrap();
+        let alive = reporter.begin("alive");
+        assert!(reporter.end(&alive, Tally::default(), json!({})).server_cpu.is_some());
+        let phase = reporter.begin("gone");
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert_eq!(reporter.end(&phase, Tally::default(), json!({})).server_cpu, None);
+    }
 }

@@ -78,22 +78,28 @@ pub(super) async fn poll(member: Arc<Member>, shared: Arc<Shared>, stop: Cancell
     let mut due = Instant::now() + interval.mul_f64(dice.share());
     let mut free_at = Instant::now();
     loop {
+        let wake = rotation.moment(&shared.polling).map_or(due, |at| at.min(due));
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = sleep_until(due.into()) => {}
+            () = sleep_until(wake.into()) => {}
         }
         let begun = Instant::now();
-        // A node that was still at its last poll when this one was due has been waiting since then.
-        let waiting_since = if free_at > due { due } else { begun };
-        ask(&member, &shared, &mut known, waiting_since).await;
+        let asks = begun >= due;
+        if asks {
+            // A node that was still busy when this poll was due has been waiting since then.
+            let waiting_since = if free_at > due { due } else { begun };
+            ask(&member, &shared, &mut known, waiting_since).await;
+        }
         rotation.look(&member, &shared).await;
         free_at = Instant::now();
-        let next = || interval.mul_f64(dice.between(1.0 - JITTER, 1.0 + JITTER));
-        due = following(due, free_at, next, |missed| {
-            // A poll that was due meanwhile would have had its answer now at the earliest.
-            shared.ledger.open().time("sync", free_at.duration_since(missed));
-        });
+        if asks {
+            let next = || interval.mul_f64(dice.between(1.0 - JITTER, 1.0 + JITTER));
+            due = following(due, free_at, next, |missed| {
+                // A poll that was due meanwhile would have had its answer now at the earliest.
+                shared.ledger.open().time("sync", free_at.duration_since(missed));
+            });
+        }
     }
 }
 
@@ -155,6 +161,9 @@ struct Rotation {
     share: f64,
     /// When the taint of the current authority was seen first.
     tainted: Option<Instant>,
+    /// The last try failed: the next one is after the next poll.
+    failed: bool,
+    /// Share of the life that is left when the SVID is due.
     half: f64,
 }
 
@@ -162,7 +171,7 @@ impl Rotation {
     fn new(member: &Member, dice: &mut Dice) -> Self {
         // SPIRE's agent: when no more is left than half the life, give or take a tenth.
         let half = dice.between(0.9, 1.1) * 0.5;
-        let mut rotation = Self { renew_at: UnixTime(0), share: dice.share(), tainted: None, half };
+        let mut rotation = Self { renew_at: UnixTime(0), share: dice.share(), tainted: None, failed: false, half };
         rotation.plan(member);
         rotation
     }
@@ -173,25 +182,35 @@ impl Rotation {
         self.tainted = None;
     }
 
+    /// When to look again before the next poll; only a taint asks for that.
+    fn moment(&self, polling: &Polling) -> Option<Instant> {
+        let within = Duration::from_millis(polling.rotate_within_ms?);
+        self.tainted.filter(|_| !self.failed).map(|since| since + within.mul_f64(self.share))
+    }
+
     /// Renews where it is time to.
     async fn look(&mut self, member: &Member, shared: &Shared) {
-        let within = shared.polling.rotate_within_ms.map(Duration::from_millis);
-        let is_tainted = within.is_some() && shared.trust.is_tainted(&member.node.authority());
-        let since = is_tainted.then(|| *self.tainted.get_or_insert_with(Instant::now));
-        let due = since.zip(within).map(|(since, within)| since + within.mul_f64(self.share));
-        if system_clock()() < self.renew_at && due.is_none_or(|due| Instant::now() < due) {
+        if shared.polling.rotate_within_ms.is_some() && shared.trust.is_tainted(&member.node.authority()) {
+            self.tainted.get_or_insert_with(Instant::now);
+        }
+        self.failed = false;
+        let told = self.moment(&shared.polling);
+        if system_clock()() < self.renew_at && told.is_none_or(|at| Instant::now() < at) {
             return;
         }
         let begun = Instant::now();
         let outcome = member.renew(&shared.ledger).await.map(|()| 1);
+        self.failed = outcome.is_err();
         let mut ledger = shared.ledger.open();
-        if outcome.is_ok() {
+        if !self.failed {
             ledger.seconds.record(Moment::now().since(shared.polling.zero));
             ledger.count("rotated", 1);
         }
         ledger.call("renew", begun.elapsed(), outcome);
         drop(ledger);
-        self.plan(member);
+        if !self.failed {
+            self.plan(member);
+        }
     }
 }
 
