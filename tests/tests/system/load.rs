@@ -139,6 +139,10 @@ fn a_fleet_polls_learns_of_entries_renews_and_comes_back() {
     assert!(lines["storm"]["peak_to_mean"].as_f64().unwrap() >= 1.0);
 
     let before = recorded(&stage);
+    let lines = load(&stage, &["storm", "2", "--svids", "3", "--within", "200ms"]);
+    assert_eq!((number(&lines, "storm", "items"), more(&stage, &before, "svid.issued")), (6, 6));
+
+    let before = recorded(&stage);
     let args = [&["storm", "3", "--taint", "--publish", "500ms", "--within", "300ms"], &polls[..]].concat();
     let lines = load(&stage, &args);
     assert_eq!((number(&lines, "storm", "rotated"), number(&lines, "storm", "not_rotated")), (3, 0));

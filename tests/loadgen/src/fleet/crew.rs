@@ -15,7 +15,16 @@ use super::{
     poll::{Shared, Trust, poll},
     source_of,
 };
-use crate::{dice::Dice, moment::Moment, pace::Ledger, server::Dialer, stats::Tally};
+use crate::{
+    dice::Dice,
+    moment::Moment,
+    pace::Ledger,
+    server::{Dialer, csr},
+    stats::Tally,
+};
+
+/// CSRs that the nodes of a crew use in turn: what is measured is the server.
+const CSRS: usize = 64;
 
 /// Nodes of one process.
 pub struct Crew {
@@ -61,6 +70,7 @@ impl Crew {
                 let tally = self.halt().await;
                 of(self.with_dials(tally))
             }
+            Order::Issue { at, within_ms } => self.issue(at, within_ms, stop).await,
             Order::Poll(polling) => self.begin(polling),
             Order::Read => {
                 let tally = self.polls.as_ref().map(|polls| polls.shared.ledger.take()).unwrap_or_default();
@@ -169,6 +179,29 @@ impl Crew {
             seen = timeout(within, seen) => seen.unwrap_or_else(|_| polls.shared.arrivals.of(path)),
             () = stop.cancelled() => polls.shared.arrivals.of(path),
         }
+    }
+
+    /// Has every entry's SVID issued at a moment of its own, as nodes do after a taint.
+    async fn issue(&self, at: Moment, within_ms: u64, stop: &CancellationToken) -> Answer {
+        let csrs = match (0..CSRS).map(|_| csr()).collect::<Result<Vec<_>, _>>() {
+            Ok(csrs) => Arc::new(csrs),
+            Err(problem) => return Answer { problem: Some(problem), ..Answer::default() },
+        };
+        let ledger = Arc::new(Ledger::default());
+        let mut tasks = JoinSet::new();
+        for member in &self.members {
+            let mut dice = Dice::new(member.index as u64);
+            for (number, entry) in member.entries().into_iter().enumerate() {
+                let due = at.plus(Duration::from_millis(within_ms).mul_f64(dice.share()));
+                let (member, ledger, csrs) = (Arc::clone(member), Arc::clone(&ledger), Arc::clone(&csrs));
+                tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+                    due.come().await;
+                    finish("issue", &ledger, at, due, member.issue(&entry, &csrs[number % CSRS]).await);
+                }));
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+        of(ledger.take())
     }
 
     /// Has every member do something at a moment of its own, within so many milliseconds after `at`.

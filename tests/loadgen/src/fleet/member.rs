@@ -3,12 +3,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chancery_proto::spire::api::{
+    server::svid::v1::{BatchNewX509svidRequest, NewX509svidParams, svid_client::SvidClient},
+    types::Entry,
+};
 use tokio::time::timeout;
 use tonic::Status;
 
 use crate::{
     pace::Ledger,
-    server::{Dialer, Known, Link, Node, SyncBy, synchronise, word},
+    server::{Dialer, Known, Link, Node, SyncBy, issued, synchronise, word},
+    stats::Outcome,
 };
 
 /// Rest between two tries to come back, doubled up to [`LONGEST_REST`].
@@ -22,6 +27,8 @@ pub(super) struct Member {
     pub(super) node: Node,
     // Guards the connection that calls use; held for one look or swap, never over an await.
     link: Mutex<Option<Link>>,
+    // Guards the IDs of its entries, as its last first call told them; held for one look or swap.
+    entries: Mutex<Vec<String>>,
 }
 
 impl Member {
@@ -37,7 +44,7 @@ impl Member {
         let node = Node::attest(dialer, token, source).await;
         let outcome = node.as_ref().map(|_| 1).map_err(|_| "Attest".to_owned());
         ledger.open().call("attest", begun.elapsed(), outcome);
-        Ok(Self { index, node: node?, link: Mutex::default() })
+        Ok(Self { index, node: node?, link: Mutex::default(), entries: Mutex::default() })
     }
 
     /// Dials and makes a first call: in TLS 1.3 a connection proves nothing before its first answer.
@@ -48,13 +55,31 @@ impl Member {
         let link = self.node.connect().await.inspect_err(|_| ledger.open().count("dials_failed", 1))?;
         ledger.open().time("dial", begun.elapsed());
         let first = Instant::now();
-        let answer = synchronise(&link, SyncBy::Get, &mut Known::default(), |_| {}).await;
+        let mut entries = Vec::new();
+        let see = |entry: &Entry| entries.push(entry.id.clone());
+        let answer = synchronise(&link, SyncBy::Get, &mut Known::default(), see).await;
         if answer.is_ok() {
             ledger.open().time("first", first.elapsed());
         }
         answer.map_err(|e| format!("GetAuthorizedEntries: {} ({:?})", e.message(), e.code()))?;
+        *self.entries.lock().unwrap_or_else(PoisonError::into_inner) = entries;
         *self.slot() = Some(link);
         Ok(())
+    }
+
+    /// IDs of its entries when it last connected.
+    pub(super) fn entries(&self) -> Vec<String> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has an entry's SVID issued.
+    pub(super) async fn issue(&self, entry_id: &str, csr: &[u8]) -> Outcome {
+        let link = self.link().map_err(|status| word(&status))?;
+        let answer = link.call(|channel| {
+            let params = vec![NewX509svidParams { entry_id: entry_id.into(), csr: csr.to_vec() }];
+            async move { SvidClient::new(channel).batch_new_x509svid(BatchNewX509svidRequest { params }).await }
+        });
+        issued(&answer.await.map_err(|status| word(&status))?, 1)
     }
 
     /// Connects until it is there or `patience` is over; answers whether it is.

@@ -45,6 +45,8 @@ pub enum Order {
     Connect { parallel: usize },
     /// Stop polling; answers what it came to.
     Halt,
+    /// Have the SVID of every entry of every node issued: each at a moment of its own within the time after `at`.
+    Issue { at: Moment, within_ms: u64 },
     /// Begin to poll.
     Poll(Polling),
     /// Answer what polling came to so far, and forget it.

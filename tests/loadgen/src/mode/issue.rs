@@ -6,12 +6,11 @@ use std::sync::{
 };
 
 use chancery_proto::spire::api::server::svid::v1::{
-    BatchNewX509svidRequest, BatchNewX509svidResponse, NewX509svidParams, svid_client::SvidClient,
+    BatchNewX509svidRequest, NewX509svidParams, svid_client::SvidClient,
 };
 use clap::value_parser;
 use prost::Message;
 use serde_json::json;
-use tonic::Code;
 
 use super::{
     PaceArgs,
@@ -22,7 +21,7 @@ use crate::{
     cli::Common,
     pace::Call,
     report::Reporter,
-    server::{MAX_ANSWER_BYTES, csr, word},
+    server::{MAX_ANSWER_BYTES, csr, issued, word},
     site::Site,
     stats::Outcome,
 };
@@ -104,54 +103,12 @@ impl Call for Issue {
         });
         let answer = answer.await.map_err(|status| word(&status))?;
         self.answer.store(answer.encoded_len(), Ordering::Relaxed);
-        counted(&answer, self.batch)
+        issued(&answer, self.batch)
     }
 }
 
 impl Measured for Issue {
     fn sizes(&self) -> (usize, usize) {
         (self.request.load(Ordering::Relaxed), self.answer.load(Ordering::Relaxed))
-    }
-}
-
-/// A call counts where every SVID came.
-fn counted(answer: &BatchNewX509svidResponse, asked: usize) -> Outcome {
-    if answer.results.len() != asked {
-        return Err("WrongCount".into());
-    }
-    let is_there = |svid: &chancery_proto::spire::api::types::X509svid| !svid.cert_chain.is_empty();
-    match answer.results.iter().find(|result| !result.svid.as_ref().is_some_and(is_there)) {
-        None => Ok(asked as u64),
-        Some(refused) => {
-            let code = refused.status.as_ref().map_or(Code::Unknown, |status| Code::from(status.code));
-            Err(format!("Item{code:?}"))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use chancery_proto::spire::api::{
-        server::svid::v1::batch_new_x509svid_response::Result as Item,
-        types::{Status, X509svid},
-    };
-
-    use super::*;
-
-    fn item(code: Code) -> Item {
-        let svid = X509svid { cert_chain: vec![vec![1]], ..X509svid::default() };
-        Item {
-            status: Some(Status { code: code as i32, message: String::new() }),
-            svid: (code == Code::Ok).then_some(svid),
-        }
-    }
-
-    #[test]
-    fn a_batch_with_one_refusal_does_not_count() {
-        let all = BatchNewX509svidResponse { results: vec![item(Code::Ok), item(Code::Ok)] };
-        assert_eq!(counted(&all, 2), Ok(2));
-        assert_eq!(counted(&all, 3), Err("WrongCount".into()));
-        let one = BatchNewX509svidResponse { results: vec![item(Code::Ok), item(Code::NotFound)] };
-        assert_eq!(counted(&one, 2), Err("ItemNotFound".into()));
     }
 }

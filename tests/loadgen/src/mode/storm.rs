@@ -1,4 +1,4 @@
-//! Every node renews at once: how even the server's work stays, and how long the last one waits.
+//! Every node renews at once, its own SVID or those of its workloads: how even the server's work stays, and how long the last one waits.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::{
 
 pub const EXAMPLE: &str = "Examples:
   loadgen --playground /tmp/pg/playground.json storm 1000                       (all at once, no authority touched)
-  loadgen --playground /tmp/pg/playground.json storm 1000 --within 60s
+  loadgen --playground /tmp/pg/playground.json storm 100 --svids 100 --within 60s
   loadgen --playground /tmp/pg/playground.json storm 1000 --taint --within 60s  (EVERY node of the trust domain rotates)";
 
 /// From the order to the storm: every process has it by then.
@@ -38,6 +38,9 @@ pub struct Args {
     /// Each node renews at a moment of its own within this time; 0s: as SPIRE's agent does, at once.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = span::parse)]
     within: Duration,
+    /// Renew so many workload SVIDs of each node instead of its own: an entry is made for each, and a BatchNewX509SVID.
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "taint")]
+    svids: usize,
     /// Prepare, activate and taint the server's X.509 authority: nodes renew when a poll tells them. This rotates every
     /// SVID of the trust domain, not only those made here.
     #[arg(long)]
@@ -55,22 +58,26 @@ pub struct Args {
 /// # Errors
 /// One line: what failed, and what to do.
 pub async fn run(args: &Args, common: &Common, site: &Site, reporter: &mut Reporter) -> Result<(), String> {
-    let mut mustered = muster(&args.fleet, 0, Alias::None, common, site, reporter).await?;
+    let entries = args.fleet.nodes.get().saturating_mul(args.svids);
+    let mut mustered = muster(&args.fleet, entries, Alias::None, common, site, reporter).await?;
     let echoed = echo(ENTRY_BYTES, common, site, reporter).await?;
     let done = match args.taint {
         true => tainted(args, site, reporter, &mut mustered).await?,
         false => at_once(args, reporter, &mut mustered).await?,
     };
-    reporter.summary("renew", &done, echoed.as_ref(), json!({}));
+    let name = if args.svids > 0 { "issue" } else { "renew" };
+    reporter.summary(name, &done, echoed.as_ref(), json!({}));
     Ok(())
 }
 
 async fn at_once(args: &Args, reporter: &mut Reporter, mustered: &mut Mustered) -> Result<Done, String> {
     let within_ms = millis(args.within);
-    eprintln!("loadgen: {} renewals within {} s", mustered.paths.len(), args.within.as_secs_f64());
+    let renewals = mustered.paths.len() * args.svids.max(1);
+    eprintln!("loadgen: {renewals} renewals within {} s", args.within.as_secs_f64());
     let phase = reporter.begin("storm");
     let at = Moment::now().plus(AHEAD);
-    let answer = mustered.fleet.all(Order::Renew { at, within_ms }).await?;
+    let order = if args.svids > 0 { Order::Issue { at, within_ms } } else { Order::Renew { at, within_ms } };
+    let answer = mustered.fleet.all(order).await?;
     Ok(reporter.end(&phase, answer.tally, told(args, mustered)))
 }
 
@@ -105,6 +112,7 @@ fn told(args: &Args, mustered: &Mustered) -> serde_json::Value {
     let mut more = placed(mustered.paths.len(), &mustered.spread);
     more["within_seconds"] = json!(args.within.as_secs_f64());
     more["taint"] = json!(args.taint);
+    more["svids_per_node"] = json!(args.svids);
     more
 }
 

@@ -2,12 +2,14 @@
 
 mod admin;
 mod dial;
+mod issued;
 mod key;
 mod node;
 mod sync;
 
 pub use admin::{Admin, NewEntry};
 pub use dial::Dialer;
+pub use issued::issued;
 pub use key::{certified, csr};
 pub use node::{Link, Node};
 pub use sync::{Known, SyncBy, synchronise};
