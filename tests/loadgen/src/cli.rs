@@ -101,7 +101,7 @@ pub enum Mode {
     /// Every connection is lost at once.
     #[command(after_help = mode::reconnect::EXAMPLE)]
     Reconnect(mode::reconnect::Args),
-    /// Every node renews at once.
+    /// Every node renews at once, its own SVID or its workloads'.
     #[command(after_help = mode::storm::EXAMPLE)]
     Storm(mode::storm::Args),
     /// FetchX509SVID at a Workload API socket, to the first answer.
