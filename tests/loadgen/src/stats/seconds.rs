@@ -61,7 +61,8 @@ impl Seconds {
         let total: u64 = self.buckets.iter().sum();
         let peak = self.buckets.iter().copied().max()?;
         let secs = Duration::from_micros(last - first).as_secs_f64().max(1.0);
-        Some(Spread { peak, mean: total as f64 / secs })
+        // A storm of about a second that two buckets share has no whole second to be compared with.
+        Some(Spread { peak, mean: (total as f64 / secs).min(peak as f64) })
     }
 
     fn widen(&mut self, (first, last): (u64, u64)) {
@@ -89,6 +90,12 @@ mod tests {
         assert_eq!(of([5_000, 5_100, 5_200, 7_000]).spread(), Some(Spread { peak: 3, mean: 2.0 }));
         assert_eq!(of([100, 200, 300]).spread(), Some(Spread { peak: 3, mean: 3.0 }), "less than a second");
         assert_eq!(of([]).spread(), None);
+    }
+
+    #[test]
+    fn a_mean_is_never_above_the_peak() {
+        let spread = of((800..1_200).step_by(2)).spread().unwrap();
+        assert_eq!(spread, Spread { peak: 100, mean: 100.0 });
     }
 
     /// It once was over buckets: a thousand even events and one late by a millisecond had a ratio of 1.26.
