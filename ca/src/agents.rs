@@ -91,8 +91,7 @@ pub async fn evict(state: &State, id: &SpiffeId) -> Result<(), Problem> {
 }
 
 async fn end(state: &State, id: &SpiffeId, fact: Fact) -> Result<(), Problem> {
-    state.store.commit(fact).await?.done()?;
-    state.view.changed();
+    state.commit(fact).await?.done()?;
     let closed = state.live.close_where(|peer| peer.id.as_ref() == Some(id));
     tracing::info!(node = %id, closed, "node lost its standing by an operator's act");
     Ok(())
@@ -109,7 +108,7 @@ pub async fn set_version(state: &State, node: &Node, version: String) -> Result<
     if version.is_empty() || version == node.agent_version {
         return Ok(());
     }
-    state.store.commit(Fact::SetAgentVersion(SetAgentVersion { id: node.id.clone(), version })).await?.done()?;
+    state.commit(Fact::SetAgentVersion(SetAgentVersion { id: node.id.clone(), version })).await?.done()?;
     Ok(())
 }
 
@@ -144,8 +143,7 @@ pub async fn create_token(state: &State, ttl: i64, token: String, agent: Option<
     let (hash_hex, now) = (token_hash(&value), state.now());
     let alias = agent.map(|id| alias(state, &hash_hex, id, now)).transpose()?;
     let expires_at = now.plus(ttl);
-    state.store.commit(Fact::CreateToken(CreateToken { hash_hex, expires_at, alias })).await?.done()?;
-    state.view.changed();
+    state.commit(Fact::CreateToken(CreateToken { hash_hex, expires_at, alias })).await?.done()?;
     Ok(Token { value, expires_at })
 }
 
@@ -223,7 +221,7 @@ pub async fn renew(state: &State, node: &Node, csr_der: &[u8]) -> Result<IssuedX
             fresh: issued.cert.clone(),
             authority: issued.authority_id.clone(),
         };
-        match state.store.commit(Fact::RenewNode(fact)).await? {
+        match state.commit(Fact::RenewNode(fact)).await? {
             Outcome::Refused(Refusal::AuthorityNotActive) => {}
             Outcome::Refused(refusal) => return Err(refusal.into()),
             Outcome::Done { .. } => {

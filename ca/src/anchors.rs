@@ -33,7 +33,7 @@ pub async fn import(state: &State, pem: &str, manufacturer: &str, note: &str) ->
     let read = |der: &Vec<u8>| anchor(der, manufacturer, note, state.now());
     let anchors = ders.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     for anchor in &anchors {
-        match state.store.commit(Fact::ImportAnchor(anchor.clone())).await?.done() {
+        match state.commit(Fact::ImportAnchor(anchor.clone())).await?.done() {
             Ok(_) | Err(Refusal::AlreadyExists(_)) => {}
             Err(refusal) => return Err(refusal.into()),
         }

@@ -42,7 +42,7 @@ pub fn own(state: &State) -> Own {
 pub async fn federated(state: &State, domain: &TrustDomain) -> Result<Bundle, Problem> {
     foreign(state, domain)?;
     let stored = state.store.federated_bundle(domain).await?;
-    parse(stored.ok_or_else(|| Problem::NotFound(format!("no bundle of trust domain {domain} is stored")))?)
+    parse(&stored.ok_or_else(|| Problem::NotFound(format!("no bundle of trust domain {domain} is stored")))?)
 }
 
 /// Every foreign bundle, in the order of the name.
@@ -50,7 +50,7 @@ pub async fn federated(state: &State, domain: &TrustDomain) -> Result<Bundle, Pr
 /// # Errors
 /// [`Problem::Unavailable`].
 pub async fn all_federated(state: &State) -> Result<Vec<Bundle>, Problem> {
-    state.store.federated_bundles().await?.into_iter().map(parse).collect()
+    state.store.federated_bundles().await?.iter().map(parse).collect()
 }
 
 /// Stores a foreign bundle.
@@ -73,7 +73,6 @@ pub async fn delete(state: &State, domain: &TrustDomain, mode: DeleteMode) -> Re
     let fact = DeleteFederatedBundle { trust_domain: domain.clone(), mode };
     let outcome = done(state, Fact::DeleteFederatedBundle(fact)).await;
     // Entries may have changed with it.
-    state.view.changed();
     outcome
 }
 
@@ -84,8 +83,12 @@ fn foreign(state: &State, domain: &TrustDomain) -> Result<(), Problem> {
     }
 }
 
-fn parse(stored: FederatedBundle) -> Result<Bundle, Problem> {
-    let domain = stored.trust_domain;
+/// Reads what is stored.
+///
+/// # Errors
+/// [`Problem::Internal`] where it does not parse.
+pub fn parse(stored: &FederatedBundle) -> Result<Bundle, Problem> {
+    let domain = &stored.trust_domain;
     Bundle::from_json(domain.clone(), &stored.json).map_err(|error| {
         tracing::error!(%error, %domain, "stored bundle does not parse");
         Problem::Internal(format!("the stored bundle of {domain} does not parse"))
@@ -93,7 +96,7 @@ fn parse(stored: FederatedBundle) -> Result<Bundle, Problem> {
 }
 
 async fn done(state: &State, fact: Fact) -> Result<(), Problem> {
-    match state.store.commit(fact).await? {
+    match state.commit(fact).await? {
         Outcome::Done { .. } => Ok(()),
         Outcome::Refused(Refusal::AlreadyExists(_)) => Err(Problem::AlreadyExists("the bundle exists".into())),
         Outcome::Refused(refusal) => Err(refusal.into()),

@@ -18,8 +18,7 @@ const UPDATE_TRIES: usize = 4;
 /// [`Problem::Invalid`], [`Problem::AlreadyExists`].
 pub async fn create(state: &State, draft: Draft) -> Result<Class, Problem> {
     let class = checked(state, draft).await?;
-    let outcome = state.store.commit(Fact::CreateClass(class.clone())).await?;
-    state.view.changed();
+    let outcome = state.commit(Fact::CreateClass(class.clone())).await?;
     match outcome.done() {
         Ok(_) => Ok(class),
         Err(Refusal::AlreadyExists(_)) => {
@@ -39,8 +38,7 @@ pub async fn update(state: &State, draft: Draft) -> Result<Class, Problem> {
         let current = get(state, wanted.name.as_str()).await?;
         let class =
             Class { revision: current.revision.saturating_add(1), created_at: current.created_at, ..wanted.clone() };
-        let outcome = state.store.commit(Fact::UpdateClass(class.clone())).await?;
-        state.view.changed();
+        let outcome = state.commit(Fact::UpdateClass(class.clone())).await?;
         match outcome {
             Outcome::Done { .. } => return Ok(class),
             Outcome::Refused(Refusal::Stale) => {}
@@ -72,8 +70,7 @@ pub async fn list(state: &State) -> Result<Vec<Class>, Problem> {
 /// # Errors
 /// [`Problem::NotFound`].
 pub async fn delete(state: &State, name: &str) -> Result<(), Problem> {
-    let outcome = state.store.commit(Fact::DeleteClass(ClassRef { name: name.into() })).await?;
-    state.view.changed();
+    let outcome = state.commit(Fact::DeleteClass(ClassRef { name: name.into() })).await?;
     match outcome.done() {
         Ok(_) => Ok(()),
         Err(Refusal::NotFound) => Err(unknown(name)),
@@ -84,9 +81,11 @@ pub async fn delete(state: &State, name: &str) -> Result<(), Problem> {
 async fn checked(state: &State, draft: Draft) -> Result<Class, Problem> {
     let profile = lifetimes::instance(&state.config.ttl)?;
     // Read anew: an operator's alias of a moment ago counts, whichever server took it.
-    state.view.changed();
-    let view = state.view.now(&state.store, state.now()).await?;
-    Ok(class::check(draft, &state.trust_domain, &view.graph.alias_ids(), profile, state.now())?)
+    state.view.follow().await?;
+    let checked = state
+        .view
+        .look(|registry| class::check(draft, &state.trust_domain, &registry.graph.alias_ids(), profile, state.now()))?;
+    Ok(checked?)
 }
 
 fn unknown(name: &str) -> Problem {

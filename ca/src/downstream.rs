@@ -94,7 +94,7 @@ pub async fn publish_jwt(state: &State, entry: &Entry, key: JwtKey) -> Result<Ve
         spki: key.spki,
         not_after: key.not_after,
     };
-    match state.store.commit(Fact::PublishKey(fact)).await? {
+    match state.commit(Fact::PublishKey(fact)).await? {
         Outcome::Done { .. } => state.authority.refresh(&state.store).await?,
         Outcome::Refused(refusal) => return Err(refusal.into()),
     }

@@ -26,6 +26,7 @@ use crate::{
         BeginInstance, EndInstance, Fact, InstanceFilter, JwtSubject, Outcome, Reconcile, RecordJwt, Refusal,
         RenewInstance,
     },
+    view::{Offered, Registry},
 };
 
 /// What an attestor sends of a process that asks for an identity.
@@ -43,15 +44,6 @@ pub struct Process {
     pub facts: BTreeMap<&'static str, String>,
 }
 
-/// A class as a node is told of it: what the process itself must show.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Offered {
-    /// The class.
-    pub class: Class,
-    /// Its selectors without those the node has.
-    pub selectors: Selectors,
-}
-
 /// What still runs on a node, after a reconciliation.
 #[derive(Clone, Debug)]
 pub struct Reconciled {
@@ -66,12 +58,9 @@ pub struct Reconciled {
 /// # Errors
 /// [`Problem::Unavailable`].
 pub async fn classes(state: &State, node: &Node) -> Result<Vec<Offered>, Problem> {
-    let view = state.view.now(&state.store, state.now()).await?;
-    let reached = view.graph.classes(&node.id, &node.selectors, &view.classes);
-    let offer = |class: &Class| {
-        class.process_selectors(&node.selectors).map(|selectors| Offered { class: class.clone(), selectors })
-    };
-    Ok(reached.into_iter().filter_map(offer).collect())
+    state.view.look(|registry| {
+        registry.classes_of(node).into_iter().filter_map(|class| Registry::offered(node, class)).collect()
+    })
 }
 
 /// Makes a process an instance; repeated with the same start token and key it answers the same instance.
@@ -81,13 +70,13 @@ pub async fn classes(state: &State, node: &Node) -> Result<Vec<Offered>, Problem
 pub async fn begin(state: &State, node: &Node, process: &Process, csr_der: &[u8]) -> Result<X509, Problem> {
     let csr = Csr::parse(csr_der)?;
     for _ in 0..SIGN_TRIES {
-        let view = state.view.now(&state.store, state.now()).await?;
+        let classes = reached(state, node)?;
         let known = state.store.instance_of(&node.id, &process.start_token).await?;
         let owner = state.store.key_owner(&csr.spki_sha256()).await?;
         let facts = BeginFacts {
             domain: &state.trust_domain,
             node,
-            classes: &view.graph.classes(&node.id, &node.selectors, &view.classes),
+            classes: &classes.iter().collect::<Vec<_>>(),
             asked: &process.class,
             selectors: &process.selectors,
             same_key: owner.is_some() && owner.as_ref() == known.as_ref().map(|k| &k.id),
@@ -97,19 +86,22 @@ pub async fn begin(state: &State, node: &Node, process: &Process, csr_der: &[u8]
         let decided = instance::begin(facts, &csr, chance::uuid_v7()?, issuance(state, node)?)?;
         within_rate(state, &process.class)?;
         let (fact, svid) = sign(state, node, process, &csr, decided)?;
-        match state.store.commit(fact).await? {
+        match state.commit(fact).await? {
             Outcome::Done { .. } => {
                 Metrics::count(&state.metrics.svids, "kind", "instance");
                 return Ok(svid);
             }
             // Another call of the same process, a change of the class, or a rotation came between: look again.
-            Outcome::Refused(Refusal::StartTokenUsed | Refusal::ClassGone | Refusal::AuthorityNotActive) => {
-                state.view.changed();
-            }
+            Outcome::Refused(Refusal::StartTokenUsed | Refusal::ClassGone | Refusal::AuthorityNotActive) => {}
             Outcome::Refused(refusal) => return Err(refusal.into()),
         }
     }
     Err(rotating())
+}
+
+/// Classes whose instances may run on the node.
+fn reached(state: &State, node: &Node) -> Result<Vec<Class>, Problem> {
+    state.view.look(|registry| registry.classes_of(node).into_iter().cloned().collect())
 }
 
 /// The class is known to exist here, so that no caller makes buckets.
@@ -134,9 +126,10 @@ pub async fn renew(
 ) -> Result<X509, Problem> {
     let csr = Csr::parse(csr_der)?;
     let known = state.store.instance(id).await?;
-    let view = state.view.now(&state.store, state.now()).await?;
-    let class = view.classes.iter().find(|c| known.as_ref().is_some_and(|k| k.class == c.name));
-    let ttl = class.map_or(0, |c| c.x509_svid_ttl);
+    let ttl = state.view.look(|registry| {
+        let class = known.as_ref().and_then(|known| registry.class(known.class.as_str()));
+        class.map_or(0, |class| class.x509_svid_ttl)
+    })?;
     for _ in 0..SIGN_TRIES {
         let leaf = instance::renew(node, known.as_ref(), start_token, ttl, &csr, issuance(state, node)?)?;
         let issued = state.authority.sign_x509(&leaf)?;
@@ -197,7 +190,7 @@ pub async fn end(state: &State, node: &Node, id: &SpiffeId, start_token: &[u8; 3
         return Err(unknown(id));
     }
     let fact = EndInstance { id: id.clone(), node_id: Some(node.id.clone()), reason: "process-ended" };
-    match state.store.commit(Fact::EndInstance(fact)).await?.done() {
+    match state.commit(Fact::EndInstance(fact)).await?.done() {
         Ok(_) | Err(Refusal::InstanceNotGood) => Ok(()),
         Err(refusal) => Err(refusal.into()),
     }
@@ -216,7 +209,7 @@ pub async fn reconcile(
     let before = state.store.live_instances(&node.id).await?;
     let node_serial = node_cert(node)?.serial.clone();
     let fact = Reconcile { node_id: node.id.clone(), node_serial, boot, live_start_tokens };
-    state.store.commit(Fact::Reconcile(fact)).await?.done()?;
+    state.commit(Fact::Reconcile(fact)).await?.done()?;
     let live = state.store.live_instances(&node.id).await?;
     let ended = before.iter().filter(|b| !live.iter().any(|l| l.id == b.id)).count();
     Ok(Reconciled { live, ended })
@@ -248,7 +241,7 @@ pub async fn end_by_operator(state: &State, id: &SpiffeId) -> Result<Instance, P
         return Err(Problem::Precondition(format!("instance {id} has {} before", known.standing)));
     }
     let fact = EndInstance { id: id.clone(), node_id: None, reason: "operator" };
-    state.store.commit(Fact::EndInstance(fact)).await?.done()?;
+    state.commit(Fact::EndInstance(fact)).await?.done()?;
     get(state, id).await
 }
 

@@ -183,14 +183,10 @@ pub async fn mint_jwt(
 
 /// Commits an issuance; false where the authority was replaced meanwhile, so that signing again helps.
 pub(crate) async fn committed(state: &State, fact: Fact) -> Result<bool, Problem> {
-    match state.store.commit(fact).await? {
+    match state.commit(fact).await? {
         Outcome::Done { .. } => Ok(true),
         Outcome::Refused(Refusal::AuthorityNotActive) => Ok(false),
-        Outcome::Refused(refusal) => {
-            // Whatever the guard saw is newer than our view.
-            state.view.changed();
-            Err(refusal.into())
-        }
+        Outcome::Refused(refusal) => Err(refusal.into()),
     }
 }
 
@@ -199,10 +195,8 @@ pub(crate) fn rotating() -> Problem {
 }
 
 async fn authorized(state: &State, node: &Node, entry_id: &str) -> Result<std::sync::Arc<entry::Entry>, Problem> {
-    let view = state.view.now(&state.store, state.now()).await?;
-    view.graph
-        .authorized_entry(entry_id, &node.id, &node.selectors)
-        .ok_or_else(|| Problem::NotFound(format!("no entry '{entry_id}' for this node")))
+    let found = state.view.look(|registry| registry.graph.authorized_entry(entry_id, &node.id, &node.selectors))?;
+    found.ok_or_else(|| Problem::NotFound(format!("no entry '{entry_id}' for this node")))
 }
 
 /// Who asked, for the record.

@@ -56,7 +56,7 @@ pub async fn enrol(state: &State, ek_hash: [u8; 32], note: String) -> Result<Spi
     check_note(&note)?;
     let path = format!("/spire/agent/tpm/{}", hex::encode(ek_hash));
     let id = SpiffeId::from_path(&state.trust_domain, &path).map_err(|e| Problem::Invalid(e.to_string()))?;
-    match state.store.commit(Fact::EnrolEk(EnrolEk { ek_hash, note })).await?.done() {
+    match state.commit(Fact::EnrolEk(EnrolEk { ek_hash, note })).await?.done() {
         Ok(_) | Err(Refusal::AlreadyExists(_)) => Ok(id),
         Err(refusal) => Err(refusal.into()),
     }
@@ -69,7 +69,7 @@ pub async fn enrol(state: &State, ek_hash: [u8; 32], note: String) -> Result<Spi
 pub async fn enrol_key(state: &State, key_sha256: [u8; 32], note: String) -> Result<SpiffeId, Problem> {
     check_note(&note)?;
     let id = pkcs11::node_id(state, &key_sha256)?;
-    match state.store.commit(Fact::EnrolKey(EnrolKey { key_sha256, note })).await?.done() {
+    match state.commit(Fact::EnrolKey(EnrolKey { key_sha256, note })).await?.done() {
         Ok(_) | Err(Refusal::AlreadyExists(_)) => Ok(id),
         Err(refusal) => Err(refusal.into()),
     }

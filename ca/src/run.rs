@@ -156,7 +156,7 @@ pub async fn start(config: Config, shutdown: Shutdown, clock: Clock) -> Result<R
     let bound = listener.local_addr().unwrap_or(state.config.listen);
     serve_metrics(&state, registry).await?;
     let admin = socket::bind(&state.config.admin_socket, 0o600).await?;
-    state.store.commit(Fact::ServerStarted(ServerStarted { version: env!("CARGO_PKG_VERSION").into() })).await?;
+    state.commit(Fact::ServerStarted(ServerStarted { version: env!("CARGO_PKG_VERSION").into() })).await?;
     sweep::start(&state, &tls);
     let soft = &state.shutdown.soft;
     let local =
@@ -288,6 +288,9 @@ pub async fn assemble(
     authority.start(&store, &clock).await?;
     let tls = Tls::new(&config.trust_domain, &authority, &clock)?;
     let trust = Trust::load(&config, &store).await?;
+    let live = Arc::default();
+    let view = View::open(&store, &live).await?;
+    view.start(shutdown.soft.clone());
     let state = State {
         trust_domain: config.trust_domain.clone(),
         server_id,
@@ -295,8 +298,8 @@ pub async fn assemble(
         mark,
         authority: Arc::new(authority),
         keys,
-        live: Arc::default(),
-        view: View::default(),
+        live,
+        view,
         trust: ArcSwap::from_pointee(trust),
         failures: Arc::default(),
         attestations: Slots::new(config.limits.attestations, config.limits.attestations_per_source),

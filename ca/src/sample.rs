@@ -158,7 +158,7 @@ pub async fn admit(state: &State, name: &str, serial: &str) -> Node {
         evidence: None,
         source: "192.0.2.1".into(),
     };
-    state.store.commit(Fact::AdmitNode(fact)).await.unwrap().done().unwrap();
+    state.commit(Fact::AdmitNode(fact)).await.unwrap().done().unwrap();
     state.store.node(&id).await.unwrap().unwrap()
 }
 

@@ -18,7 +18,7 @@ use crate::{
     mark::Keeper,
     metrics::Metrics,
     rates::Rates,
-    store::Store,
+    store::{Fact, Outcome, Store, StoreError},
     throttle::Throttle,
     view::View,
 };
@@ -41,8 +41,8 @@ pub struct State {
     pub keys: Arc<dyn KeyStore>,
     /// Every open connection.
     pub live: Arc<LivePeers>,
-    /// Entries and classes in memory; it may refuse, only a commit grants.
-    pub view: View,
+    /// What is registered, in memory; it may refuse, only a commit grants.
+    pub view: Arc<View>,
     /// Anchors and policies; swapped whole by `reload`.
     pub trust: ArcSwap<Trust>,
     /// Strangers' failures, summarised into the record.
@@ -67,6 +67,23 @@ impl State {
         (self.clock)()
     }
 
+    /// Commits a fact, and sees to it that whoever asks next sees what it changed.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a guard's no is [`Outcome::Refused`].
+    pub async fn commit(&self, fact: Fact) -> Result<Outcome, StoreError> {
+        let outcome = self.store.commit(fact).await?;
+        let seen = match outcome {
+            Outcome::Done { .. } => self.view.caught_up().await,
+            // Whatever the guard saw may be newer than our view.
+            Outcome::Refused(_) => self.view.follow().await,
+        };
+        if let Err(problem) = seen {
+            tracing::warn!(%problem, "committed, and not seen yet");
+        }
+        Ok(outcome)
+    }
+
     /// Reads anchors and policies again; what is wrong is told, and what was in force stays.
     ///
     /// # Errors
@@ -84,6 +101,6 @@ impl State {
         let signs = self.keys.token().is_none_or(|token| token.signs());
         let valid = x509.is_some_and(|end| now < end) && jwt.is_some_and(|end| now < end);
         let authority = *self.authority.need().borrow() != Need::Now;
-        valid && signs && authority && !self.shutdown.soft.is_cancelled()
+        valid && signs && authority && self.view.is_fresh() && !self.shutdown.soft.is_cancelled()
     }
 }

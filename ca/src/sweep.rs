@@ -2,14 +2,12 @@
 //!
 //! Every task ends on the soft word. A pass that fails is logged and tried again at the next one.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use chancery_core::node::Standing;
-use chancery_sdk::{id::SpiffeId, time::UnixTime};
+use chancery_sdk::time::UnixTime;
 
 use crate::{
     authorities::offline::Need,
-    gate::NODE_PREFIX,
     state::State,
     store::{Authority, AuthorityKind, Fact, Moment, Outcome},
     tls::{self, IdentityError, Tls},
@@ -21,8 +19,6 @@ const AUTHORITIES: Duration = Duration::from_secs(1);
 const UPSTREAM: Duration = Duration::from_secs(5);
 /// Between two summaries of strangers' failures.
 const FAILURES: Duration = Duration::from_secs(1);
-/// Between two looks for connections of nodes that lost their standing on another server.
-const STANDING: Duration = Duration::from_secs(5);
 /// Between two looks for nodes gone silent and entries whose time is over.
 const SILENCE: Duration = Duration::from_secs(15);
 /// Between two looks for records whose time is over.
@@ -43,7 +39,6 @@ pub fn start(state: &Arc<State>, tls: &Tls) {
         }
     });
     every(state, FAILURES, |state| async move { state.failures.flush(&state.store, state.now()).await });
-    every(state, STANDING, |state| async move { standing(&state).await });
     every(state, SILENCE, |state| async move { silence(&state).await });
     every(state, RECORDS, |state| async move { records(&state).await });
     let state = Arc::clone(state);
@@ -141,28 +136,11 @@ fn distrusted(state: &State) {
     }
 }
 
-/// Cuts what nodes hold open that have no standing any more, whichever server took it.
-async fn standing(state: &State) {
-    let open: HashSet<SpiffeId> =
-        state.live.ids().into_iter().filter(|id| id.path().starts_with(NODE_PREFIX)).collect();
-    for id in open {
-        let good = match state.store.node(&id).await {
-            Ok(node) => node.is_some_and(|n| n.standing == Standing::Good),
-            // Each call is judged at the gate, which refuses while the database is away.
-            Err(_) => continue,
-        };
-        if !good {
-            let closed = state.live.close_where(|peer| peer.id.as_ref() == Some(&id));
-            tracing::info!(node = %id, closed, "connections of a node without standing closed");
-        }
-    }
-}
-
 /// Some at a time, so that no transaction is long.
 async fn records(state: &State) {
     for _ in 0..RECORD_PASSES {
         let last = *state.store.last_number().borrow();
-        match state.store.commit(Fact::PruneRecords(Moment { now: state.now() })).await {
+        match state.commit(Fact::PruneRecords(Moment { now: state.now() })).await {
             // Something was cleaned, or somebody else changed something meanwhile: a look more costs little.
             Ok(Outcome::Done { number, .. }) if number > last => {}
             Ok(_) => return,
@@ -174,7 +152,7 @@ async fn records(state: &State) {
 async fn silence(state: &State) {
     let moment = Moment { now: state.now() };
     for fact in [Fact::ExpireNodes(moment), Fact::PruneEntries(moment), Fact::ExpireGuests(moment)] {
-        if let Err(problem) = state.store.commit(fact).await {
+        if let Err(problem) = state.commit(fact).await {
             tracing::warn!(%problem, "sweep");
         }
     }

@@ -136,7 +136,7 @@ async fn admit(state: &State, path: &str, kind: &str) -> Node {
         evidence: None,
         source: "127.0.0.1".into(),
     };
-    state.store.commit(Fact::AdmitNode(fact)).await.unwrap().done().unwrap();
+    state.commit(Fact::AdmitNode(fact)).await.unwrap().done().unwrap();
     state.store.node(&id(path)).await.unwrap().unwrap()
 }
 
@@ -307,7 +307,7 @@ async fn banned_node_is_issued_nothing_though_the_gate_let_it_in() {
     let world = world().await;
     let ours = created(&world, draft("/spire/agent/tpm/aa", "/db", &["unix:uid:1"])).await;
     classes::create(&world.state, class_draft("refund", &["unix:uid:1"])).await.unwrap();
-    world.state.store.commit(Fact::BanNode(NodeRef { id: world.node.id.clone() })).await.unwrap().done().unwrap();
+    world.state.commit(Fact::BanNode(NodeRef { id: world.node.id.clone() })).await.unwrap().done().unwrap();
     let key = KeyPair::generate().unwrap();
     let x509 = issue::x509(&world.state, &world.node, &ours.id, &csr(&key)).await;
     assert_eq!(x509.unwrap_err(), Problem::Node(NodeDenial::NotAttested));

@@ -98,7 +98,7 @@ async fn a_request_that_proves_nothing_gets_nothing() {
 async fn an_entry_that_went_meanwhile_gets_nothing() {
     let world = world().await;
     let gone = Fact::DeleteEntry(EntryRef { id: world.entry.id.clone() });
-    world.state.store.commit(gone).await.unwrap().done().unwrap();
+    world.state.commit(gone).await.unwrap().done().unwrap();
     let csr = csr(&KeyPair::generate().unwrap());
     x509_ca(&world.state, &world.entry, &csr, 0).await.unwrap_err();
     assert_eq!(recorded(&world.state).await, 0);
@@ -148,7 +148,7 @@ async fn keys_from_below_that_could_not_be_told_apart_or_verify_nothing_are_refu
     }
     assert_eq!(bundles::own(&world.state).jwt.len(), 2);
     let gone = Fact::DeleteEntry(EntryRef { id: world.entry.id.clone() });
-    world.state.store.commit(gone).await.unwrap().done().unwrap();
+    world.state.commit(gone).await.unwrap().done().unwrap();
     let told = publish_jwt(&world.state, &world.entry, jwt_key("y", now.plus(600))).await.unwrap_err();
     assert!(matches!(told, Problem::NotFound(_)), "{told}");
 }

@@ -56,7 +56,7 @@ pub(super) async fn admit(state: &State, admission: Admission) -> Result<Admitte
         let validity = profile.clamp(0, limits, state.now())?;
         let leaf = leaf::for_node(&admission.node.id, &admission.spki, validity, chance::serial()?)?;
         let issued = state.authority.sign_x509(&leaf)?;
-        match state.store.commit(Fact::AdmitNode(admission.fact(&issued))).await? {
+        match state.commit(Fact::AdmitNode(admission.fact(&issued))).await? {
             Outcome::Done { .. } => return Ok(done(state, admission, issued)),
             Outcome::Refused(Refusal::AuthorityNotActive) => {}
             Outcome::Refused(refusal) => return Err(refused(refusal)),

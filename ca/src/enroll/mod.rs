@@ -133,7 +133,7 @@ pub async fn record(state: &State, kind: &str, node: Option<&Node>, source: Opti
         steps: denied.steps.clone(),
         detail: denied.detail.clone(),
     };
-    if let Err(problem) = state.store.commit(Fact::FailNode(fact)).await {
+    if let Err(problem) = state.commit(Fact::FailNode(fact)).await {
         tracing::error!(%problem, node = %node.id, "failure not recorded");
     }
     state.live.close_where(|peer| peer.id.as_ref() == Some(&node.id));

@@ -43,7 +43,7 @@ async fn known_applicant(state: &State) -> Payload {
     };
     let ek_hash = claimed_ek(&payload).unwrap();
     for fact in [Fact::EnrolEk(EnrolEk { ek_hash, note: String::new() }), Fact::ImportAnchor(anchor)] {
-        state.store.commit(fact).await.unwrap().done().unwrap();
+        state.commit(fact).await.unwrap().done().unwrap();
     }
     state.reload().await.unwrap();
     payload
@@ -85,7 +85,7 @@ async fn token_case_08_a_challenge_lives_a_minute_and_no_second_more() {
         let key = rcgen::PublicKeyData::subject_public_key_info(&key);
         let csr = rcgen::CertificateParams::default().serialize_request(&svid).unwrap().der().to_vec();
         let enrol = EnrolKey { key_sha256: chancery_core::crypto::sha256(&[&key]), note: String::new() };
-        state.store.commit(Fact::EnrolKey(enrol)).await.unwrap().done().unwrap();
+        state.commit(Fact::EnrolKey(enrol)).await.unwrap().done().unwrap();
         let payload = token::Payload { version: 1, key, ..token::Payload::default() };
         let (open, _) = pkcs11::challenge(&state, &payload, b"payload", &csr).await.unwrap();
         hand.set(hand.read().plus(after));

@@ -39,8 +39,7 @@ pub async fn create(state: &State, draft: Draft) -> Result<Created, Problem> {
     let id = chance::uuid_v4()?.to_string();
     let entry = check(draft, Mask::ALL, &state.trust_domain)?.create(&id, state.now())?;
     warn_of_weak_selectors(&entry);
-    let outcome = state.store.commit(Fact::CreateEntry(entry.clone())).await?;
-    state.view.changed();
+    let outcome = state.commit(Fact::CreateEntry(entry.clone())).await?;
     match outcome {
         Outcome::Done { .. } => Ok(Created::New(entry)),
         Outcome::Refused(Refusal::AlreadyExists(Some(id))) => match state.store.entry(&id).await? {
@@ -63,8 +62,7 @@ pub async fn update(state: &State, draft: Draft, mask: Mask) -> Result<Entry, Pr
     for _ in 0..UPDATE_TRIES {
         let Some(current) = state.store.entry(checked.id()).await? else { return Err(unknown(checked.id())) };
         let entry = checked.clone().apply(&current);
-        let outcome = state.store.commit(Fact::UpdateEntry(entry.clone())).await?;
-        state.view.changed();
+        let outcome = state.commit(Fact::UpdateEntry(entry.clone())).await?;
         match outcome {
             Outcome::Done { .. } => {
                 warn_of_weak_selectors(&entry);
@@ -86,8 +84,7 @@ pub async fn delete(state: &State, id: &str) -> Result<(), Problem> {
     if id.is_empty() {
         return Err(Problem::Invalid("entry ID is missing".into()));
     }
-    let outcome = state.store.commit(Fact::DeleteEntry(EntryRef { id: id.into() })).await?;
-    state.view.changed();
+    let outcome = state.commit(Fact::DeleteEntry(EntryRef { id: id.into() })).await?;
     match outcome.done() {
         Ok(_) => Ok(()),
         Err(Refusal::NotFound) => Err(unknown(id)),
@@ -124,8 +121,7 @@ pub async fn list(state: &State, filter: &Filter, page: &Page) -> Result<(Vec<En
 /// # Errors
 /// [`Problem::Unavailable`].
 pub async fn authorized(state: &State, node: &Node) -> Result<Vec<Arc<Entry>>, Problem> {
-    let view = state.view.now(&state.store, state.now()).await?;
-    Ok(view.graph.authorized(&node.id, &node.selectors))
+    state.view.look(|registry| registry.graph.authorized(&node.id, &node.selectors))
 }
 
 fn unknown(id: &str) -> Problem {

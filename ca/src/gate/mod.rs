@@ -78,7 +78,7 @@ pub async fn authorize(state: &State, peer: &Peer, method: &str) -> Result<Calle
             entitled(state, id, peer, |rights| rights.admin).await.map(|_| Caller::Admin(id.clone()))
         }
         (Who::Downstreams, None, Some(id)) => {
-            entitled(state, id, peer, |rights| rights.downstream).await.map(|entry| Caller::Downstream(Arc::new(entry)))
+            entitled(state, id, peer, |rights| rights.downstream).await.map(Caller::Downstream)
         }
         (Who::Downstreams | Who::LocalOperators | Who::Nodes | Who::Operators | Who::OperatorsAndNodes, _, _) => {
             Err(Denial::NotAllowed)
@@ -95,9 +95,19 @@ async fn node(state: &State, id: &SpiffeId, peer: &Peer) -> Result<Caller, Denia
     if peer.not_after.is_none_or(|end| end < state.now()) {
         return Err(Denial::Node(NodeDenial::Expired));
     }
-    let node = stored_node(state, id).await?;
-    match serial_rank(&node, &peer.serial)? {
-        Rank::Current => Ok(Caller::Node(Arc::new(node))),
+    // A serial that another server issued a moment ago is in the log, and perhaps not yet in our view.
+    let known = seen_node(state, id).and_then(|node| serial_rank(&node, &peer.serial).map(|rank| (node, rank)));
+    let (node, rank) = match known {
+        Err(Denial::Node(_)) => {
+            followed(state).await?;
+            let node = seen_node(state, id)?;
+            let rank = serial_rank(&node, &peer.serial)?;
+            (node, rank)
+        }
+        other => other?,
+    };
+    match rank {
+        Rank::Current => Ok(Caller::Node(node)),
         Rank::Fresh => activate(state, id, &peer.serial).await,
     }
 }
@@ -123,44 +133,49 @@ fn serial_rank(node: &Node, serial: &str) -> Result<Rank, Denial> {
 
 async fn activate(state: &State, id: &SpiffeId, serial: &str) -> Result<Caller, Denial> {
     let fact = Fact::ActivateNodeSerial(ActivateNodeSerial { id: id.clone(), serial: serial.to_string() });
-    let outcome = state.store.commit(fact).await;
+    let outcome = state.commit(fact).await;
     if let Err(problem) = &outcome {
         tracing::error!(%problem, node = %id, "serial not activated");
         return Err(Denial::Unavailable);
     }
     // Refused: another call was first, or the standing moved; the record says which.
-    let node = stored_node(state, id).await?;
+    let node = seen_node(state, id)?;
     match (serial_rank(&node, serial)?, outcome) {
-        (Rank::Current, _) => Ok(Caller::Node(Arc::new(node))),
+        (Rank::Current, _) => Ok(Caller::Node(node)),
         (Rank::Fresh, Ok(Outcome::Done { .. } | Outcome::Refused(_)) | Err(_)) => {
             Err(Denial::Node(NodeDenial::NotActive))
         }
     }
 }
 
-async fn stored_node(state: &State, id: &SpiffeId) -> Result<Node, Denial> {
-    match state.store.node(id).await {
-        Ok(Some(node)) => Ok(node),
-        Ok(None) => Err(Denial::Node(NodeDenial::NotAttested)),
-        Err(problem) => {
-            tracing::error!(%problem, node = %id, "gate cannot read the node");
-            Err(Denial::Unavailable)
-        }
-    }
+fn seen_node(state: &State, id: &SpiffeId) -> Result<Arc<Node>, Denial> {
+    let node = state.view.look(|registry| registry.node(id).cloned()).map_err(|_| Denial::Unavailable)?;
+    node.ok_or(Denial::Node(NodeDenial::NotAttested))
+}
+
+async fn followed(state: &State) -> Result<(), Denial> {
+    state.view.follow().await.map_err(|problem| {
+        tracing::error!(%problem, "gate cannot read the log");
+        Denial::Unavailable
+    })
 }
 
 /// Whether an entry in force for `id` has a right.
-async fn entitled(state: &State, id: &SpiffeId, peer: &Peer, has: impl Fn(&Rights) -> bool) -> Result<Entry, Denial> {
+async fn entitled(
+    state: &State,
+    id: &SpiffeId,
+    peer: &Peer,
+    has: impl Fn(&Rights) -> bool,
+) -> Result<Arc<Entry>, Denial> {
     let now = state.now();
     if peer.not_after.is_none_or(|end| end < now) {
         return Err(Denial::NotAllowed);
     }
-    let entries = state.store.entries().await.map_err(|problem| {
-        tracing::error!(%problem, caller = %id, "gate cannot read the entries");
-        Denial::Unavailable
-    })?;
-    let mut own = entries.into_iter().filter(|e| e.spiffe_id == *id && e.expires_at.is_none_or(|end| now < end));
-    own.find(|e| has(&e.rights)).ok_or(Denial::NotAllowed)
+    // A right is never looked up in what may be old: an operator may have taken it away on another server.
+    followed(state).await?;
+    let own = state.view.look(|registry| registry.graph.of(id).to_vec()).map_err(|_| Denial::Unavailable)?;
+    let mut in_force = own.into_iter().filter(|e| e.expires_at.is_none_or(|end| now < end));
+    in_force.find(|e| has(&e.rights)).ok_or(Denial::NotAllowed)
 }
 
 #[cfg(test)]

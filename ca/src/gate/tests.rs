@@ -89,9 +89,9 @@ async fn failed_and_banned_nodes_are_told_apart_and_kept_out() {
     let id = sample::admit(&state, "n1", "7").await.id;
     let reason = chancery_core::reason::Reason::PcrPolicy;
     let fail = FailNode { id: id.clone(), reason, steps: Vec::new(), detail: String::new() };
-    state.store.commit(Fact::FailNode(fail)).await.unwrap().done().unwrap();
+    state.commit(Fact::FailNode(fail)).await.unwrap().done().unwrap();
     assert_eq!(denied(&state, &node_peer("7", &state), RENEW).await, Denial::Node(NodeDenial::NotAttested));
-    state.store.commit(Fact::BanNode(NodeRef { id })).await.unwrap().done().unwrap();
+    state.commit(Fact::BanNode(NodeRef { id })).await.unwrap().done().unwrap();
     assert_eq!(denied(&state, &node_peer("7", &state), RENEW).await, Denial::Node(NodeDenial::Banned));
 }
 
@@ -120,10 +120,10 @@ async fn an_admin_is_one_while_its_entry_says_so() {
         revision: 0,
         created_at: state.now(),
     };
-    state.store.commit(Fact::CreateEntry(entry)).await.unwrap().done().unwrap();
+    state.commit(Fact::CreateEntry(entry)).await.unwrap().done().unwrap();
     assert!(matches!(authorize(&state, &peer, LIST).await, Ok(Caller::Admin(_))));
     assert_eq!(denied(&state, &peer, RENEW).await, Denial::NotAllowed);
-    state.store.commit(Fact::DeleteEntry(EntryRef { id: "e1".into() })).await.unwrap().done().unwrap();
+    state.commit(Fact::DeleteEntry(EntryRef { id: "e1".into() })).await.unwrap().done().unwrap();
     assert_eq!(denied(&state, &peer, LIST).await, Denial::NotAllowed);
 }
 

@@ -109,16 +109,7 @@ impl Bundle for BundleService {
 
     async fn get_bundle(&self, request: Request<pb::GetBundleRequest>) -> Result<Response<types::Bundle>, Status> {
         caller(request.extensions())?;
-        let own = bundles::own(&self.state);
-        let x509 = |a: Authority| types::X509Certificate { asn1: a.public, tainted: a.tainted_at.is_some() };
-        let bundle = types::Bundle {
-            trust_domain: self.state.trust_domain.to_string(),
-            x509_authorities: own.x509.into_iter().map(x509).collect(),
-            jwt_authorities: own.jwt.into_iter().map(jwt_key).collect(),
-            refresh_hint: own.refresh_hint,
-            sequence_number: own.sequence,
-            ..Default::default()
-        };
+        let bundle = own(&self.state);
         Ok(Response::new(cut(bundle, request.get_ref().output_mask.as_ref())))
     }
 
@@ -294,7 +285,22 @@ fn merge(stored: sdk::Bundle, wanted: sdk::Bundle, mask: &types::BundleMask) -> 
     merged
 }
 
-fn write(bundle: &sdk::Bundle, mask: Option<&types::BundleMask>) -> types::Bundle {
+/// Writes the trust domain's own bundle.
+pub(super) fn own(state: &State) -> types::Bundle {
+    let own = bundles::own(state);
+    let x509 = |a: Authority| types::X509Certificate { asn1: a.public, tainted: a.tainted_at.is_some() };
+    types::Bundle {
+        trust_domain: state.trust_domain.to_string(),
+        x509_authorities: own.x509.into_iter().map(x509).collect(),
+        jwt_authorities: own.jwt.into_iter().map(jwt_key).collect(),
+        refresh_hint: own.refresh_hint,
+        sequence_number: own.sequence,
+        ..Default::default()
+    }
+}
+
+/// Writes a foreign bundle.
+pub(super) fn write(bundle: &sdk::Bundle, mask: Option<&types::BundleMask>) -> types::Bundle {
     let jwt = bundle.jwt.keys().iter().map(|key| types::JwtKey {
         public_key: key.spki(),
         key_id: key.kid().into(),

@@ -15,7 +15,8 @@ pub mod peer;
 pub mod selftest;
 pub mod status;
 pub mod svid;
-pub mod wire;
+pub mod watch;
+mod wire;
 
 use std::{sync::Arc, time::Duration};
 

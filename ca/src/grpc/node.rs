@@ -6,7 +6,7 @@ use chancery_core::{class::NodeProof, instance::MAX_PROCESS_SELECTORS};
 use chancery_proto::chancery::node::v1::{
     BeginRequest, BeginResponse, Class, EndRequest, EndResponse, ListClassesRequest, ListClassesResponse,
     NewJwtRequest, NewJwtResponse, ProcessFacts, ReconcileRequest, ReconcileResponse, RenewRequest, RenewResponse,
-    Svid, node_server, reconcile_response::Live,
+    Svid, WatchRequest, node_server, reconcile_response::Live,
 };
 use chancery_sdk::id::SpiffeId;
 use tonic::{Request, Response, Status};
@@ -14,12 +14,13 @@ use tonic::{Request, Response, Status};
 use super::{
     entry::{calling_node, seconds, selectors},
     status::{self, detached},
-    svid, wire,
+    svid, watch, wire,
 };
 use crate::{
-    instance::{self, Offered, Process},
+    instance::{self, Process},
     issue::X509,
     state::State,
+    view::Offered,
 };
 
 /// Longest boot hash in bytes.
@@ -43,6 +44,13 @@ impl Service {
 
 #[tonic::async_trait]
 impl node_server::Node for Service {
+    type WatchStream = watch::Watch;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let node = calling_node(&request)?;
+        watch::open(&self.state, &node, request.into_inner().cursor).map(Response::new)
+    }
+
     async fn list_classes(
         &self,
         request: Request<ListClassesRequest>,
@@ -115,7 +123,8 @@ impl node_server::Node for Service {
     }
 }
 
-fn class(offered: Offered) -> Class {
+/// Writes a class as a node is told of it.
+pub(super) fn class(offered: Offered) -> Class {
     Class {
         name: offered.class.name.to_string(),
         selectors: wire::selectors(&offered.selectors),

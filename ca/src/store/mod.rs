@@ -38,6 +38,16 @@ struct Inner {
     back: Back,
     committer: mpsc::Sender<Message>,
     last: watch::Receiver<i64>,
+    moved: watch::Receiver<i64>,
+}
+
+/// What a committer tells the rest of its server.
+struct Progress {
+    /// Number of the newest event.
+    last: watch::Sender<i64>,
+    /// Number of the newest event that changed what is registered or published, by this server or, on PostgreSQL,
+    /// announced by another.
+    moved: watch::Sender<i64>,
 }
 
 /// Reads have a pool of their own; the committer owns the writing one.
@@ -83,12 +93,12 @@ impl Store {
     /// [`StoreError::Schema`] unless `migrate` brought the schema to this program's version.
     pub async fn open(url: &str, server: &str) -> Result<Self, StoreError> {
         let (committer, inbox) = mpsc::channel(QUEUE);
-        let (tell, last) = watch::channel(-1);
+        let ((last, moved), progress) = Progress::new();
         let back = match Target::parse(url)? {
-            Target::Postgres(url) => Back::Postgres(postgres::open(url, server, inbox, tell).await?),
-            Target::Sqlite(path) => Back::Sqlite(sqlite::open(path, server, inbox, tell).await?),
+            Target::Postgres(url) => Back::Postgres(postgres::open(url, server, inbox, progress).await?),
+            Target::Sqlite(path) => Back::Sqlite(sqlite::open(path, server, inbox, progress).await?),
         };
-        Ok(Self { inner: Arc::new(Inner { back, committer, last }) })
+        Ok(Self { inner: Arc::new(Inner { back, committer, last, moved }) })
     }
 
     /// Brings the schema at `url` to this program's version; makes the SQLite file (0600) where there is none.
@@ -143,6 +153,22 @@ impl Store {
     /// The number of the newest event this server knows to be committed; -1 = none. Others' events may be newer.
     pub fn last_number(&self) -> watch::Receiver<i64> {
         self.inner.last.clone()
+    }
+
+    /// The number of the newest event known to have changed what is registered or published. Changes too when another
+    /// server announces one; then the number is the one known before.
+    pub fn moved(&self) -> watch::Receiver<i64> {
+        self.inner.moved.clone()
+    }
+
+    /// At most `limit` events above `after` that changed what is registered or published.
+    pub async fn changes(&self, after: i64, limit: u32) -> Result<Changes, StoreError> {
+        read!(self, |pool, db| db::events::changes(pool, after, limit).await)
+    }
+
+    /// Where the log ends.
+    pub async fn log_end(&self) -> Result<LogEnd, StoreError> {
+        read!(self, |pool, db| db::events::end(pool).await)
     }
 
     /// The entry with this ID.
@@ -278,6 +304,13 @@ impl Store {
     /// At most `limit` events of the current epoch with a number above `after` (`None` = from the first), in order.
     pub async fn events(&self, after: Option<i64>, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
         read!(self, |pool, db| db::events::after(pool, after, limit).await)
+    }
+}
+
+impl Progress {
+    fn new() -> ((watch::Receiver<i64>, watch::Receiver<i64>), Self) {
+        let ((last, told), (moved, stirred)) = (watch::channel(-1), watch::channel(-1));
+        ((told, stirred), Self { last, moved })
     }
 }
 

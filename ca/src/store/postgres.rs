@@ -10,17 +10,23 @@ use std::{str::FromStr, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection,
-    postgres::{PgConnectOptions, PgPool, PgPoolOptions},
+    postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions},
 };
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
 
-use super::{Accepted, Message, Migrated, Seen, StoreError};
+use super::{Accepted, Message, Migrated, Progress, Seen, StoreError};
 
 type Db = sqlx::Postgres;
 
+/// A wake-up for the other servers, delivered with the commit; what it is about is in the log.
+const ANNOUNCE: Option<&str> = Some("SELECT pg_notify('chancery_events', '')");
+/// The channel of [`ANNOUNCE`].
+const CHANNEL: &str = "chancery_events";
+/// Between two tries to listen.
+const RELISTEN: Duration = Duration::from_secs(1);
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations/postgres");
 /// The counter row serialises writers; SERIALIZABLE would only make most of them fail (measured: 83 %).
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
@@ -35,12 +41,39 @@ pub(super) async fn open(
     url: &str,
     server: &str,
     inbox: mpsc::Receiver<Message>,
-    last: watch::Sender<i64>,
+    progress: Progress,
 ) -> Result<PgPool, StoreError> {
     let write = pool(url, WRITERS).await?;
     let read = pool(url, READERS).await?;
-    commit::start(write, &read, server, inbox, last).await?;
+    let moved = progress.moved.clone();
+    commit::start(write, &read, server, inbox, progress).await?;
+    tokio::spawn(listen(url.to_owned(), moved));
     Ok(read)
+}
+
+/// Passes on other servers' announcements until nobody wants them. One that is lost costs the time to the next look at
+/// the log, nothing else.
+async fn listen(url: String, moved: watch::Sender<i64>) {
+    while !moved.is_closed() {
+        if let Err(problem) = announcements(&url, &moved).await {
+            tracing::warn!(%problem, "not listening for other servers; the log is still read every second");
+        }
+        tokio::time::sleep(RELISTEN).await;
+    }
+}
+
+async fn announcements(url: &str, moved: &watch::Sender<i64>) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect(url).await?;
+    listener.listen(CHANNEL).await?;
+    loop {
+        tokio::select! {
+            () = moved.closed() => return Ok(()),
+            heard = listener.try_recv() => match heard? {
+                // None: the connection broke and is made anew; what was announced meanwhile is lost, so look.
+                Some(_) | None => moved.send_modify(|_| {}),
+            },
+        }
+    }
 }
 
 pub(super) async fn migrate(url: &str) -> Result<Migrated, StoreError> {

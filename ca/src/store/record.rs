@@ -181,6 +181,45 @@ pub struct StoredEvent {
     pub hash: [u8; 32],
 }
 
+/// An event that changed what servers keep in memory.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Logged {
+    /// Gap-free, from 0.
+    pub number: i64,
+    /// Dotted name.
+    pub kind: String,
+    /// What it is about.
+    pub subject: String,
+    /// Canonical JSON.
+    pub bytes: Vec<u8>,
+    /// SHA-256(0x00 || bytes).
+    pub hash: [u8; 32],
+}
+
+/// Such events of one read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Changes {
+    /// The log.
+    pub epoch: i64,
+    /// Nothing at or below this number is missing; -1 = the log is empty.
+    pub until: i64,
+    /// In order.
+    pub changes: Vec<Logged>,
+    /// The limit was reached.
+    pub more: bool,
+}
+
+/// Where the log ends.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LogEnd {
+    /// The log.
+    pub epoch: i64,
+    /// Number of the last event; -1 = none.
+    pub number: i64,
+    /// Its hash; empty for none.
+    pub hash: Vec<u8>,
+}
+
 /// An event that a server knew to be committed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -18,7 +18,9 @@ use chancery_sdk::{
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 
-use super::{Anchor, Authority, Enrolment, FederatedBundle, Guest, KeyEnrolment, KeyRecord, StoreError, StoredEvent};
+use super::{
+    Anchor, Authority, Enrolment, FederatedBundle, Guest, KeyEnrolment, KeyRecord, Logged, StoreError, StoredEvent,
+};
 
 /// Tells which row is corrupt.
 struct At<'a> {
@@ -477,5 +479,23 @@ impl TryFrom<EventRow> for StoredEvent {
         let key = format!("{}/{}", row.epoch, row.number);
         let hash = At { table: "events", key: &key }.hash(row.hash)?;
         Ok(Self { epoch: row.epoch, number: row.number, bytes: row.bytes, hash })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct LoggedRow {
+    number: i64,
+    kind: String,
+    subject: String,
+    bytes: Vec<u8>,
+    hash: Vec<u8>,
+}
+
+impl TryFrom<LoggedRow> for Logged {
+    type Error = StoreError;
+
+    fn try_from(row: LoggedRow) -> Result<Self, StoreError> {
+        let hash = At { table: "events", key: &row.number.to_string() }.hash(row.hash)?;
+        Ok(Self { number: row.number, kind: row.kind, subject: row.subject, bytes: row.bytes, hash })
     }
 }

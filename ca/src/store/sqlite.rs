@@ -9,12 +9,14 @@ pub(super) use sql::*;
 use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, sync::Arc, time::Duration};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use super::{Accepted, Message, Migrated, Seen, StoreError};
+use super::{Accepted, Message, Migrated, Progress, Seen, StoreError};
 
 type Db = sqlx::Sqlite;
 
+/// One server writes: nobody is to be told.
+const ANNOUNCE: Option<&str> = None;
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations/sqlite");
 /// Takes the write lock at once: a transaction that reads first could not upgrade.
 const BEGIN: &str = "BEGIN IMMEDIATE";
@@ -27,11 +29,11 @@ pub(super) async fn open(
     path: &str,
     server: &str,
     inbox: mpsc::Receiver<Message>,
-    last: watch::Sender<i64>,
+    progress: Progress,
 ) -> Result<SqlitePool, StoreError> {
     let write = writer(path).await?;
     let read = SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options(path).read_only(true));
-    commit::start(write, &read, server, inbox, last).await?;
+    commit::start(write, &read, server, inbox, progress).await?;
     Ok(read)
 }
 

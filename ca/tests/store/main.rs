@@ -21,3 +21,4 @@ mod others;
 mod records;
 mod svids;
 mod trouble;
+mod view;

@@ -13,7 +13,7 @@ mod tests;
 
 pub use draft::{Checked, Draft, EntryError, MAX_SELECTORS, Mask, check, check_entry_id};
 pub use filter::{Filter, Match};
-pub use graph::Graph;
+pub use graph::{Graph, Reach};
 
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},

@@ -1,3 +1,5 @@
+use std::{collections::BTreeMap, sync::Arc};
+
 use chancery_sdk::id::SpiffeId;
 
 use super::{samples::*, *};
@@ -205,4 +207,80 @@ fn node_reaches_classes_of_its_own_and_of_its_aliases() {
     };
     assert_eq!(reached(&["tpm:policy:prod"]), ["own", "fleet", "named"]);
     assert_eq!(reached(&["tpm:policy:prod", "tpm:enrolled:no"]), ["named"]);
+}
+
+/// A small world, told by its seed: few IDs, so that parents, circles and aliases meet.
+fn world(seed: u64) -> Vec<Entry> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut one_of = |count: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % count).unwrap()
+    };
+    let parents = ["/spire/server", "/spire/agent/tpm/aa", "/spire/agent/tpm/bb", "/a", "/b"];
+    let facts = [&["k:1"][..], &["k:2"], &["k:1", "k:2"]];
+    let steps = one_of(12);
+    let mut step = || {
+        let (name, parent, path) = (one_of(6), parents[one_of(5)], ["/a", "/b", "/c", "/d"][one_of(4)]);
+        entry(&format!("e{name}"), parent, path, facts[one_of(3)])
+    };
+    (0..steps).map(|_| step()).collect()
+}
+
+/// What each of some nodes may serve.
+fn served(graph: &Graph) -> Vec<(SpiffeId, Selectors, Vec<Arc<Entry>>)> {
+    let sets = [&[][..], &["k:1"], &["k:2"], &["k:1", "k:2"]].map(selectors);
+    let nodes = ["/spire/agent/tpm/aa", "/spire/agent/tpm/bb", "/spire/agent/tpm/cc"].map(id);
+    let pairs = nodes.iter().flat_map(|node| sets.iter().map(move |set| (node.clone(), set.clone())));
+    pairs.map(|(node, set)| (node.clone(), set.clone(), graph.authorized(&node, &set))).collect()
+}
+
+#[test]
+fn graph_changed_step_by_step_is_the_graph_made_at_once() {
+    for seed in 1..400 {
+        let (mut graph, mut last) = (Graph::default(), BTreeMap::new());
+        for step in world(seed) {
+            last.insert(step.id.clone(), step.clone());
+            graph.put(step);
+        }
+        graph.remove("e0");
+        last.remove("e0");
+        assert_eq!(served(&graph), served(&Graph::new(last.into_values())), "seed {seed}");
+    }
+}
+
+#[test]
+fn reach_of_a_change_names_every_node_that_serves_something_else_after_it() {
+    for seed in 1..400 {
+        let mut graph = Graph::default();
+        for step in world(seed) {
+            let before = served(&graph);
+            let mut reach = graph.by_id().get(&step.id).map(|old| graph.reach(old)).unwrap_or_default();
+            graph.put(step.clone());
+            reach.join(graph.reach(&step));
+            for (was, is) in before.iter().zip(served(&graph)) {
+                assert!(was.2 == is.2 || reach.concerns(&is.0, &is.1), "seed {seed}: {step:?} of {}", is.0);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_change_that_is_not_wide_changes_nothing_but_its_own_entry() {
+    for seed in 1..400 {
+        let mut graph = Graph::default();
+        for step in world(seed) {
+            let wide = |graph: &Graph| graph.by_id().get(&step.id).is_some_and(|entry| graph.is_wide(entry));
+            let (before, was_wide) = (served(&graph), wide(&graph));
+            graph.put(step.clone());
+            if was_wide || wide(&graph) {
+                continue;
+            }
+            let others = |served: &[Arc<Entry>]| served.iter().filter(|e| e.id != step.id).cloned().collect::<Vec<_>>();
+            for (was, is) in before.iter().zip(served(&graph)) {
+                assert_eq!(others(&was.2), others(&is.2), "seed {seed}: {step:?}");
+            }
+        }
+    }
 }

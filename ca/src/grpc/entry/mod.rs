@@ -1,6 +1,6 @@
 //! SPIRE's Entry service.
 
-mod convert;
+pub(super) mod convert;
 mod sync;
 
 use std::sync::Arc;

@@ -6,10 +6,10 @@ use chancery_core::event::{Event, Place};
 use chancery_sdk::time::UnixTime;
 use ring::rand::{SecureRandom, SystemRandom};
 use sqlx::{Connection, QueryBuilder};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
-use super::{BEGIN, Context, Db, Pool, Stop, Tx, apply::apply, events, schema};
-use crate::store::{Fact, Message, Outcome, StoreError};
+use super::{ANNOUNCE, BEGIN, Context, Db, Pool, Stop, Tx, apply::apply, events, schema};
+use crate::store::{Fact, Message, Outcome, Progress, StoreError};
 
 /// Facts in one transaction at most; more would make the first wait for the last.
 const BATCH: usize = 256;
@@ -27,11 +27,11 @@ pub(in crate::store) async fn start(
     read: &Pool,
     server: &str,
     inbox: mpsc::Receiver<Message>,
-    last: watch::Sender<i64>,
+    progress: Progress,
 ) -> Result<(), StoreError> {
     schema::check(&write).await?;
-    last.send_replace(events::last_number(read).await?);
-    let committer = Committer { write, server: server.into(), last, random: SystemRandom::new() };
+    progress.last.send_replace(events::last_number(read).await?);
+    let committer = Committer { write, server: server.into(), progress, random: SystemRandom::new() };
     tokio::spawn(committer.run(inbox));
     Ok(())
 }
@@ -39,7 +39,7 @@ pub(in crate::store) async fn start(
 struct Committer {
     write: Pool,
     server: String,
-    last: watch::Sender<i64>,
+    progress: Progress,
     random: SystemRandom,
 }
 
@@ -130,10 +130,17 @@ impl Committer {
             tx.rollback().await?; // No event, no change.
             return Ok(outcomes);
         }
+        let moved = log.events.iter().any(|event| events::is_registered(event.kind));
         let end = self.write_log(&mut tx, log, context.at).await?;
         sqlx::query(ADVANCE).bind(end).bind(context.bundle_changes).execute(&mut *tx).await?;
+        if let (true, Some(announce)) = (moved, ANNOUNCE) {
+            sqlx::query(announce).execute(&mut *tx).await?;
+        }
         tx.commit().await.map_err(commit_error)?;
-        self.last.send_replace(end - 1);
+        self.progress.last.send_replace(end - 1);
+        if moved {
+            self.progress.moved.send_replace(end - 1);
+        }
         Ok(outcomes)
     }
 

@@ -24,7 +24,7 @@ mod tokens;
 use chancery_core::event::Event;
 use chancery_sdk::time::UnixTime;
 
-use super::{BEGIN, Db, MIGRATIONS};
+use super::{ANNOUNCE, BEGIN, Db, MIGRATIONS};
 use crate::store::{Refusal, StoreError};
 
 /// The connection of the committing transaction; it holds the counter row.

@@ -1,0 +1,124 @@
+//! `chancery.node.v1.Watch`: what a node may have, and every change of it.
+//!
+//! A stream is a cursor and a flag; it has no task and no queue but the messages of the answer being sent.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use chancery_core::{digest, entry::Mask};
+use chancery_proto::{
+    chancery::node::v1::{self as pb, WatchResponse},
+    spire::api::types,
+};
+use futures_util::stream::{self, BoxStream, StreamExt};
+use tokio::sync::watch;
+use tonic::Status;
+
+use super::{bundle, entry::convert, node, status};
+use crate::{
+    authority::Published,
+    bundles,
+    state::State,
+    view::{Cursor, Delta, Watching},
+};
+
+/// Entries, classes or IDs in one message; as SPIRE's page.
+const PAGE: usize = 500;
+
+/// Messages to one node.
+pub type Watch = BoxStream<'static, Result<WatchResponse, Status>>;
+
+struct Feed {
+    state: Arc<State>,
+    watching: Watching,
+    published: watch::Receiver<Arc<Published>>,
+    /// Messages of the answer being sent.
+    pending: VecDeque<WatchResponse>,
+    /// Nothing more comes.
+    ended: bool,
+}
+
+/// Opens the stream of a node that has applied `cursor`.
+///
+/// # Errors
+/// UNAVAILABLE while the view is too old; the standing's own code where the node has none.
+pub fn open(state: &Arc<State>, node: &chancery_core::node::Node, cursor: Option<pb::Cursor>) -> Result<Watch, Status> {
+    let watching = state.view.watch(node);
+    let mut published = state.authority.published();
+    published.mark_unchanged();
+    let cursor = cursor.map(|c| Cursor { epoch: c.epoch, number: c.number, hash: c.hash });
+    let first = watching.begin(cursor.as_ref()).map_err(status::of)?;
+    let pending = messages(state, Some(first), true);
+    let feed = Feed { state: Arc::clone(state), watching, published, pending, ended: false };
+    Ok(stream::unfold(feed, step).boxed())
+}
+
+async fn step(mut feed: Feed) -> Option<(Result<WatchResponse, Status>, Feed)> {
+    loop {
+        if let Some(message) = feed.pending.pop_front() {
+            return Some((Ok(message), feed));
+        }
+        if feed.ended {
+            return None;
+        }
+        let own = tokio::select! {
+            () = feed.state.shutdown.soft.cancelled() => {
+                feed.ended = true;
+                return Some((Err(Status::unavailable("the server stops; ask another one")), feed));
+            }
+            () = feed.watching.concerned() => false,
+            // The sender is part of the state that we hold.
+            _ = feed.published.changed() => true,
+        };
+        match feed.watching.next() {
+            Ok(delta) => feed.pending = messages(&feed.state, delta, own),
+            Err(problem) => {
+                feed.ended = true;
+                return Some((Err(status::of(problem)), feed));
+            }
+        }
+    }
+}
+
+/// The messages that say this; none for nothing. `own`: the trust domain's own bundle goes along.
+fn messages(state: &State, delta: Option<Delta>, own: bool) -> VecDeque<WatchResponse> {
+    let mut bundles: Vec<types::Bundle> = if own { vec![bundle::own(state)] } else { Vec::new() };
+    let Some(delta) = delta else {
+        let told = WatchResponse { bundles, ..WatchResponse::default() };
+        return if own { [told].into() } else { VecDeque::new() };
+    };
+    let foreign = delta.bundles.iter().filter_map(|stored| bundles::parse(stored).ok());
+    bundles.extend(foreign.map(|parsed| bundle::write(&parsed, None)));
+    let digest = delta.full.then(|| digest(&delta));
+    let mut messages: VecDeque<WatchResponse> = VecDeque::new();
+    let mut entries = delta.entries.iter().map(|entry| convert::entry(entry, Mask::ALL)).peekable();
+    let mut removed = delta.gone_entries.into_iter().peekable();
+    while entries.peek().is_some() || removed.peek().is_some() {
+        messages.push_back(WatchResponse {
+            entries: entries.by_ref().take(PAGE).collect(),
+            removed_entries: removed.by_ref().take(PAGE).collect(),
+            more: true,
+            ..WatchResponse::default()
+        });
+    }
+    messages.push_back(WatchResponse {
+        cursor: Some(pb::Cursor { epoch: delta.cursor.epoch, number: delta.cursor.number, hash: delta.cursor.hash }),
+        classes: delta.classes.into_iter().map(node::class).collect(),
+        removed_classes: delta.gone_classes,
+        bundles,
+        removed_bundles: delta.gone_bundles.iter().map(|domain| domain.name().to_owned()).collect(),
+        ended_instances: delta.ended.iter().map(ToString::to_string).collect(),
+        digest: digest.map(Vec::from).unwrap_or_default(),
+        ..WatchResponse::default()
+    });
+    if let Some(first) = messages.front_mut() {
+        first.full = delta.full;
+    }
+    messages
+}
+
+fn digest(delta: &Delta) -> [u8; 32] {
+    digest::of_registered(
+        delta.entries.iter().map(|entry| (entry.id.as_str(), entry.revision)),
+        delta.classes.iter().map(|offered| (offered.class.name.as_str(), offered.class.revision)),
+    )
+}

@@ -1,0 +1,164 @@
+//! Reading the log and applying what it tells.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError},
+    time::Instant,
+};
+
+use chancery_core::node::Standing;
+use chancery_sdk::id::{SpiffeId, TrustDomain};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared, TICK, View,
+    changes::{Change, Changes, Numbered},
+    registry::{Concern, Registry, Row},
+};
+use crate::store::{Logged, Store, StoreError};
+
+/// Changes read at once.
+const PAGE: u32 = 1000;
+
+/// Everything there is, and where the log stood before it was read: what came meanwhile is applied again.
+pub(super) async fn load(store: &Store) -> Result<Shared, StoreError> {
+    let end = store.log_end().await?;
+    let registry = Registry::of(
+        store.entries().await?,
+        store.classes().await?,
+        store.nodes().await?,
+        store.federated_bundles().await?,
+    );
+    Ok(Shared { registry, changes: Changes::after(end.number, end.hash), epoch: end.epoch, applied: end.number })
+}
+
+impl View {
+    /// Reads what was committed until now, by whichever server. Callers that come together share one pass.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the view stays what it was, and grows old.
+    pub async fn follow(&self) -> Result<(), StoreError> {
+        let asked = Instant::now();
+        let mut pass = self.pass.lock().await;
+        if pass.is_some_and(|began| began >= asked) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        while self.page().await? {}
+        *pass = Some(began);
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = began;
+        Ok(())
+    }
+
+    /// Follows until `stop`: at once what this server commits or another one announces, else every [`TICK`].
+    pub fn start(self: &Arc<Self>, stop: CancellationToken) {
+        let view = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut moved = view.store.moved();
+            loop {
+                let woken = tokio::select! {
+                    () = stop.cancelled() => return,
+                    woken = moved.changed() => woken.is_ok(),
+                    () = tokio::time::sleep(TICK) => true,
+                };
+                match view.follow().await {
+                    Ok(()) if woken => {}
+                    // The store is closing: nothing wakes us any more.
+                    Ok(()) => tokio::time::sleep(TICK).await,
+                    Err(problem) => {
+                        tracing::warn!(%problem, age_ms = view.age().as_millis(), "the log cannot be read");
+                        tokio::time::sleep(TICK).await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// One page of the log; whether there is more.
+    async fn page(&self) -> Result<bool, StoreError> {
+        let (epoch, applied) = {
+            let shared = self.read();
+            (shared.epoch, shared.applied)
+        };
+        let page = self.store.changes(applied, PAGE).await?;
+        if page.epoch != epoch {
+            let fresh = load(&self.store).await?;
+            *self.write() = fresh;
+            self.watchers.reloaded();
+            return Ok(false);
+        }
+        let mut rows = Vec::with_capacity(page.changes.len());
+        let mut seen = HashSet::new();
+        // The newest word about each thing: the row is what it is now.
+        for logged in page.changes.into_iter().rev() {
+            if let Some(change) = change(&logged)
+                && seen.insert(change.clone())
+            {
+                let row = self.row(&change).await?;
+                rows.push((Numbered { number: logged.number, hash: logged.hash, change }, row));
+            }
+        }
+        rows.reverse();
+        self.apply(rows, page.until);
+        Ok(page.more)
+    }
+
+    async fn row(&self, change: &Change) -> Result<Option<Row>, StoreError> {
+        Ok(match change {
+            Change::Bundle(domain) => Some(Row::Bundle(domain.clone(), self.store.federated_bundle(domain).await?)),
+            Change::Class(name) => Some(Row::Class(name.clone(), self.store.class(name).await?)),
+            Change::Ended { node, .. } => Some(Row::Ended { node: node.clone() }),
+            Change::Entry(id) => Some(Row::Entry(id.clone(), self.store.entry(id).await?)),
+            Change::Node(id) => Some(Row::Node(id.clone(), self.store.node(id).await?)),
+            Change::Wide => None,
+        })
+    }
+
+    /// Applies and tells in one go: no stream looks in between.
+    fn apply(&self, rows: Vec<(Numbered, Option<Row>)>, until: i64) {
+        let mut lost = Vec::new();
+        let mut shared = self.write();
+        for (mut numbered, row) in rows {
+            let Some(row) = row else { continue };
+            if let Row::Node(id, node) = &row {
+                match node {
+                    Some(node) if node.standing == Standing::Good => self.watchers.moved(node),
+                    Some(_) | None => lost.push(id.clone()),
+                }
+            }
+            let concern = shared.registry.apply(row);
+            if matches!(concern, Concern::Wide(_)) && !matches!(numbered.change, Change::Node(_)) {
+                numbered.change = Change::Wide;
+            }
+            self.watchers.tell(&concern, numbered.number);
+            shared.changes.push(numbered);
+        }
+        shared.applied = shared.applied.max(until);
+        drop(shared);
+        for id in lost {
+            let closed = self.live.close_where(|peer| peer.id.as_ref() == Some(&id));
+            if closed > 0 {
+                tracing::info!(node = %id, closed, "connections of a node without standing closed");
+            }
+        }
+    }
+}
+
+/// What an event changes of the view.
+fn change(logged: &Logged) -> Option<Change> {
+    let subject = &logged.subject;
+    let group = logged.kind.split_once('.').map_or("", |(group, _)| group);
+    match group {
+        "bundle" => Some(Change::Bundle(TrustDomain::new(subject).ok()?)),
+        "class" => Some(Change::Class(subject.clone())),
+        "entry" => Some(Change::Entry(subject.clone())),
+        "instance" => {
+            let event: Value = serde_json::from_slice(&logged.bytes).ok()?;
+            let node = SpiffeId::parse(event.get("fields")?.get("node")?.as_str()?).ok()?;
+            Some(Change::Ended { node, instance: SpiffeId::parse(subject).ok()? })
+        }
+        "node" => Some(Change::Node(SpiffeId::parse(subject).ok()?)),
+        _ => None,
+    }
+}

@@ -1,0 +1,140 @@
+//! What is registered, in memory: it may refuse, only the committing transaction may grant.
+//!
+//! Follows the log: [`View::follow`] reads what was committed since and applies it, whichever server wrote it. A view
+//! that was not confirmed within [`BOUND`] says so and answers nobody. Called by the gate and the use cases.
+
+mod changes;
+mod delta;
+mod follow;
+mod registry;
+mod watchers;
+
+pub use self::{
+    delta::{Delta, Offered},
+    registry::Registry,
+    watchers::Watching,
+};
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Mutex as AsyncMutex;
+
+use self::{changes::Changes, watchers::Watchers};
+use crate::{
+    live::LivePeers,
+    problem::Problem,
+    store::{Store, StoreError},
+};
+
+/// How old the view may be and still let somebody in.
+pub const BOUND: Duration = Duration::from_secs(5);
+/// Between two looks at the log that nothing woke: the net under lost wake-ups.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Where in the log a reader is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Cursor {
+    /// The log.
+    pub epoch: i64,
+    /// The last change that was applied; -1 = none.
+    pub number: i64,
+    /// That event's hash; empty for none.
+    pub hash: Vec<u8>,
+}
+
+/// The view, shared by every request.
+pub struct View {
+    store: Store,
+    live: Arc<LivePeers>,
+    // Guards what is registered; held for a look-up or for one batch of changes, never over an await.
+    shared: RwLock<Shared>,
+    // Guards whose turn it is to read the log; held over those reads, hence tokio's. When the newest pass began.
+    pass: AsyncMutex<Option<Instant>>,
+    // Guards the time of the last confirmation.
+    confirmed: Mutex<Instant>,
+    watchers: Watchers,
+}
+
+/// What is known, and up to which number.
+#[derive(Debug)]
+struct Shared {
+    registry: Registry,
+    changes: Changes,
+    epoch: i64,
+    /// Newest number that was looked at; everything below it is applied.
+    applied: i64,
+}
+
+impl View {
+    /// Reads everything once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open(store: &Store, live: &Arc<LivePeers>) -> Result<Arc<Self>, StoreError> {
+        let began = Instant::now();
+        let shared = follow::load(store).await?;
+        Ok(Arc::new(Self {
+            store: store.clone(),
+            live: Arc::clone(live),
+            shared: RwLock::new(shared),
+            pass: AsyncMutex::new(None),
+            confirmed: Mutex::new(began),
+            watchers: Watchers::default(),
+        }))
+    }
+
+    /// What is registered, if it is fresh enough to let somebody in.
+    ///
+    /// # Errors
+    /// [`Problem::Unavailable`] where the log could not be read for longer than [`BOUND`].
+    pub fn look<T>(&self, at: impl FnOnce(&Registry) -> T) -> Result<T, Problem> {
+        if !self.is_fresh() {
+            let text = "this server has not been able to read the database for too long: ask another one, or again";
+            return Err(Problem::Unavailable(text.into()));
+        }
+        Ok(at(&self.read().registry))
+    }
+
+    /// Whether the log was read lately enough.
+    pub fn is_fresh(&self) -> bool {
+        self.age() <= BOUND
+    }
+
+    /// Since when the view may lack something.
+    pub fn age(&self) -> Duration {
+        self.confirmed.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// Streams that follow.
+    pub fn watching(&self) -> usize {
+        self.watchers.len()
+    }
+
+    /// Makes sure that what this server committed is seen.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn caught_up(&self) -> Result<(), StoreError> {
+        let last = *self.store.moved().borrow();
+        let applied = self.read().applied;
+        if applied >= last { Ok(()) } else { self.follow().await }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Shared> {
+        self.shared.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Shared> {
+        self.shared.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("age", &self.age()).field("watching", &self.watching()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,144 @@
+//! Entries, classes, nodes and foreign bundles as the database holds them, and what one change does to them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use chancery_core::{
+    class::Class,
+    entry::{Entry, Graph, Reach},
+    node::Node,
+};
+use chancery_sdk::id::{SpiffeId, TrustDomain};
+
+use crate::store::FederatedBundle;
+
+/// Everything that decides who may have what.
+#[derive(Debug, Default)]
+pub struct Registry {
+    /// Entries.
+    pub graph: Graph,
+    classes: BTreeMap<String, Arc<Class>>,
+    nodes: HashMap<SpiffeId, Arc<Node>>,
+    bundles: BTreeMap<TrustDomain, Arc<FederatedBundle>>,
+}
+
+/// A row as it is now, after an event said that it changed; `None` = it is gone.
+#[derive(Debug)]
+pub(super) enum Row {
+    Bundle(TrustDomain, Option<FederatedBundle>),
+    Class(String, Option<Class>),
+    Ended { node: SpiffeId },
+    Entry(String, Option<Entry>),
+    Node(SpiffeId, Option<Node>),
+}
+
+/// Whom a change concerns, and how.
+#[derive(Debug)]
+pub(super) enum Concern {
+    /// Everybody.
+    All,
+    /// These, with this one thing.
+    Some(Reach),
+    /// These, with more than one thing.
+    Wide(Reach),
+}
+
+impl Registry {
+    /// Arranges what was read at once.
+    pub(super) fn of(
+        entries: Vec<Entry>,
+        classes: Vec<Class>,
+        nodes: Vec<Node>,
+        bundles: Vec<FederatedBundle>,
+    ) -> Self {
+        Self {
+            graph: Graph::new(entries),
+            classes: classes.into_iter().map(|class| (class.name.as_str().to_owned(), Arc::new(class))).collect(),
+            nodes: nodes.into_iter().map(|node| (node.id.clone(), Arc::new(node))).collect(),
+            bundles: bundles.into_iter().map(|one| (one.trust_domain.clone(), Arc::new(one))).collect(),
+        }
+    }
+
+    /// Every class, in the order of the name.
+    pub fn classes(&self) -> impl Iterator<Item = &Class> {
+        self.classes.values().map(|class| &**class)
+    }
+
+    /// The class of this name.
+    pub fn class(&self, name: &str) -> Option<&Arc<Class>> {
+        self.classes.get(name)
+    }
+
+    /// Classes whose instances may run on the node.
+    pub fn classes_of(&self, node: &Node) -> Vec<&Class> {
+        self.graph.classes(&node.id, &node.selectors, self.classes())
+    }
+
+    /// The node of this ID.
+    pub fn node(&self, id: &SpiffeId) -> Option<&Arc<Node>> {
+        self.nodes.get(id)
+    }
+
+    /// The foreign bundle of this domain.
+    pub fn bundle(&self, domain: &TrustDomain) -> Option<&Arc<FederatedBundle>> {
+        self.bundles.get(domain)
+    }
+
+    /// Puts a row where it belongs; whom that concerns, before and after.
+    pub(super) fn apply(&mut self, row: Row) -> Concern {
+        match row {
+            Row::Bundle(domain, bundle) => {
+                match bundle {
+                    Some(bundle) => self.bundles.insert(domain, Arc::new(bundle)),
+                    None => self.bundles.remove(&domain),
+                };
+                Concern::All
+            }
+            Row::Class(name, class) => Concern::Some(self.class_changed(name, class)),
+            Row::Ended { node } => Concern::Some(of_node(node)),
+            Row::Entry(id, entry) => self.entry_changed(&id, entry),
+            Row::Node(id, node) => {
+                let same = |a: &Node, b: &Node| a.selectors == b.selectors && a.standing == b.standing;
+                let unmoved = matches!((self.nodes.get(&id), &node), (Some(a), Some(b)) if same(a, b));
+                match node {
+                    Some(node) => self.nodes.insert(id.clone(), Arc::new(node)),
+                    None => self.nodes.remove(&id),
+                };
+                // A new serial or version changes nothing of what the node may serve.
+                if unmoved { Concern::Some(Reach::default()) } else { Concern::Wide(of_node(id)) }
+            }
+        }
+    }
+
+    fn class_changed(&mut self, name: String, class: Option<Class>) -> Reach {
+        let mut reach = self.classes.get(&name).map(|old| self.graph.reach_of_parent(&old.parent_id));
+        if let Some(class) = &class {
+            reach.get_or_insert_default().join(self.graph.reach_of_parent(&class.parent_id));
+        }
+        match class {
+            Some(class) => self.classes.insert(name, Arc::new(class)),
+            None => self.classes.remove(&name),
+        };
+        reach.unwrap_or_default()
+    }
+
+    fn entry_changed(&mut self, id: &str, entry: Option<Entry>) -> Concern {
+        let old = self.graph.by_id().get(id).cloned();
+        let mut wide = old.as_ref().is_some_and(|old| self.graph.is_wide(old));
+        let mut reach = old.map(|old| self.graph.reach(&old)).unwrap_or_default();
+        if let Some(entry) = entry {
+            self.graph.put(entry.clone());
+            wide |= self.graph.is_wide(&entry);
+            reach.join(self.graph.reach(&entry));
+        } else {
+            self.graph.remove(id);
+        }
+        if wide { Concern::Wide(reach) } else { Concern::Some(reach) }
+    }
+}
+
+fn of_node(id: SpiffeId) -> Reach {
+    Reach { ids: [id].into(), selectors: Vec::new() }
+}
