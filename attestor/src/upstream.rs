@@ -8,7 +8,10 @@ use chancery_sdk::id::{SpiffeId, TrustDomain};
 use futures_util::future::BoxFuture;
 
 use crate::{
-    ca::{AuthorizedClass, AuthorizedEntry, BeginInstance, Begun, Ca, CaError, IssuedJwt, IssuedX509, Reconciled},
+    ca::{
+        AuthorizedClass, AuthorizedEntry, BeginInstance, Begun, Ca, CaError, Cursor, IssuedJwt, IssuedX509, Reconciled,
+        Telling,
+    },
     identity::TrustBundle,
 };
 
@@ -17,6 +20,8 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, CaError>>;
 
 /// What is asked of the CA. Every method is as the one of [`Ca`] with its name.
 pub trait Upstream: Send + Sync {
+    /// What this node may have, as it changes, from the cursor on.
+    fn watch(&self, cursor: Option<Cursor>) -> Answer<'_, Telling>;
     /// The entries this node is authorized for.
     fn entries(&self) -> Answer<'_, Vec<AuthorizedEntry>>;
     /// The classes that may begin on this node.
@@ -47,6 +52,10 @@ pub trait Upstream: Send + Sync {
 }
 
 impl Upstream for Ca {
+    fn watch(&self, cursor: Option<Cursor>) -> Answer<'_, Telling> {
+        Box::pin(Ca::watch(self, cursor))
+    }
+
     fn entries(&self) -> Answer<'_, Vec<AuthorizedEntry>> {
         Box::pin(Ca::entries(self))
     }

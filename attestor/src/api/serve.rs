@@ -31,7 +31,7 @@ use crate::{
     metrics::WorkloadMetrics,
     peer::{PidProof, accept},
     plan::Rotation,
-    sync::{Ask, Syncer},
+    sync::{Ask, Parts, Syncer},
     taint::Taints,
     upstream::Upstream,
     workload::{Attestors, DEADLINE, Unix},
@@ -151,20 +151,28 @@ async fn open(
     let rotation = Arc::new(Rotation::new(key));
     let taints = Arc::new(Taints::new(clock::system()));
     let (cache, ask, stop) = (Arc::new(Cache::new()), Arc::new(Ask::new()), shutdown.soft.clone());
-    let syncer = Syncer {
+    let file = StateFile::new(doors.state_file.clone());
+    let instances = Instances::new(
+        Arc::clone(&upstream),
+        Arc::clone(&rotation),
+        Arc::clone(&taints),
+        clock::system(),
+        file,
+        metrics.clone(),
+        stop.clone(),
+    );
+    let syncer = Syncer::new(Parts {
         upstream: Arc::clone(&upstream),
         cache: Arc::clone(&cache),
         identity: identity.clone(),
         ask: Arc::clone(&ask),
+        instances: instances.clone(),
         interval: doors.sync_interval,
-        rotation: Arc::clone(&rotation),
-        taints: Arc::clone(&taints),
+        rotation,
+        taints,
         clock: clock::system(),
         metrics: metrics.clone(),
-    };
-    let file = StateFile::new(doors.state_file.clone());
-    let instances =
-        Instances::new(Arc::clone(&upstream), rotation, taints, clock::system(), file, metrics.clone(), stop.clone());
+    });
     instances.start(identity.clone()).await;
     tokio::spawn(syncer.run(stop.clone()));
     let attestors = Attestors::new(vec![Box::new(Unix::new(doors.max_digest_bytes))], DEADLINE);

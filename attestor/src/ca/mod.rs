@@ -11,6 +11,7 @@ mod error;
 mod instance;
 mod issue;
 pub(crate) mod sync;
+mod watch;
 pub(crate) mod wire;
 
 pub use call::{Ca, Trouble};
@@ -19,3 +20,4 @@ pub use error::{CaError, Denial, DialError};
 pub use instance::{BeginInstance, Begun, LiveInstance, ProcessFacts, Reconciled};
 pub use issue::{IssuedJwt, IssuedX509};
 pub use sync::{AuthorizedClass, AuthorizedEntry};
+pub use watch::{Cursor, Telling, Told};

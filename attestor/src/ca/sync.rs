@@ -121,7 +121,7 @@ impl Ca {
     }
 
     /// Publishes a bundle unless a newer one is there; the newest of both.
-    fn publish_bundle(&self, bundle: Arc<TrustBundle>) -> Arc<TrustBundle> {
+    pub(super) fn publish_bundle(&self, bundle: Arc<TrustBundle>) -> Arc<TrustBundle> {
         let mut newest = Arc::clone(&bundle);
         self.identity.send_if_modified(|identity| {
             let Some(current) = identity.as_mut() else { return false };
@@ -151,11 +151,11 @@ pub(crate) fn own_bundle(
     Ok(bundle)
 }
 
-fn usable<T>(what: &str, name: String, parsed: Result<T, CaError>) -> Option<T> {
+pub(super) fn usable<T>(what: &str, name: String, parsed: Result<T, CaError>) -> Option<T> {
     parsed.inspect_err(|error| tracing::warn!(what, name, %error, "left out: it makes no sense")).ok()
 }
 
-fn entry(entry: Entry) -> Result<AuthorizedEntry, CaError> {
+pub(super) fn entry(entry: Entry) -> Result<AuthorizedEntry, CaError> {
     let selectors = wire::selectors(entry.selectors)?;
     if entry.id.is_empty() || selectors.is_empty() {
         return Err(CaError::malformed("no ID or no selectors"));
@@ -175,7 +175,7 @@ fn entry(entry: Entry) -> Result<AuthorizedEntry, CaError> {
     })
 }
 
-fn class(class: Class) -> Result<AuthorizedClass, CaError> {
+pub(super) fn class(class: Class) -> Result<AuthorizedClass, CaError> {
     let selectors = wire::selectors(class.selectors)?;
     if selectors.is_empty() {
         return Err(CaError::malformed("no selectors"));

@@ -78,7 +78,8 @@ struct Instance {
     lost: CancellationToken,
 }
 
-/// All instances of this node.
+/// All instances of this node; clones share them.
+#[derive(Clone)]
 pub struct Instances {
     shared: Arc<Shared>,
 }
@@ -168,6 +169,22 @@ impl Instances {
             Phase::Good(svid) => Some((svid.id.clone(), instance.class.clone())),
             Phase::Asking(_) | Phase::Over(_) => None,
         }
+    }
+
+    /// The CA has ended these; those that are not ours are somebody's error, and nothing happens.
+    pub fn ended(&self, ids: &[SpiffeId]) {
+        if ids.is_empty() {
+            return;
+        }
+        let named = self.shared.named().clone();
+        let list = self.shared.list();
+        let ended = named.iter().filter(|(_, id)| ids.contains(id)).filter_map(|(token, _)| list.get(token));
+        ended.for_each(|instance| instance.lost.cancel());
+    }
+
+    /// Asks for another agreement with the CA about who lives.
+    pub fn agree_again(&self) {
+        self.shared.again.notify_one();
     }
 
     /// How many processes are, or want to be, instances.

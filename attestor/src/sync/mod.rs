@@ -1,9 +1,11 @@
-//! Keeps the cache what the CA says: polls, and has SVIDs issued as the plan tells.
+//! Keeps the cache what the CA says: follows its stream, and has SVIDs issued as the plan tells.
 //!
+//! A SPIRE server has no stream and is polled; so is ours for a caller that matches nothing, who must not wait for a push.
 //! One task writes the cache, so a snapshot never mixes two answers. While the CA is away nothing is dropped but
 //! what has ended; when the node has no standing everything is dropped at once. Called by `api::serve`.
 
 mod ask;
+mod feed;
 mod issue;
 mod poll;
 
@@ -16,10 +18,13 @@ use chancery_sdk::time::UnixTime;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use self::feed::{Feed, State};
 use crate::{
+    ca::{CaError, Told},
     cache::{Cache, View},
     crypto::fraction,
     identity::IdentityWatch,
+    instance::Instances,
     metrics::WorkloadMetrics,
     plan::Rotation,
     taint::Taints,
@@ -28,6 +33,8 @@ use crate::{
 
 /// Least time between the starts of two polls, however many callers match nothing.
 const LEAST_GAP: Duration = Duration::from_millis(250);
+/// Longest wait before a stream that broke is opened again.
+const REOPEN: Duration = Duration::from_millis(500);
 /// Longest wait between polls of a CA that does not answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Growth of the wait with each poll that fails (SPIRE's).
@@ -35,56 +42,132 @@ const GROWTH: f64 = 1.5;
 
 /// The task that writes the cache.
 pub struct Syncer {
-    pub(crate) upstream: Arc<dyn Upstream>,
-    pub(crate) cache: Arc<Cache>,
-    pub(crate) identity: IdentityWatch,
-    pub(crate) ask: Arc<Ask>,
-    pub(crate) interval: Duration,
-    pub(crate) rotation: Arc<Rotation>,
-    pub(crate) taints: Arc<Taints>,
-    pub(crate) clock: Clock,
-    pub(crate) metrics: WorkloadMetrics,
+    upstream: Arc<dyn Upstream>,
+    cache: Arc<Cache>,
+    identity: IdentityWatch,
+    ask: Arc<Ask>,
+    instances: Instances,
+    interval: Duration,
+    rotation: Arc<Rotation>,
+    taints: Arc<Taints>,
+    clock: Clock,
+    metrics: WorkloadMetrics,
+    state: State,
+}
+
+/// What the syncer works with.
+pub struct Parts {
+    /// The CA.
+    pub upstream: Arc<dyn Upstream>,
+    /// What it writes.
+    pub cache: Arc<Cache>,
+    /// Whether the node has standing.
+    pub identity: IdentityWatch,
+    /// Callers that want a poll.
+    pub ask: Arc<Ask>,
+    /// Told of instances that the CA ended.
+    pub instances: Instances,
+    /// Between two polls of a CA without a stream, and between two tries to open one.
+    pub interval: Duration,
+    /// Spreads rotations.
+    pub rotation: Arc<Rotation>,
+    /// Tainted authorities.
+    pub taints: Arc<Taints>,
+    /// Now.
+    pub clock: Clock,
+    /// Counted.
+    pub metrics: WorkloadMetrics,
 }
 
 /// Why the task woke up.
 enum Wake {
+    /// Somebody asked for a poll.
+    Asked,
     /// An SVID is due, has ended, or is wanted.
     Issue,
     /// The node's identity changed.
     Node,
-    /// Time for a poll, or somebody asked for one.
-    Poll,
+    /// The stream told something, or is over.
+    Pushed(Option<Result<Told, CaError>>),
     Stop,
+    /// Time to poll, or to open the stream.
+    Turn,
 }
 
 impl Syncer {
+    /// A syncer that has heard nothing yet.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { upstream, cache, identity, ask, instances, interval, rotation, taints, clock, metrics } = parts;
+        let state = State::default();
+        Self { upstream, cache, identity, ask, instances, interval, rotation, taints, clock, metrics, state }
+    }
+
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
+        let mut feed = Feed::default();
         let mut failures = 0;
         let mut began = Instant::now();
         let mut next = began;
         loop {
-            match self.wait(&stop, next, began + LEAST_GAP).await {
+            match self.wait(&mut feed, &stop, next, began + LEAST_GAP).await {
                 Wake::Stop => return,
-                Wake::Node if self.identity.borrow_and_update().is_none() => self.cache.publish(View::default()),
-                // Standing again: the cache is empty, so poll at once.
+                Wake::Node if self.identity.borrow_and_update().is_none() => {
+                    (feed, self.state) = (Feed::default(), State::default());
+                    self.cache.publish(View::default());
+                }
+                // Standing again: the cache is empty, so ask at once.
                 Wake::Node if !self.cache.view().ready() => next = Instant::now(),
                 Wake::Node => {}
                 Wake::Issue => self.issue().await,
-                Wake::Poll => {
+                Wake::Asked => {
                     began = Instant::now();
-                    let ok = self.poll_once().await;
-                    failures = if ok { 0 } else { failures + 1 };
-                    next = began + self.pause(failures);
+                    self.poll_once().await;
                     self.issue().await;
+                }
+                Wake::Pushed(item) => {
+                    let live = self.pushed(&mut feed, item);
+                    self.metrics.synced(live.then(|| (self.clock)()));
+                    // The CA, or one of its servers, went away: at once to the next, and not all nodes together.
+                    next = Instant::now() + if live { self.interval } else { REOPEN.mul_f64(fraction()) };
+                    self.issue().await;
+                }
+                Wake::Turn => {
+                    let now = Instant::now();
+                    let ok = self.turn(&mut feed).await;
+                    if matches!(feed, Feed::Polled) {
+                        began = now;
+                    }
+                    failures = if ok { 0 } else { failures + 1 };
+                    next = now + self.pause(failures);
                 }
             }
             self.metrics.identities.set(i64::try_from(self.cache.view().svids.len()).unwrap_or(i64::MAX));
         }
     }
 
-    /// Waits for whatever comes first. A poll begins at `next`, or when asked for, but not before `earliest`.
-    async fn wait(&mut self, stop: &CancellationToken, next: Instant, earliest: Instant) -> Wake {
+    /// Opens the stream, or polls where there is none; whether the CA answers.
+    async fn turn(&mut self, feed: &mut Feed) -> bool {
+        if matches!(feed, Feed::Closed) && !self.open_feed(feed).await {
+            self.metrics.synced(None);
+            return false;
+        }
+        match feed {
+            Feed::Polled => {
+                let ok = self.poll_once().await;
+                self.issue().await;
+                ok
+            }
+            // Nothing came, and the connection answers its pings: nothing has changed.
+            Feed::Open(..) if feed.is_live() => {
+                self.metrics.synced(Some((self.clock)()));
+                true
+            }
+            Feed::Open(..) | Feed::Closed => true,
+        }
+    }
+
+    /// Waits for whatever comes first. A turn begins at `next`; a poll when asked for, but not before `earliest`.
+    async fn wait(&mut self, feed: &mut Feed, stop: &CancellationToken, next: Instant, earliest: Instant) -> Wake {
         let due = self.next_due();
         let standing = self.identity.borrow().is_some();
         let asked = async {
@@ -95,14 +178,15 @@ impl Syncer {
             biased;
             () = stop.cancelled() => Wake::Stop,
             changed = self.identity.changed() => if changed.is_ok() { Wake::Node } else { Wake::Stop },
-            () = sleep_until(next), if standing => Wake::Poll,
-            () = asked, if standing => Wake::Poll,
+            told = feed.next() => Wake::Pushed(told),
+            () = sleep_until(next), if standing => Wake::Turn,
+            () = asked, if standing => Wake::Asked,
             () = self.cache.wanted.notified(), if standing => Wake::Issue,
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Wake::Issue,
         }
     }
 
-    async fn poll_once(&self) -> bool {
+    async fn poll_once(&mut self) -> bool {
         let number = self.ask.begin();
         let ok = self.poll().await;
         self.metrics.synced(ok.then(|| (self.clock)()));

@@ -4,10 +4,9 @@ use chancery_sdk::id::TrustDomain;
 use futures_util::{StreamExt, TryStreamExt, future::try_join3, stream};
 use tonic::Code;
 
-use super::Syncer;
+use super::{Syncer, feed::State};
 use crate::{
     ca::{AuthorizedClass, CaError},
-    cache::{Bundles, View},
     identity::TrustBundle,
 };
 
@@ -16,17 +15,18 @@ const PARALLEL: usize = 10;
 
 impl Syncer {
     /// One round: everything the CA tells, published together. Whether it succeeded.
-    pub(super) async fn poll(&self) -> bool {
+    pub(super) async fn poll(&mut self) -> bool {
         let told = self.told().await;
         // The standing may have gone while the CA was asked; then the answer is worth nothing.
         if self.identity.borrow().is_none() {
             return false;
         }
         match told {
-            Ok(view) => {
-                if !view.told_same(&self.cache.view()) {
-                    self.cache.publish(view);
-                }
+            Ok(state) => {
+                // What the stream tells later is applied to this; what it told before is in it.
+                let cursor = self.state.cursor.take();
+                self.state = State { cursor, ..state };
+                self.publish();
                 true
             }
             Err(error) => {
@@ -36,14 +36,19 @@ impl Syncer {
         }
     }
 
-    async fn told(&self) -> Result<View, CaError> {
+    async fn told(&self) -> Result<State, CaError> {
         let up = &self.upstream;
         let (entries, classes, own) = try_join3(up.entries(), self.classes(), up.bundle()).await?;
         self.taints.note(&own.tainted);
         let domains: BTreeSet<_> = entries.iter().flat_map(|e| e.federates_with.iter().cloned()).collect();
         let federated = self.federated(domains).await?;
-        let bundles = Bundles::new(federated.iter().chain([&*own]));
-        Ok(self.cache.view().with_told(own.trust_domain.clone(), entries, classes, bundles))
+        Ok(State {
+            entries: entries.into_iter().map(|entry| (entry.id.clone(), entry)).collect(),
+            classes: classes.into_iter().map(|class| (class.name.clone(), class)).collect(),
+            own: Some(own),
+            foreign: federated.into_iter().map(|bundle| (bundle.trust_domain.clone(), bundle)).collect(),
+            cursor: None,
+        })
     }
 
     /// A SPIRE server knows no classes: that is none, not a failure.

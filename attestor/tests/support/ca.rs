@@ -6,8 +6,8 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chancery_attestor::{
     ca::{
-        AuthorizedClass, AuthorizedEntry, BeginInstance, Begun, CaError, IssuedJwt, IssuedX509, LiveInstance,
-        Reconciled,
+        AuthorizedClass, AuthorizedEntry, BeginInstance, Begun, CaError, Cursor, IssuedJwt, IssuedX509, LiveInstance,
+        Reconciled, Telling, Told,
     },
     identity::{JwtAuthority, TrustBundle},
     upstream::{Answer, Upstream},
@@ -15,6 +15,7 @@ use chancery_attestor::{
 use chancery_core::{class::ClassName, csr::Csr};
 use chancery_daemon::clock;
 use chancery_sdk::id::{SpiffeId, TrustDomain};
+use futures_util::StreamExt;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, IsCa, KeyPair, KeyUsagePurpose, SanType,
     SubjectPublicKeyInfo,
@@ -25,7 +26,8 @@ use ring::{
 };
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Code;
 
 use super::PATIENCE;
@@ -55,6 +57,11 @@ pub fn class(name: &str, selectors: &[&str]) -> AuthorizedClass {
     }
 }
 
+/// A place in the log.
+pub fn cursor(number: i64) -> Cursor {
+    Cursor { epoch: 0, number, hash: vec![7; 32] }
+}
+
 /// What the CA holds and has seen.
 #[derive(Clone, Default)]
 pub struct State {
@@ -75,6 +82,10 @@ pub struct State {
     pub x509: usize,
     pub jwts: usize,
     pub reconciles: usize,
+    /// Has a stream of changes; else it is polled, as a SPIRE server is.
+    pub streams: bool,
+    /// Cursors that streams were opened with.
+    pub opened: Vec<Option<Cursor>>,
     /// Renewals of instances are denied.
     pub denies_renewal: bool,
 }
@@ -89,6 +100,7 @@ pub struct FakeCa {
     /// While false, whatever issues waits.
     pub open: watch::Sender<bool>,
     bundle: Mutex<Arc<TrustBundle>>,
+    stream: Mutex<Option<mpsc::UnboundedSender<Result<Told, CaError>>>>,
 }
 
 impl FakeCa {
@@ -125,6 +137,7 @@ impl FakeCa {
             state: watch::Sender::new(state),
             open: watch::Sender::new(true),
             bundle: Mutex::new(Arc::new(bundle)),
+            stream: Mutex::default(),
         })
     }
 
@@ -156,6 +169,28 @@ impl FakeCa {
         let polls = self.look(|s| s.polls);
         // The second one begins after the first has ended.
         self.until(|s| s.polls >= polls + 2).await;
+    }
+
+    /// Tells it to the stream that was opened last.
+    pub fn push(&self, told: Told) {
+        let fresh = told.entries.clone();
+        self.change(|s| {
+            s.entries.retain(|known| fresh.iter().all(|entry| entry.id != known.id));
+            s.entries.extend(fresh);
+        });
+        self.stream.lock().unwrap().as_ref().expect("a stream").send(Ok(told)).expect("somebody listens");
+    }
+
+    /// Ends the stream.
+    pub fn hang_up(&self) {
+        *self.stream.lock().unwrap() = None;
+    }
+
+    /// Everything, as a stream begins with.
+    pub fn everything(&self, number: i64) -> Told {
+        let (entries, classes) = self.look(|s| (s.entries.clone(), s.classes.clone()));
+        let own = Some(self.own_bundle());
+        Told { cursor: Some(cursor(number)), full: true, entries, classes, own, ..Told::default() }
     }
 
     fn answers(&self) -> Result<(), CaError> {
@@ -213,6 +248,22 @@ impl FakeCa {
 }
 
 impl Upstream for FakeCa {
+    fn watch(&self, cursor: Option<Cursor>) -> Answer<'_, Telling> {
+        Box::pin(async move {
+            self.answers()?;
+            if !self.look(|s| s.streams) {
+                return Err(CaError::Refused { code: Code::Unimplemented, message: "unknown method".into() });
+            }
+            let (tell, told) = mpsc::unbounded_channel();
+            if cursor.is_none() {
+                tell.send(Ok(self.everything(1))).unwrap();
+            }
+            *self.stream.lock().unwrap() = Some(tell);
+            self.change(|s| s.opened.push(cursor));
+            Ok(UnboundedReceiverStream::new(told).boxed())
+        })
+    }
+
     fn entries(&self) -> Answer<'_, Vec<AuthorizedEntry>> {
         Box::pin(async {
             self.answers()?;

@@ -1,0 +1,158 @@
+//! The CA's stream of what this node may have: full state first, then each change as it is committed.
+
+use std::{sync::Arc, time::Duration};
+
+use chancery_core::digest;
+use chancery_proto::{
+    chancery::node::v1::{self as node, WatchRequest, WatchResponse, node_client::NodeClient},
+    spire::api::types,
+};
+use chancery_sdk::id::{SpiffeId, TrustDomain};
+use futures_util::stream::{self, BoxStream, StreamExt};
+use tonic::Streaming;
+
+use super::{
+    AuthorizedClass, AuthorizedEntry, Ca, CaError,
+    sync::{MAX_ANSWER_BYTES, class, entry, own_bundle, usable},
+    wire,
+};
+use crate::identity::TrustBundle;
+
+/// Messages of one state at most: 500,000 entries.
+const MAX_PARTS: usize = 1000;
+/// Longest wait for the rest of a state whose first message came.
+const REST: Duration = Duration::from_secs(30);
+
+/// A place in the CA's log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cursor {
+    /// The log.
+    pub epoch: i64,
+    /// The last change that was applied.
+    pub number: i64,
+    /// Its hash.
+    pub hash: Vec<u8>,
+}
+
+/// What the CA told in one go.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Where we are once it is applied; `None` where the place has not changed.
+    pub cursor: Option<Cursor>,
+    /// It is everything.
+    pub full: bool,
+    /// New or changed.
+    pub entries: Vec<AuthorizedEntry>,
+    /// IDs of entries that are not ours, or not any more.
+    pub gone_entries: Vec<String>,
+    /// New or changed.
+    pub classes: Vec<AuthorizedClass>,
+    /// Names, likewise.
+    pub gone_classes: Vec<String>,
+    /// The trust domain's own bundle, where it changed; the newest that is known.
+    pub own: Option<Arc<TrustBundle>>,
+    /// Foreign bundles, new or changed.
+    pub foreign: Vec<TrustBundle>,
+    /// Domains whose bundle is gone.
+    pub gone_foreign: Vec<TrustDomain>,
+    /// Instances that ended.
+    pub ended: Vec<SpiffeId>,
+}
+
+/// What the CA tells, as it happens.
+pub type Telling = BoxStream<'static, Result<Told, CaError>>;
+
+impl Ca {
+    /// Opens the stream; with a cursor only what changed since comes, if the CA still knows that.
+    ///
+    /// Each item is whole: a state in several messages is put together first, and full state is compared with its
+    /// digest. The stream ends with its first error.
+    ///
+    /// # Errors
+    /// [`CaError`]; `Refused` with `Unimplemented` where the CA is a SPIRE server.
+    pub async fn watch(&self, cursor: Option<Cursor>) -> Result<Telling, CaError> {
+        let cursor = cursor.map(|c| node::Cursor { epoch: c.epoch, number: c.number, hash: c.hash });
+        let messages = self
+            .call(|channel| {
+                let request = WatchRequest { cursor: cursor.clone() };
+                async move { NodeClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES).watch(request).await }
+            })
+            .await?;
+        let items = stream::unfold(Some((self.clone(), messages)), |open| async {
+            let (ca, mut messages) = open?;
+            match whole(&mut messages).await {
+                Ok(None) => None,
+                Ok(Some(parts)) => {
+                    let told = ca.told(parts);
+                    let open = told.is_ok().then_some((ca, messages));
+                    Some((told, open))
+                }
+                Err(error) => Some((Err(error), None)),
+            }
+        });
+        Ok(items.boxed())
+    }
+
+    /// Reads the messages of one state.
+    fn told(&self, parts: Vec<WatchResponse>) -> Result<Told, CaError> {
+        let mut told = Told { full: parts.first().is_some_and(|first| first.full), ..Told::default() };
+        check_digest(told.full, &parts)?;
+        for part in parts {
+            told.cursor = part.cursor.map(|c| Cursor { epoch: c.epoch, number: c.number, hash: c.hash });
+            told.gone_entries.extend(part.removed_entries);
+            told.gone_classes.extend(part.removed_classes);
+            told.entries.extend(part.entries.into_iter().filter_map(|e| usable("entry", e.id.clone(), entry(e))));
+            told.classes.extend(part.classes.into_iter().filter_map(|c| usable("class", c.name.clone(), class(c))));
+            for bundle in part.bundles {
+                self.bundle_told(&mut told, bundle)?;
+            }
+            let domain = |name: String| TrustDomain::from_name_or_id(&name).ok();
+            told.gone_foreign.extend(part.removed_bundles.into_iter().filter_map(domain));
+            told.ended.extend(part.ended_instances.iter().filter_map(|id| SpiffeId::parse(id).ok()));
+        }
+        Ok(told)
+    }
+
+    fn bundle_told(&self, told: &mut Told, bundle: types::Bundle) -> Result<(), CaError> {
+        let domain = TrustDomain::from_name_or_id(&bundle.trust_domain)
+            .map_err(|e| CaError::malformed(format!("bundle: {e}")))?;
+        if domain == self.domain {
+            told.own = Some(self.publish_bundle(Arc::new(own_bundle(bundle, &domain)?)));
+        } else {
+            told.foreign.push(wire::bundle(bundle, &domain)?);
+        }
+        Ok(())
+    }
+}
+
+/// The messages that belong together; `None` where the stream has ended.
+async fn whole(messages: &mut Streaming<WatchResponse>) -> Result<Option<Vec<WatchResponse>>, CaError> {
+    let Some(first) = messages.message().await? else { return Ok(None) };
+    let mut more = first.more;
+    let mut parts = vec![first];
+    while more {
+        if parts.len() >= MAX_PARTS {
+            return Err(CaError::malformed(format!("a state of more than {MAX_PARTS} messages")));
+        }
+        let next = tokio::time::timeout(REST, messages.message()).await;
+        let next = next.map_err(|_| CaError::Lost("the rest of a state does not come".into()))??;
+        let next = next.ok_or_else(|| CaError::Lost("the stream ended within a state".into()))?;
+        more = next.more;
+        parts.push(next);
+    }
+    Ok(Some(parts))
+}
+
+/// Full state must be what the CA says it is; a difference has no digest.
+fn check_digest(full: bool, parts: &[WatchResponse]) -> Result<(), CaError> {
+    if !full {
+        return Ok(());
+    }
+    let entries = parts.iter().flat_map(|part| &part.entries).map(|e| (e.id.as_str(), e.revision_number));
+    let classes = parts.iter().flat_map(|part| &part.classes).map(|c| (c.name.as_str(), c.revision));
+    let told = parts.last().map(|last| last.digest.as_slice()).unwrap_or_default();
+    if digest::of_registered(entries, classes)[..] != *told {
+        return Err(CaError::malformed("full state is not what its digest says"));
+    }
+    Ok(())
+}

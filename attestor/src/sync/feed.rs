@@ -1,0 +1,162 @@
+//! What the CA pushes: the stream, and the state that it is applied to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use chancery_core::class::ClassName;
+use chancery_sdk::id::TrustDomain;
+use futures_util::StreamExt;
+use tonic::Code;
+
+use super::Syncer;
+use crate::{
+    ca::{AuthorizedClass, AuthorizedEntry, CaError, Cursor, Telling, Told},
+    cache::{Bundles, View},
+    identity::TrustBundle,
+};
+
+/// How the CA is followed.
+#[derive(Default)]
+pub(super) enum Feed {
+    /// Not at all: the stream is to be opened.
+    #[default]
+    Closed,
+    /// By a stream; whether its first item came.
+    Open(Telling, bool),
+    /// The CA is a SPIRE server: it is polled.
+    Polled,
+}
+
+/// Everything the CA has told, as the newest poll or push left it.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) entries: BTreeMap<String, AuthorizedEntry>,
+    pub(super) classes: BTreeMap<ClassName, AuthorizedClass>,
+    pub(super) own: Option<Arc<TrustBundle>>,
+    pub(super) foreign: BTreeMap<TrustDomain, TrustBundle>,
+    /// Where the stream is; `None` where everything must come again.
+    pub(super) cursor: Option<Cursor>,
+}
+
+impl Feed {
+    /// The next item; never, where there is no stream. `None`: the stream has ended.
+    pub(super) async fn next(&mut self) -> Option<Result<Told, CaError>> {
+        match self {
+            Self::Open(telling, _) => telling.next().await,
+            Self::Closed | Self::Polled => std::future::pending().await,
+        }
+    }
+
+    /// Whether the stream told where we are.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self, Self::Open(_, true))
+    }
+}
+
+impl State {
+    /// Takes what was told.
+    fn take(&mut self, told: Told) {
+        if told.full {
+            let own = self.own.take();
+            *self = Self { own, ..Self::default() };
+        }
+        for id in &told.gone_entries {
+            self.entries.remove(id);
+        }
+        for name in &told.gone_classes {
+            self.classes.retain(|class, _| class.as_str() != name);
+        }
+        for domain in &told.gone_foreign {
+            self.foreign.remove(domain);
+        }
+        for entry in told.entries {
+            // A poll may have been faster than the stream.
+            let newer = |held: &AuthorizedEntry| held.created_at == entry.created_at && held.revision > entry.revision;
+            if !self.entries.get(&entry.id).is_some_and(newer) {
+                self.entries.insert(entry.id.clone(), entry);
+            }
+        }
+        self.classes.extend(told.classes.into_iter().map(|class| (class.name.clone(), class)));
+        self.foreign.extend(told.foreign.into_iter().map(|bundle| (bundle.trust_domain.clone(), bundle)));
+        self.own = told.own.or_else(|| self.own.take());
+        self.cursor = told.cursor.or_else(|| self.cursor.take());
+        // A bundle that no entry names any more is nobody's.
+        let named: BTreeSet<_> = self.entries.values().flat_map(|entry| &entry.federates_with).collect();
+        self.foreign.retain(|domain, _| named.contains(domain));
+    }
+
+    /// The view that says this; `None` before our own bundle is known.
+    pub(super) fn view(&self, before: &View) -> Option<View> {
+        let own = self.own.as_ref()?;
+        let bundles = Bundles::new(self.foreign.values().chain([&**own]));
+        let (entries, classes) = (self.entries.values().cloned().collect(), self.classes.values().cloned().collect());
+        Some(before.with_told(own.trust_domain.clone(), entries, classes, bundles))
+    }
+}
+
+impl Syncer {
+    /// Opens the stream where the CA has one; whether the CA answered.
+    pub(super) async fn open_feed(&self, feed: &mut Feed) -> bool {
+        match self.upstream.watch(self.state.cursor.clone()).await {
+            Ok(telling) => *feed = Feed::Open(telling, false),
+            Err(CaError::Refused { code: Code::Unimplemented, .. }) => {
+                tracing::info!("the CA has no stream of changes: it is polled");
+                *feed = Feed::Polled;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the CA's changes do not come; what is held stays until it ends");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Applies what came over the stream; false where the stream is over.
+    pub(super) fn pushed(&mut self, feed: &mut Feed, item: Option<Result<Told, CaError>>) -> bool {
+        let told = match item {
+            Some(Ok(told)) => told,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the stream of the CA's changes broke; it is opened again");
+                if matches!(error, CaError::Refused { .. }) {
+                    self.state.cursor = None;
+                }
+                *feed = Feed::Closed;
+                return false;
+            }
+            None => {
+                *feed = Feed::Closed;
+                return false;
+            }
+        };
+        // The standing may have gone meanwhile; then what was told is worth nothing.
+        if self.identity.borrow().is_none() {
+            return true;
+        }
+        if let Feed::Open(_, live) = feed {
+            *live = true;
+        }
+        if let Some(own) = &told.own {
+            self.taints.note(&own.tainted);
+        }
+        // Ends that came while we were away are not in full state.
+        if told.full && self.state.own.is_some() {
+            self.instances.agree_again();
+        }
+        self.instances.ended(&told.ended);
+        self.state.take(told);
+        self.publish();
+        true
+    }
+
+    /// Publishes the state, where it says something new.
+    pub(super) fn publish(&self) {
+        let before = self.cache.view();
+        if let Some(view) = self.state.view(&before)
+            && !view.told_same(&before)
+        {
+            self.cache.publish(view);
+        }
+    }
+}

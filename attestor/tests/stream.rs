@@ -1,0 +1,134 @@
+//! The CA's stream of changes: what is pushed is served, and what was missed is asked for.
+
+mod support;
+
+use std::sync::Arc;
+
+use chancery_attestor::ca::Told;
+use chancery_proto::workload::X509svidResponse;
+use tokio::net::UnixStream;
+use tonic::{Code, Streaming};
+
+use support::{
+    Client, FakeCa, Node,
+    ca::cursor,
+    class,
+    client::next,
+    code, entry,
+    helper::{self, Helper},
+};
+
+/// Not a test: what [`Helper`] runs.
+#[test]
+fn helper_process() {
+    helper::body();
+}
+
+fn me() -> String {
+    format!("unix:uid:{}", rustix::process::geteuid().as_raw())
+}
+
+fn streaming(ca: Arc<FakeCa>) -> Arc<FakeCa> {
+    ca.change(|s| s.streams = true);
+    ca
+}
+
+/// A node with one entry that matches this process, and the stream of its X509-SVIDs.
+async fn following() -> (Node, Streaming<X509svidResponse>) {
+    let node = Node::start(streaming(FakeCa::new(vec![entry("a", &[&me()])], vec![]))).await;
+    let mut stream = node.client().await.watch_x509().await.unwrap();
+    assert_eq!(ids(&next(&mut stream).await.unwrap()), ["spiffe://example.org/a"]);
+    (node, stream)
+}
+
+fn ids(answer: &X509svidResponse) -> Vec<String> {
+    answer.svids.iter().map(|s| s.spiffe_id.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_pushed_entry_is_served_without_a_poll() {
+    let (node, mut stream) = following().await;
+    node.ca.push(Told { cursor: Some(cursor(2)), entries: vec![entry("b", &[&me()])], ..Told::default() });
+    assert_eq!(ids(&next(&mut stream).await.unwrap()), ["spiffe://example.org/a", "spiffe://example.org/b"]);
+    node.ca.push(Told { cursor: Some(cursor(3)), gone_entries: vec!["a".into()], ..Told::default() });
+    assert_eq!(ids(&next(&mut stream).await.unwrap()), ["spiffe://example.org/b"]);
+    assert_eq!(node.ca.look(|s| (s.polls, s.opened.clone())), (0, vec![None]));
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_is_opened_again_where_it_was() {
+    let (node, mut stream) = following().await;
+    node.ca.push(Told { cursor: Some(cursor(9)), entries: vec![entry("b", &[&me()])], ..Told::default() });
+    next(&mut stream).await.unwrap();
+    node.ca.hang_up();
+    node.ca.until(|s| s.opened.len() == 2).await;
+    assert_eq!(node.ca.look(|s| s.opened.clone()), [None, Some(cursor(9))]);
+    node.ca.push(Told { cursor: Some(cursor(10)), gone_entries: vec!["a".into()], ..Told::default() });
+    assert_eq!(
+        ids(&next(&mut stream).await.unwrap()),
+        ["spiffe://example.org/b"],
+        "what was told before is still known"
+    );
+}
+
+#[tokio::test]
+async fn full_state_makes_void_what_was_told_before() {
+    let (node, mut stream) = following().await;
+    node.ca.change(|s| s.entries = vec![entry("c", &[&me()])]);
+    node.ca.push(node.ca.everything(5));
+    assert_eq!(ids(&next(&mut stream).await.unwrap()), ["spiffe://example.org/c"]);
+}
+
+#[tokio::test]
+async fn an_entry_older_than_the_one_held_changes_nothing() {
+    let (node, mut stream) = following().await;
+    let named = |revision: i64, hint: &str| {
+        let entry = chancery_attestor::ca::AuthorizedEntry { revision, hint: hint.into(), ..entry("a", &[&me()]) };
+        Told { cursor: Some(cursor(revision)), entries: vec![entry], ..Told::default() }
+    };
+    node.ca.push(named(5, "newer"));
+    assert_eq!(next(&mut stream).await.unwrap().svids[0].hint, "newer");
+    node.ca.push(named(4, "older"));
+    node.ca.push(Told { cursor: Some(cursor(6)), entries: vec![entry("b", &[&me()])], ..Told::default() });
+    let answer = next(&mut stream).await.unwrap();
+    assert_eq!((ids(&answer).len(), answer.svids[0].hint.as_str()), (2, "newer"));
+}
+
+#[tokio::test]
+async fn an_instance_that_the_ca_ends_loses_its_svid_at_once() {
+    let node = Node::start(streaming(FakeCa::new(vec![], vec![class("team/agent", &[&me()])]))).await;
+    let (_helper, connection) = Helper::connect(&node.socket(), None);
+    connection.set_nonblocking(true).unwrap();
+    let client = Client::over(UnixStream::from_std(connection).unwrap()).await;
+    let mut stream = client.watch_x509().await.unwrap();
+    let id = next(&mut stream).await.unwrap().svids[0].spiffe_id.clone();
+    node.ca.push(Told { cursor: Some(cursor(2)), ended: vec![id.parse().unwrap()], ..Told::default() });
+    let ended = tokio::time::timeout(support::PATIENCE, stream.message()).await.expect("in time");
+    assert_eq!(code(ended), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_caller_that_matches_nothing_is_answered_from_a_poll() {
+    let node = Node::start(streaming(FakeCa::new(vec![entry("a", &["unix:uid:4000000000"])], vec![]))).await;
+    // Registered, and not pushed yet.
+    node.ca.change(|s| s.entries.push(entry("b", &[&me()])));
+    assert_eq!(ids(&node.client().await.x509().await.unwrap()), ["spiffe://example.org/b"]);
+    assert_eq!(node.ca.look(|s| s.polls), 1);
+}
+
+#[tokio::test]
+async fn a_ca_without_a_stream_is_polled() {
+    let node = Node::start(FakeCa::new(vec![entry("a", &[&me()])], vec![])).await;
+    node.ca.polled().await;
+    assert!(node.ca.look(|s| s.opened.is_empty()));
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_standing_begins_with_everything() {
+    let (node, mut stream) = following().await;
+    node.identity.send_replace(None);
+    assert_eq!(code(stream.message().await), Code::PermissionDenied);
+    node.stand();
+    node.ca.until(|s| s.opened.len() == 2).await;
+    assert_eq!(node.ca.look(|s| s.opened.clone()), [None, None]);
+}
