@@ -151,19 +151,18 @@ impl Syncer {
             self.metrics.synced(None);
             return false;
         }
-        match feed {
-            Feed::Polled => {
-                let ok = self.poll_once().await;
-                self.issue().await;
-                ok
-            }
+        let answers = match feed {
+            Feed::Polled => self.poll_once().await,
             // Nothing came, and the connection answers its pings: nothing has changed.
             Feed::Open(..) if feed.is_live() => {
                 self.metrics.synced(Some((self.clock)()));
                 true
             }
             Feed::Open(..) | Feed::Closed => true,
-        }
+        };
+        // What is overdue is tried again, too.
+        self.issue().await;
+        answers
     }
 
     /// Waits for whatever comes first. A turn begins at `next`; a poll when asked for, but not before `earliest`.
@@ -201,7 +200,7 @@ impl Syncer {
         self.interval.mul_f64(jitter).max(Duration::from_millis(1)).mul_f64(factor).min(LONGEST_WAIT.max(self.interval))
     }
 
-    /// When the next SVID is due or ends. What is overdue waits for the next poll: then the CA was away.
+    /// When the next SVID is due or ends. What is overdue waits for the next turn: then the CA was away.
     fn next_due(&self) -> Option<Instant> {
         let now = (self.clock)();
         let view = self.cache.view();

@@ -1,10 +1,11 @@
 //! Commands of other people's tools, and processes that end with their site.
 
 use std::{
-    io::Write,
+    io::{self, Write},
     os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{LazyLock, mpsc},
     time::{Duration, Instant},
 };
 
@@ -38,7 +39,8 @@ impl Group {
     /// Starts `command` in a group of its own and waits until `ready`.
     pub fn start(command: &mut Command, ready: impl Fn() -> bool) -> Result<Self, String> {
         let told = format!("{command:?}");
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        let child = spawn(std::mem::replace(command, Command::new("true")));
         let mut group = Self(child.map_err(|e| format!("{told}: {e}"))?);
         let began = Instant::now();
         while !ready() {
@@ -58,6 +60,20 @@ impl Group {
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
+}
+
+/// Spawns on a thread that lives as long as we do: the kernel's death signal is sent when the *thread* ends that spawned.
+fn spawn(command: Command) -> io::Result<Child> {
+    type Ask = (Command, mpsc::Sender<io::Result<Child>>);
+    static SPAWNER: LazyLock<mpsc::Sender<Ask>> = LazyLock::new(|| {
+        let (ask, asked) = mpsc::channel::<Ask>();
+        std::thread::spawn(move || asked.iter().for_each(|(mut command, answer)| drop(answer.send(command.spawn()))));
+        ask
+    });
+    let (answer, answered) = mpsc::channel();
+    let gone = || io::Error::other("the spawning thread is gone");
+    SPAWNER.send((command, answer)).map_err(|_| gone())?;
+    answered.recv().map_err(|_| gone())?
 }
 
 impl Drop for Group {
