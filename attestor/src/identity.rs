@@ -9,6 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
     time::UnixTime,
+    x509::authority_key_id,
 };
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
@@ -50,6 +51,13 @@ impl TrustBundle {
     pub fn is_older_than(&self, other: &Self) -> bool {
         self.sequence_number != 0 && self.sequence_number < other.sequence_number
     }
+}
+
+/// Hex key IDs of every authority on a chain's way to the bundle (leaf first, no root).
+///
+/// Any of them may be tainted: a delegated issuer's is the last, that of a CA below an upstream is before it.
+pub fn signers(chain: &[CertificateDer<'_>]) -> BTreeSet<String> {
+    chain.iter().filter_map(|der| authority_key_id(der)).map(hex::encode).collect()
 }
 
 /// One key that signs JWT-SVIDs.

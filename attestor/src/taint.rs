@@ -42,17 +42,72 @@ impl Taints {
         });
     }
 
-    /// When the successor of an SVID is due: as its life says, or sooner where its authority is tainted.
+    /// When the successor of an SVID is due: as its life says, or sooner where an authority it leads to is tainted.
     pub fn due(&self, svid: &Svid) -> UnixTime {
-        let Some(authority) = &svid.authority else { return svid.rotate_at };
-        match self.seen.borrow().get(authority) {
-            Some(since) => svid.rotate_at.min(taint_due(*since, svid.expires_at, svid.spread)),
-            None => svid.rotate_at,
-        }
+        let seen = self.seen.borrow();
+        let first = svid.authorities.iter().filter_map(|id| seen.get(id)).min();
+        first.map_or(svid.rotate_at, |since| svid.rotate_at.min(taint_due(*since, svid.expires_at, svid.spread)))
     }
 
     /// Follows what is known.
     pub fn watch(&self) -> watch::Receiver<BTreeMap<String, UnixTime>> {
         self.seen.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chancery_sdk::id::SpiffeId;
+    use rcgen::{
+        BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    };
+    use rustls_pki_types::CertificateDer;
+
+    use super::*;
+    use crate::{ca::IssuedX509, plan::Rotation};
+
+    const ID: &str = "spiffe://example.org/web";
+
+    fn params(uri: &str, is_ca: IsCa, usage: KeyUsagePurpose) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        (params.distinguished_name, params.is_ca) = (DistinguishedName::new(), is_ca);
+        params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+        (params.key_usages, params.use_authority_key_identifier_extension) = (vec![usage], true);
+        params
+    }
+
+    fn ca() -> CertificateParams {
+        params("spiffe://example.org", IsCa::Ca(BasicConstraints::Unconstrained), KeyUsagePurpose::KeyCertSign)
+    }
+
+    /// An SVID under a CA that another one signed; the key IDs of the two.
+    fn svid(now: UnixTime) -> (Svid, [String; 2]) {
+        let keys = [(); 3].map(|()| KeyPair::generate().unwrap());
+        let ids = [&keys[1], &keys[0]].map(|key| hex::encode(ca().key_identifier(key)));
+        let [root, middle, leaf] = keys;
+        let root = Issuer::new(ca(), root);
+        let below = ca().signed_by(&middle, &root).unwrap();
+        let middle = Issuer::new(ca(), middle);
+        let signed =
+            params(ID, IsCa::ExplicitNoCa, KeyUsagePurpose::DigitalSignature).signed_by(&leaf, &middle).unwrap();
+        let chain: Vec<CertificateDer<'static>> = vec![signed.der().clone(), below.der().clone()];
+        let issued = IssuedX509 { id: SpiffeId::parse(ID).unwrap(), chain, expires_at: now.plus(3600) };
+        (Svid::new(&issued, leaf.serialize_der().into(), &Rotation::new([1; 32]), now).unwrap(), ids)
+    }
+
+    /// Only the last certificate's authority counted once: a CA below an upstream could be tainted, and its SVIDs stayed.
+    #[test]
+    fn whichever_authority_on_the_way_is_tainted_the_svid_is_due_within_a_minute() {
+        let now = chancery_daemon::clock::now();
+        let (svid, ids) = svid(now);
+        let due = |id: &str| {
+            let taints = Taints::new(std::sync::Arc::new(move || now));
+            taints.note(&BTreeSet::from([id.to_owned()]));
+            taints.due(&svid)
+        };
+        assert_eq!(due("another"), svid.rotate_at);
+        for id in ids {
+            assert!((0..=60).contains(&due(&id).since(now)), "{id}");
+        }
     }
 }

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -7,12 +8,13 @@ use chancery_proto::workload::X509svid;
 use chancery_sdk::{
     id::SpiffeId,
     time::UnixTime,
-    x509::{X509Svid, X509SvidError, authority_key_id},
+    x509::{X509Svid, X509SvidError},
 };
 use zeroize::Zeroizing;
 
 use crate::{
     ca::IssuedX509,
+    identity::signers,
     plan::{Rotation, due_at},
 };
 
@@ -29,8 +31,8 @@ pub struct Svid {
     pub rotate_at: UnixTime,
     /// End of the leaf.
     pub expires_at: UnixTime,
-    /// Hex of the key ID of the bundle's authority it leads to; `None` where its last certificate names none.
-    pub authority: Option<String>,
+    /// Hex key IDs of the authorities it leads to: the one that signed it, and those above that.
+    pub authorities: BTreeSet<String>,
     /// Its place among all others, for what must not happen to all at once.
     pub spread: u16,
     /// Concatenated DER, leaf first.
@@ -55,9 +57,9 @@ impl Svid {
         let expires_at = checked.not_after();
         let spread = rotation.spread(checked.leaf());
         let rotate_at = due_at(now, expires_at, spread);
-        let authority = checked.chain().last().and_then(|der| authority_key_id(der)).map(hex::encode);
+        let authorities = signers(checked.chain());
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { number, id: checked.id().clone(), rotate_at, expires_at, authority, spread, chain, key })
+        Ok(Self { number, id: checked.id().clone(), rotate_at, expires_at, authorities, spread, chain, key })
     }
 
     /// As the Workload API sends it. `bundle` is concatenated DER.

@@ -1,10 +1,14 @@
 use std::sync::Arc;
 
 use chancery_daemon::clock;
-use chancery_sdk::x509::authority_key_id;
 
 use super::task::Enroller;
-use crate::{ca::x509_bundle, crypto::fraction, identity::TrustBundle, plan::taint_due};
+use crate::{
+    ca::x509_bundle,
+    crypto::fraction,
+    identity::{TrustBundle, signers},
+    plan::taint_due,
+};
 
 /// A place in the window, by chance.
 fn random_spread() -> u16 {
@@ -37,9 +41,7 @@ impl Enroller {
     /// The node's own SVID is replaced soon where its authority is tainted, each node at a moment of its own.
     fn hasten(&mut self, bundle: &TrustBundle) {
         let Some(held) = &mut self.held else { return };
-        // The bundle has the authority at the end of the chain, not a delegated issuer.
-        let signed_by = held.chain.last().and_then(|der| authority_key_id(der)).map(hex::encode);
-        if signed_by.is_some_and(|id| bundle.tainted.contains(&id)) {
+        if !signers(&held.chain).is_disjoint(&bundle.tainted) {
             held.due = held.due.min(taint_due(clock::now(), held.not_after, random_spread()));
             tracing::warn!(due = %held.due, "the authority of the node's SVID is tainted; the SVID is replaced");
         }
