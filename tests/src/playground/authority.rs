@@ -194,6 +194,11 @@ fn config_text(folder: &Path, database: &str, grpc: SocketAddr, metrics: SocketA
     if let Some(policy) = &lives.policy_file {
         text.push_str(&format!("\n[tpm]\npolicy_file = {policy:?}\n"));
     }
+    if let Some(above) = &options.upstream {
+        let (server, socket) = (above.server, &above.workload_socket);
+        let table = format!("\n[upstream]\nkind = \"nested\"\nserver = \"{server}\"\nworkload_socket = {socket:?}\n");
+        text.push_str(&table);
+    }
     text
 }
 

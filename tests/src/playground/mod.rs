@@ -19,7 +19,7 @@ use std::{
 pub use authority::Authority;
 pub use binaries::Binaries;
 pub use machine::{Machine, preferred_ek};
-pub use options::{Attest, CaKeys, Lifetimes, Options};
+pub use options::{Attest, CaKeys, Lifetimes, Options, Upstream};
 
 /// Longest time a part may take to answer after its start.
 const START_WITHIN: Duration = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -29,6 +29,15 @@ pub enum CaKeys {
     Pkcs11,
 }
 
+/// A server of the same trust domain that signs the CA's authorities.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Its mTLS door.
+    pub server: SocketAddr,
+    /// A Workload API whose first identity for this user is of an entry marked downstream there.
+    pub workload_socket: PathBuf,
+}
+
 /// What to bring up.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
@@ -50,6 +59,9 @@ pub struct Options {
     /// The realm.
     #[arg(long, default_value = "playground.test")]
     pub trust_domain: String,
+    /// A server above the CA; `None`: its authorities sign themselves.
+    #[arg(skip)]
+    pub upstream: Option<Upstream>,
     /// Shorter lives than the defaults, for demos and tests.
     #[command(flatten)]
     pub lifetimes: Lifetimes,
@@ -91,6 +103,7 @@ impl Options {
             ca_keys: CaKeys::Disk,
             db: "sqlite".into(),
             trust_domain: "playground.test".into(),
+            upstream: None,
             lifetimes: Lifetimes::default(),
         }
     }

@@ -9,6 +9,7 @@ mod keys;
 mod kills;
 mod lines;
 mod load;
+mod nested;
 mod rotation;
 mod secrets;
 mod support;

@@ -6,7 +6,6 @@ use std::{
 };
 
 use chancery_sdk::{
-    source::Source,
     tls::system_clock,
     workload::{Endpoint, WorkloadClient},
     x509,
@@ -42,12 +41,7 @@ fn no_svid_fails_to_verify_while_authorities_rotate() {
 }
 
 async fn watch(stage: &Stage, rotations: usize) {
-    let mut sources = Vec::new();
-    for node in 0..2 {
-        let endpoint = Endpoint::unix(&stage.playground.machines[node].workload_socket).unwrap();
-        let connecting = Source::builder().endpoint(endpoint).with_jwt_bundles().connect();
-        sources.push(connecting.await.unwrap());
-    }
+    let sources = [stage.source(0).await, stage.source(1).await];
     let (mut x509_issuers, mut jwt_issuers) = (BTreeSet::new(), BTreeSet::new());
     let (mut chains, mut tokens, mut serials) = (0_u64, 0_u64, BTreeSet::new());
     let end = Instant::now() + ONE_ROTATION * u32::try_from(rotations).unwrap();

@@ -1,10 +1,12 @@
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
+use chancery_sdk::{source::Source, tls::system_clock, workload::Endpoint, x509};
 use chancery_tests::{
     demo::agents::Agent,
     playground::{Attest, Options, Playground},
@@ -46,10 +48,16 @@ impl Stage {
 
     /// An entry below node `node` for every process of this user; answers its SPIFFE ID.
     pub fn entry_for_us(&self, node: usize, path: &str) -> String {
+        self.entry_with(node, path, &[])
+    }
+
+    /// The same with further arguments.
+    pub fn entry_with(&self, node: usize, path: &str, more: &[&str]) -> String {
         let id = format!("spiffe://{}{path}", self.playground.trust_domain);
         let parent = self.playground.machines[node].spiffe_id.clone();
         let uid = format!("unix:uid:{}", rustix::process::geteuid().as_raw());
-        self.ca(&["entry", "create", "--parent-id", &parent, "--spiffe-id", &id, "--selector", &uid]);
+        let args = ["entry", "create", "--parent-id", &parent, "--spiffe-id", &id, "--selector", &uid];
+        self.ca(&[&args, more].concat());
         id
     }
 
@@ -83,6 +91,34 @@ impl Stage {
         format!("unix:{}", self.playground.machines[node].workload_socket.display())
     }
 
+    /// What the Workload API of a node gives this process, from the first identity on, with the keys of tokens.
+    pub async fn source(&self, node: usize) -> Source {
+        let endpoint = Endpoint::unix(&self.playground.machines[node].workload_socket).unwrap();
+        Source::builder().endpoint(endpoint).with_jwt_bundles().connect().await.unwrap()
+    }
+
+    /// Prepares, waits for the publish delay, activates and taints what signed before; answers its ID.
+    pub fn tainted_after_a_successor_signs(&self, kind: &str) -> String {
+        let show = self.ca_json(&["authority", "show"]);
+        let is_active = |r: &&Value| r["kind"] == kind && r["state"] == "active";
+        let old = show["authorities"].as_array().unwrap().iter().find(is_active).unwrap();
+        let old = old["authority_id"].as_str().unwrap().to_owned();
+        let made = self.ca_json(&["authority", "prepare", kind]);
+        let id = made["prepared_authority"]["authority_id"].as_str().unwrap().to_owned();
+        let early = self.playground.ca(&["authority", "activate", &id]).unwrap_err();
+        assert!(early.contains("--now"), "{early}");
+        until(SOON, || self.playground.ca(&["authority", "activate", &id])).unwrap();
+        self.ca(&["authority", "taint", &old]);
+        old
+    }
+
+    /// Serial number of each node.
+    pub fn node_serials(&self) -> BTreeMap<String, String> {
+        let list = self.ca_json(&["node", "list"]);
+        let text = |n: &Value, key: &str| n[key].as_str().unwrap().to_owned();
+        list["nodes"].as_array().unwrap().iter().map(|n| (text(n, "id"), text(n, "serial_number"))).collect()
+    }
+
     /// A new process on a node, which has not called yet.
     pub fn workload(&self, node: usize) -> Workload {
         Workload::start(&self.playground.bin.path("workload"), &self.endpoint(node))
@@ -114,6 +150,16 @@ impl Stage {
             standing => Err(format!("{id} is {standing}, not {wanted}")),
         };
         until(SOON, is).unwrap();
+    }
+}
+
+/// The SVID of each verifies by the bundle of each, now.
+pub fn verify_everywhere(sources: &[Source]) {
+    for holder in sources {
+        for verifier in sources {
+            let svid = holder.svid().unwrap();
+            x509::verify(svid.chain(), &verifier.bundles(), system_clock()()).unwrap();
+        }
     }
 }
 

@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chancery_sdk::{source::Source, tls::system_clock, workload::Endpoint, x509};
+use chancery_sdk::{source::Source, x509};
 use chancery_tests::{demo::agents::Agents, playground::Attest, process::until};
 
-use crate::support::{SOON, Stage, stage};
+use crate::support::{SOON, Stage, stage, verify_everywhere};
 
 /// Lives of all SVIDs; what a tainted authority signed is replaced within a quarter of it.
 const LIFE: &str = "80s";
@@ -33,11 +33,11 @@ fn a_tainted_key_makes_every_identity_rotate_and_none_fails_to_verify() {
     let mut agents = Agents((0..2).map(|node| stage.agent(node)).collect());
     agents.introduce().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let sources = runtime.block_on(sources(&stage));
+    let sources = runtime.block_on(async { [stage.source(0).await, stage.source(1).await] });
 
-    let old = tainted_after_a_successor_signs(&stage, "x509");
-    let old_jwt = tainted_after_a_successor_signs(&stage, "jwt");
-    let (serials, keys) = (serials(&stage), keys(&agents));
+    let old = stage.tainted_after_a_successor_signs("x509");
+    let old_jwt = stage.tainted_after_a_successor_signs("jwt");
+    let (serials, keys) = (stage.node_serials(), keys(&agents));
     let begun = Instant::now();
     let mut left = String::from("nothing was looked at");
     while begun.elapsed() < ROTATED {
@@ -65,37 +65,6 @@ fn a_tainted_key_makes_every_identity_rotate_and_none_fails_to_verify() {
     println!("every identity rotated within {took:?} of the taint; {} calls, 0 failed", talked(&agents));
 }
 
-async fn sources(stage: &Stage) -> Vec<Source> {
-    let mut sources = Vec::new();
-    for machine in &stage.playground.machines {
-        let endpoint = Endpoint::unix(&machine.workload_socket).unwrap();
-        sources.push(Source::builder().endpoint(endpoint).with_jwt_bundles().connect().await.unwrap());
-    }
-    sources
-}
-
-/// Prepares, waits for the publish delay, activates and taints what signed before; answers its ID.
-fn tainted_after_a_successor_signs(stage: &Stage, kind: &str) -> String {
-    let show = stage.ca_json(&["authority", "show"]);
-    let is_active = |r: &&serde_json::Value| r["kind"] == kind && r["state"] == "active";
-    let old = show["authorities"].as_array().unwrap().iter().find(is_active).unwrap();
-    let old = old["authority_id"].as_str().unwrap().to_owned();
-    let made = stage.ca_json(&["authority", "prepare", kind]);
-    let id = made["prepared_authority"]["authority_id"].as_str().unwrap().to_owned();
-    let early = stage.playground.ca(&["authority", "activate", &id]).unwrap_err();
-    assert!(early.contains("--now"), "{early}");
-    until(SOON, || stage.playground.ca(&["authority", "activate", &id])).unwrap();
-    stage.ca(&["authority", "taint", &old]);
-    old
-}
-
-/// Serial number of each node.
-fn serials(stage: &Stage) -> BTreeMap<String, String> {
-    let list = stage.ca_json(&["node", "list"]);
-    let text = |n: &serde_json::Value, key: &str| n[key].as_str().unwrap().to_owned();
-    list["nodes"].as_array().unwrap().iter().map(|n| (text(n, "id"), text(n, "serial_number"))).collect()
-}
-
 /// How many keys each agent has had.
 fn keys(agents: &Agents) -> Vec<usize> {
     agents.0.iter().map(|agent| agent.seen().keys.len()).collect()
@@ -103,15 +72,6 @@ fn keys(agents: &Agents) -> Vec<usize> {
 
 fn talked(agents: &Agents) -> u64 {
     agents.0.iter().flat_map(|agent| agent.seen().peers.into_values()).map(|counts| counts.calls).sum()
-}
-
-fn verify_everywhere(sources: &[Source]) {
-    for holder in sources {
-        for verifier in sources {
-            let svid = holder.svid().unwrap();
-            x509::verify(svid.chain(), &verifier.bundles(), system_clock()()).unwrap();
-        }
-    }
 }
 
 /// What is still as before the taint; empty when nothing is.
@@ -137,7 +97,7 @@ async fn not_rotated(
             left.push(format!("the JWT-SVID on node {node}"));
         }
     }
-    for (id, serial) in serials(stage) {
+    for (id, serial) in stage.node_serials() {
         if serials_before.get(&id) == Some(&serial) {
             left.push(format!("node {id}"));
         }
