@@ -11,6 +11,7 @@ pub mod authority;
 pub mod bundles;
 pub mod ceremony;
 pub mod chance;
+pub mod claim;
 pub mod classes;
 pub mod cli;
 pub mod config;

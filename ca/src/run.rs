@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use crate::{
     authority::{AuthorityError, AuthorityManager, Settings},
     chance,
+    claim::{Claim, ClaimError},
     config::Config,
     enroll::{Trust, TrustError},
     grpc::{
@@ -61,6 +62,9 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// Another process has the server id.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
     /// The data folder.
     #[error("data_dir = \"{path}\": {source}; make the folder or choose another one", path = path.display())]
     DataDir {
@@ -232,14 +236,30 @@ impl Running {
         if let Err(problem) = std::fs::remove_file(&self.state.config.admin_socket) {
             tracing::debug!(%problem, "admin socket");
         }
-        // What is not written down is only noticed later.
-        let sequence = self.state.authority.published().borrow().sequence;
-        if let Err(problem) = self.state.mark.keep(&self.state.store, sequence, UnixTime(i64::MAX)).await {
-            tracing::warn!(%problem, "mark of the database");
-        }
-        self.state.store.clone().close().await;
-        served
+        served.and(leave(&self.state).await)
     }
+}
+
+/// Writes down how far the database is, gives the server id up, closes the store.
+///
+/// # Errors
+/// [`ClaimError::Overtaken`] where another process had the server id already.
+pub(crate) async fn leave(state: &State) -> Result<(), RunError> {
+    // What is not written down is only noticed later.
+    let sequence = state.authority.published().borrow().sequence;
+    if let Err(problem) = state.mark.keep(&state.store, sequence, UnixTime(i64::MAX)).await {
+        tracing::warn!(%problem, "mark of the database");
+    }
+    let left = match state.claim.release(&state.store).await {
+        Err(overtaken @ ClaimError::Overtaken(_)) => Err(overtaken.into()),
+        Err(problem) => {
+            tracing::warn!(%problem, "server id not given up; the next start looks at the lock");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    };
+    state.store.clone().close().await;
+    left
 }
 
 /// Makes the parts; no door is open yet.
@@ -260,6 +280,7 @@ pub async fn assemble(
     let store = Store::open(&database, &server_id).await?;
     let mark = Keeper::new(&config.data_dir);
     mark.check(&store).await?;
+    let claim = Claim::take(&config.data_dir, &server_id, &store).await?;
     let own = config.clone();
     // A token's module may take its time, and hang.
     let keys = tokio::task::spawn_blocking(move || keys::open(&own)).await.map_err(|_| RunError::KeysDied)??;
@@ -295,6 +316,7 @@ pub async fn assemble(
         trust_domain: config.trust_domain.clone(),
         server_id,
         store,
+        claim,
         mark,
         authority: Arc::new(authority),
         keys,

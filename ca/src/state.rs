@@ -9,6 +9,7 @@ use chancery_sdk::{id::TrustDomain, time::UnixTime};
 use crate::{
     authorities::offline::Need,
     authority::AuthorityManager,
+    claim::Claim,
     config::Config,
     enroll::{Loaded, Trust, TrustError},
     failures::FailureCounter,
@@ -33,6 +34,8 @@ pub struct State {
     pub server_id: String,
     /// The database.
     pub store: Store,
+    /// This run's right to the server id.
+    pub claim: Claim,
     /// How far the database has come, in a file.
     pub mark: Keeper,
     /// The only part that signs.

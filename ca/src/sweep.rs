@@ -8,6 +8,7 @@ use chancery_sdk::time::UnixTime;
 
 use crate::{
     authorities::offline::Need,
+    claim::{self, ClaimError},
     state::State,
     store::{Authority, AuthorityKind, Fact, Moment, Outcome},
     tls::{self, IdentityError, Tls},
@@ -38,6 +39,7 @@ pub fn start(state: &Arc<State>, tls: &Tls) {
             tracing::warn!(%problem, "the bundle above is not followed; what was known of it stays");
         }
     });
+    every(state, claim::BEAT, |state| async move { alive(&state).await });
     every(state, FAILURES, |state| async move { state.failures.flush(&state.store, state.now()).await });
     every(state, SILENCE, |state| async move { silence(&state).await });
     every(state, RECORDS, |state| async move { records(&state).await });
@@ -67,6 +69,18 @@ where
             }
         }
     });
+}
+
+/// Shows that this run lives. Overtaken, it stops: the store refuses all that it would still grant.
+async fn alive(state: &State) {
+    match state.claim.beat(&state.store).await {
+        Ok(()) => {}
+        Err(problem @ ClaimError::Overtaken(_)) => {
+            tracing::error!(%problem, "stopping");
+            state.shutdown.begin();
+        }
+        Err(problem) => tracing::warn!(%problem, "not shown to be alive"),
+    }
 }
 
 async fn authorities(state: &State, tls: &Tls) {

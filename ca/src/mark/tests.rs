@@ -10,9 +10,7 @@ use crate::{
 
 /// What the sweep and the end of the process do.
 async fn leave(state: &crate::State) {
-    let sequence = state.authority.published().borrow().sequence;
-    state.mark.keep(&state.store, sequence, UnixTime(i64::MAX)).await.unwrap();
-    state.store.clone().close().await;
+    run::leave(state).await.unwrap();
 }
 
 /// A SQLite database with what is not yet in its main file.

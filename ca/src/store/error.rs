@@ -38,6 +38,9 @@ pub enum StoreError {
     /// Migrating did not work; the schema is as before the step that failed.
     #[error("migration")]
     Migration(#[source] Arc<sqlx::migrate::MigrateError>),
+    /// Another run of this server took its claim over.
+    #[error("another process serves under this server id; nothing is written any more")]
+    Overtaken,
     /// The schema is not the one this program knows.
     #[error("database schema is version {found}, this program needs {needed}: {}", schema_advice(*found, *needed))]
     Schema {

@@ -17,7 +17,7 @@ use chancery_sdk::{
     time::UnixTime,
 };
 
-use super::{Anchor, Authority, AuthorityKind, Guest, MoveKey, PlanKey};
+use super::{Anchor, Authority, AuthorityKind, BeatClaim, Guest, MoveKey, PlanKey, ReleaseClaim, TakeClaim};
 
 /// One guarded business fact.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub enum Fact {
     AdmitNode(AdmitNode),
     /// An operator bans a node. Refused: `NotFound`.
     BanNode(NodeRef),
+    /// A run of a server lives. No event.
+    BeatClaim(BeatClaim),
     /// A process becomes an instance.
     BeginInstance(BeginInstance),
     /// Refused: `AlreadyExists(None)`.
@@ -87,6 +89,8 @@ pub enum Fact {
     RecordX509(RecordX509),
     /// A summary of failures that touch no node. Never refused.
     RefusedStrangers(RefusedStrangers),
+    /// A run of a server ends. No event.
+    ReleaseClaim(ReleaseClaim),
     /// Out of the bundle, and its key is condemned. Refused: `NotFound`, `Stale` (still active, or revoked).
     RemoveAuthority(RemoveAuthority),
     /// A new SVID of a running instance.
@@ -105,6 +109,8 @@ pub enum Fact {
     SetFederatedBundle(SetFederatedBundle),
     /// Everything under it is to be replaced at once. Refused: `NotFound`, `Stale` (tainted, or revoked).
     TaintAuthority(TaintAuthority),
+    /// A run of a server begins. No event.
+    TakeClaim(TakeClaim),
     /// `revision` is the new one. Refused: `NotFound`, `Stale`.
     UpdateClass(Class),
     /// `revision` is the new one; `created_at` is not written. Refused: `NotFound`, `Stale`, `FederationUnknown`.

@@ -1,9 +1,10 @@
 //! The database: guarded facts in, rows and the log out.
 //!
 //! It decides nothing: a use case decides, and the committing transaction re-checks under the counter row
-//! that what was decided still holds. Every change is an event with a gap-free number.
+//! that what was decided still holds. Every change is an event with a gap-free number, but for claims of server ids.
 //! One SQL text serves SQLite and PostgreSQL: `sql/` is compiled once for each. Called by the use cases only.
 
+mod claim;
 mod error;
 mod fact;
 mod key;
@@ -13,6 +14,7 @@ mod record;
 mod rows;
 mod sqlite;
 
+pub use claim::*;
 pub use error::StoreError;
 pub use fact::*;
 pub use key::*;
@@ -284,6 +286,11 @@ impl Store {
     /// The server's keys that are not destroyed, in the order of planning, then label.
     pub async fn keys_of(&self, server: &str) -> Result<Vec<KeyRecord>, StoreError> {
         read!(self, |pool, db| db::keys::of_server(pool, server).await)
+    }
+
+    /// Which run of the server may write; `None` where none runs.
+    pub async fn server_claim(&self, server: &str) -> Result<Option<ServerClaim>, StoreError> {
+        read!(self, |pool, db| db::claims::one(pool, server).await)
     }
 
     /// The stored bundle of another trust domain.

@@ -8,6 +8,7 @@ mod bench;
 mod sample;
 
 mod authorities;
+mod claims;
 mod entries;
 mod figures;
 mod guests;

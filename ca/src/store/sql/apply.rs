@@ -1,5 +1,5 @@
 use super::{
-    Context, Events, Stop, Tx, admit, anchors, authorities, classes, entries, federation, guests, instances, keys,
+    Context, Events, Stop, Tx, admit, anchors, authorities, claims, classes, entries, federation, guests, instances, keys,
     nodes, records, svids, tokens,
 };
 use crate::store::Fact;
@@ -13,6 +13,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::ActivateNodeSerial(f) => nodes::activate_serial(tx, f).await,
         Fact::AdmitNode(f) => admit::admit(tx, at, f).await,
         Fact::BanNode(f) => nodes::ban(tx, at, f).await,
+        Fact::BeatClaim(f) => claims::beat(tx, context, f).await,
         Fact::BeginInstance(f) => instances::begin(tx, f).await,
         Fact::CreateClass(f) => classes::create(tx, f).await,
         Fact::CreateEntry(f) => entries::create(tx, f).await,
@@ -46,6 +47,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
                 .with("second", f.second.0)
                 .with_personal("source_prefix", &f.source_prefix),
         ]),
+        Fact::ReleaseClaim(f) => claims::release(tx, context, f).await,
         Fact::RemoveAuthority(f) => authorities::remove(tx, context, f).await,
         Fact::RenewInstance(f) => instances::renew(tx, f).await,
         Fact::RenewNode(f) => nodes::renew(tx, f).await,
@@ -55,6 +57,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::SetAgentVersion(f) => nodes::set_agent_version(tx, f).await,
         Fact::SetFederatedBundle(f) => federation::set(tx, at, f).await,
         Fact::TaintAuthority(f) => authorities::taint(tx, context, f).await,
+        Fact::TakeClaim(f) => claims::take(tx, context, f).await,
         Fact::UpdateClass(f) => classes::update(tx, f).await,
         Fact::UpdateEntry(f) => entries::update(tx, f).await,
     }

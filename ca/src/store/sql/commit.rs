@@ -8,7 +8,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use sqlx::{Connection, QueryBuilder};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{ANNOUNCE, BEGIN, Context, Db, Pool, Stop, Tx, apply::apply, events, schema};
+use super::{ANNOUNCE, BEGIN, Context, Db, Pool, Stop, Tx, apply::apply, claims, events, schema};
 use crate::store::{Fact, Message, Outcome, Progress, StoreError};
 
 /// Facts in one transaction at most; more would make the first wait for the last.
@@ -31,7 +31,7 @@ pub(in crate::store) async fn start(
 ) -> Result<(), StoreError> {
     schema::check(&write).await?;
     progress.last.send_replace(events::last_number(read).await?);
-    let committer = Committer { write, server: server.into(), progress, random: SystemRandom::new() };
+    let committer = Committer { write, server: server.into(), progress, random: SystemRandom::new(), claim: None };
     tokio::spawn(committer.run(inbox));
     Ok(())
 }
@@ -41,6 +41,8 @@ struct Committer {
     server: String,
     progress: Progress,
     random: SystemRandom,
+    /// The run that this committer writes for, once it claimed its server id.
+    claim: Option<String>,
 }
 
 /// What a transaction has gathered for the log, written last.
@@ -51,7 +53,7 @@ struct Log {
 }
 
 impl Committer {
-    async fn run(self, mut inbox: mpsc::Receiver<Message>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut messages = Vec::with_capacity(BATCH);
         let mut closers = Vec::new();
         while inbox.recv_many(&mut messages, BATCH).await > 0 {
@@ -77,7 +79,7 @@ impl Committer {
     }
 
     /// Commits the facts together; where one of them makes the batch fail, each alone.
-    async fn settle(&self, facts: &[Fact], answers: Vec<Answer>) {
+    async fn settle(&mut self, facts: &[Fact], answers: Vec<Answer>) {
         if facts.is_empty() {
             return;
         }
@@ -97,12 +99,17 @@ impl Committer {
     ///
     /// A connection that saw an error is thrown away: SQLite rolls back by itself on some (disk full), which the
     /// driver does not notice, and a broken one is no use.
-    async fn commit(&self, facts: &[Fact]) -> Result<Vec<Outcome>, StoreError> {
+    async fn commit(&mut self, facts: &[Fact]) -> Result<Vec<Outcome>, StoreError> {
         let mut connection = self.write.acquire().await?;
         let done = self.transact(&mut connection, facts).await;
         if done.is_err() {
             // Closing ends the transaction; that it was broken is known already.
             let _ = connection.close().await;
+        }
+        for (fact, outcome) in facts.iter().zip(done.iter().flatten()) {
+            if let (Fact::TakeClaim(taken), Outcome::Done { .. }) = (fact, outcome) {
+                self.claim = Some(taken.nonce.clone());
+            }
         }
         done
     }
@@ -111,7 +118,10 @@ impl Committer {
     async fn transact(&self, connection: &mut Tx, facts: &[Fact]) -> Result<Vec<Outcome>, StoreError> {
         let mut tx = connection.begin_with(BEGIN).await?;
         let (epoch, next): (i64, i64) = sqlx::query_as(TAKE).fetch_one(&mut *tx).await?;
-        let mut context = Context { at: chancery_daemon::clock::now(), bundle_changes: 0 };
+        if let Some(nonce) = &self.claim {
+            claims::holds(&mut tx, &self.server, nonce).await?;
+        }
+        let mut context = Context { at: chancery_daemon::clock::now(), bundle_changes: 0, unlogged: false };
         let mut log = Log { epoch, next, events: Vec::new() };
         let mut outcomes = Vec::with_capacity(facts.len());
         for fact in facts {
@@ -127,7 +137,11 @@ impl Committer {
             log.events.extend(events);
         }
         if log.events.is_empty() {
-            tx.rollback().await?; // No event, no change.
+            // No event, no change; a claim is the exception.
+            match context.unlogged {
+                true => tx.commit().await.map_err(commit_error)?,
+                false => tx.rollback().await?,
+            }
             return Ok(outcomes);
         }
         let moved = log.events.iter().any(|event| events::is_registered(event.kind));

@@ -2,6 +2,7 @@
 
 pub(in crate::store) mod anchors;
 pub(in crate::store) mod authorities;
+pub(in crate::store) mod claims;
 pub(in crate::store) mod classes;
 pub(in crate::store) mod commit;
 pub(in crate::store) mod entries;
@@ -30,7 +31,7 @@ use crate::store::{Refusal, StoreError};
 /// The connection of the committing transaction; it holds the counter row.
 type Tx = <Db as sqlx::Database>::Connection;
 type Pool = sqlx::Pool<Db>;
-/// A fact's events, in order; empty where it changed nothing.
+/// A fact's events, in order; empty where it changed nothing, or [`Context::unlogged`].
 type Events = Vec<Event>;
 
 /// Why a fact is not done.
@@ -47,6 +48,8 @@ struct Context {
     at: UnixTime,
     /// How often the published authorities changed in this batch.
     bundle_changes: i64,
+    /// Whether something changed that has no event.
+    unlogged: bool,
 }
 
 impl From<Refusal> for Stop {

@@ -10,6 +10,8 @@ const TAKE: &str = "UPDATE counter SET next = next WHERE id = 0 RETURNING epoch,
 /// The bundle's sequence number goes on from epoch x 2^32.
 const NEXT_EPOCH: &str = "UPDATE counter SET epoch = $1, next = 1, bundle_revision = 0 WHERE id = 0";
 const TOKENS: &str = "DELETE FROM join_tokens WHERE spent_at IS NULL";
+/// Runs that the backup remembers are long over; one that goes on all the same writes nothing any more.
+const CLAIMS: &str = "DELETE FROM server_claims";
 const NODES: &str = "UPDATE nodes SET standing = 'failed', reason = 'database restored', version = version + 1 \
     WHERE standing = 'good'";
 const INSTANCES: &str = "UPDATE instances SET standing = 'ended', ended_at = $1, end_reason = 'database-restored' \
@@ -27,6 +29,7 @@ pub(in crate::store) async fn accept(pool: &Pool, server: &str, seen: Option<&Se
     let tokens = sqlx::query(TOKENS).execute(&mut *tx).await?.rows_affected();
     let nodes = sqlx::query(NODES).execute(&mut *tx).await?.rows_affected();
     let instances = sqlx::query(INSTANCES).bind(at.0).execute(&mut *tx).await?.rows_affected();
+    sqlx::query(CLAIMS).execute(&mut *tx).await?;
     let mut event = Event::new("epoch.begun", "restore")
         .with("instances_ended", instances)
         .with("nodes_failed", nodes)
