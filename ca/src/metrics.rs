@@ -55,6 +55,10 @@ pub struct Metrics {
     pub token_waiting: Family<Labels, Gauge<i64, AtomicI64>>,
     /// Whether the upstream signed when it was last asked; 1 without one.
     pub upstream_up: Gauge<i64, AtomicI64>,
+    /// Since when the view may lack something, in milliseconds.
+    pub view_age_ms: Gauge<i64, AtomicI64>,
+    /// Nodes' streams of changes.
+    pub watchers: Gauge<i64, AtomicI64>,
 }
 
 impl Metrics {
@@ -78,6 +82,8 @@ impl Metrics {
             token_up: Family::default(),
             token_waiting: Family::default(),
             upstream_up: Gauge::default(),
+            view_age_ms: Gauge::default(),
+            watchers: Gauge::default(),
         };
         let ca = registry.sub_registry_with_prefix("chancery_ca");
         ca.register("attestations", "Attestations by type and verdict", metrics.attestations.clone());
@@ -105,6 +111,8 @@ impl Metrics {
         ca.register("token_up", "Whether a token signs", metrics.token_up.clone());
         ca.register("token_waiting", "Calls that wait for a token", metrics.token_waiting.clone());
         ca.register("upstream_up", "Whether the upstream signs", metrics.upstream_up.clone());
+        ca.register("view_age_milliseconds", "Time since the log was last read", metrics.view_age_ms.clone());
+        ca.register("watchers", "Streams of changes to nodes", metrics.watchers.clone());
         metrics.begin_at_zero();
         metrics
     }

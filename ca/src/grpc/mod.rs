@@ -45,8 +45,6 @@ const STREAMS: u32 = 1024;
 const HEADER_BYTES: u32 = 16 << 10;
 /// Between two pings on a quiet connection, and how long to wait for the answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(15));
-/// How long streams may go on after a connection was asked to close.
-const AGE_GRACE: Duration = Duration::from_secs(60);
 
 /// A door's services behind the gate.
 pub type Door = Router<Stack<GateLayer, Identity>>;
@@ -65,7 +63,8 @@ pub fn services(state: &Arc<State>) -> Routes {
 
 /// The TCP door.
 pub fn tcp(state: &Arc<State>) -> Door {
-    let server = builder().max_connection_age(state.config.limits.connection_age.0).max_connection_age_grace(AGE_GRACE);
+    // Without a grace: with one, tonic asks nobody to close and cuts the connection when both are over.
+    let server = builder().max_connection_age(state.config.limits.connection_age.0);
     server.layer(GateLayer::new(state)).add_routes(services(state))
 }
 

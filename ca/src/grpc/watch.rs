@@ -2,7 +2,13 @@
 //!
 //! A stream is a cursor and a flag; it has no task and no queue but the messages of the answer being sent.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher, RandomState},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use chancery_core::{digest, entry::Mask};
 use chancery_proto::{
@@ -10,7 +16,10 @@ use chancery_proto::{
     spire::api::types,
 };
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Sleep, sleep},
+};
 use tonic::Status;
 
 use super::{bundle, entry::convert, node, status};
@@ -35,6 +44,8 @@ struct Feed {
     pending: VecDeque<WatchResponse>,
     /// Nothing more comes.
     ended: bool,
+    /// The end: a connection that is asked to close waits for its streams.
+    age: Pin<Box<Sleep>>,
 }
 
 /// Opens the stream of a node that has applied `cursor`.
@@ -48,8 +59,15 @@ pub fn open(state: &Arc<State>, node: &chancery_core::node::Node, cursor: Option
     let cursor = cursor.map(|c| Cursor { epoch: c.epoch, number: c.number, hash: c.hash });
     let first = watching.begin(cursor.as_ref()).map_err(status::of)?;
     let pending = messages(state, Some(first), true);
-    let feed = Feed { state: Arc::clone(state), watching, published, pending, ended: false };
+    let age = Box::pin(sleep(spread(state.config.limits.connection_age.0)));
+    let feed = Feed { state: Arc::clone(state), watching, published, pending, ended: false, age };
     Ok(stream::unfold(feed, step).boxed())
+}
+
+/// Three quarters of `age` to the whole, so that nodes which came together do not come again together.
+fn spread(age: Duration) -> Duration {
+    let part = u32::try_from(RandomState::new().hash_one(0_u8) % 256).unwrap_or(0);
+    age * 3 / 4 + age / 1024 * part
 }
 
 async fn step(mut feed: Feed) -> Option<(Result<WatchResponse, Status>, Feed)> {
@@ -65,6 +83,7 @@ async fn step(mut feed: Feed) -> Option<(Result<WatchResponse, Status>, Feed)> {
                 feed.ended = true;
                 return Some((Err(Status::unavailable("the server stops; ask another one")), feed));
             }
+            () = &mut feed.age => return None,
             () = feed.watching.concerned() => false,
             // The sender is part of the state that we hold.
             _ = feed.published.changed() => true,

@@ -1,6 +1,6 @@
 use super::{
-    Context, Events, Stop, Tx, admit, anchors, authorities, claims, classes, entries, federation, guests, instances, keys,
-    nodes, records, svids, tokens,
+    Context, Events, Stop, Tx, admit, anchors, authorities, claims, classes, entries, federation, guests, instances,
+    keys, nodes, records, svids, tokens,
 };
 use crate::store::Fact;
 use chancery_core::event::Event;
