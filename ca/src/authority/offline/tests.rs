@@ -202,7 +202,10 @@ async fn a_request_of_another_server_is_imported_there() {
     let room = Room::new(1, hand.read());
     let one = offline(dir.path(), &hand).await;
     let asked = csr(&one, Which::Open).await;
-    let two = sample::config(dir.path(), &format!("server_id = \"two\"\n{OFFLINE}"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let extra = format!("server_id = \"two\"\ndatabase = \"{}\"\n{OFFLINE}", one.config.database());
+    let two = sample::config(elsewhere.path(), &extra);
+    std::fs::create_dir_all(&two.data_dir).unwrap();
     let shutdown = chancery_daemon::shutdown::Shutdown::manual();
     let (two, _, _) = crate::run::assemble(two, shutdown, hand.clock()).await.unwrap();
     let refused = import(&two, room.answers(&asked.csr, hand.read(), 100 * HOUR)).await.unwrap_err();
