@@ -5,19 +5,10 @@ mod support;
 use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, sync::Arc};
 
 use chancery_attestor::api::Verifiers;
-use chancery_proto::{
-    chancery::attestor::v1::{ExplainRequest, GetStatusRequest, attestor_client::AttestorClient},
-    workload::X509svidResponse,
-};
-use tokio::net::UnixStream;
+use chancery_proto::chancery::attestor::v1::{ExplainRequest, GetStatusRequest, attestor_client::AttestorClient};
 use tonic::Code;
 
-use support::{
-    Client, FakeCa, Node, class,
-    client::next,
-    code, entry,
-    helper::{self, Helper},
-};
+use support::{Client, FakeCa, Node, class, client::next, code, entry, helper, ids, me, process};
 
 /// Not a test: what [`Helper`] runs.
 #[test]
@@ -25,22 +16,8 @@ fn helper_process() {
     helper::body();
 }
 
-fn me() -> String {
-    format!("unix:uid:{}", rustix::process::geteuid().as_raw())
-}
-
-fn ids(answer: &X509svidResponse) -> Vec<String> {
-    answer.svids.iter().map(|s| s.spiffe_id.clone()).collect()
-}
-
 fn agents() -> Arc<FakeCa> {
     FakeCa::new(vec![], vec![class("team/agent", &[&me()])])
-}
-
-async fn process(node: &Node) -> (Helper, Client) {
-    let (helper, connection) = Helper::connect(&node.socket(), None);
-    connection.set_nonblocking(true).unwrap();
-    (helper, Client::over(UnixStream::from_std(connection).unwrap()).await)
 }
 
 #[tokio::test]

@@ -6,26 +6,14 @@ use std::sync::Arc;
 
 use chancery_attestor::ca::Told;
 use chancery_proto::workload::X509svidResponse;
-use tokio::net::UnixStream;
 use tonic::{Code, Streaming};
 
-use support::{
-    Client, FakeCa, Node,
-    ca::cursor,
-    class,
-    client::next,
-    code, entry,
-    helper::{self, Helper},
-};
+use support::{FakeCa, Node, ca::cursor, class, client::next, code, entry, helper, ids, me, process};
 
 /// Not a test: what [`Helper`] runs.
 #[test]
 fn helper_process() {
     helper::body();
-}
-
-fn me() -> String {
-    format!("unix:uid:{}", rustix::process::geteuid().as_raw())
 }
 
 fn streaming(ca: Arc<FakeCa>) -> Arc<FakeCa> {
@@ -39,10 +27,6 @@ async fn following() -> (Node, Streaming<X509svidResponse>) {
     let mut stream = node.client().await.watch_x509().await.unwrap();
     assert_eq!(ids(&next(&mut stream).await.unwrap()), ["spiffe://example.org/a"]);
     (node, stream)
-}
-
-fn ids(answer: &X509svidResponse) -> Vec<String> {
-    answer.svids.iter().map(|s| s.spiffe_id.clone()).collect()
 }
 
 #[tokio::test]
@@ -103,9 +87,7 @@ async fn an_entry_older_than_the_one_held_changes_nothing() {
 #[tokio::test]
 async fn an_instance_that_the_ca_ends_loses_its_svid_at_once() {
     let node = Node::start(streaming(FakeCa::new(vec![], vec![class("team/agent", &[&me()])]))).await;
-    let (_helper, connection) = Helper::connect(&node.socket(), None);
-    connection.set_nonblocking(true).unwrap();
-    let client = Client::over(UnixStream::from_std(connection).unwrap()).await;
+    let (_helper, client) = process(&node).await;
     let mut stream = client.watch_x509().await.unwrap();
     let id = next(&mut stream).await.unwrap().svids[0].spiffe_id.clone();
     node.ca.push(Told { cursor: Some(cursor(2)), ended: vec![id.parse().unwrap()], ..Told::default() });

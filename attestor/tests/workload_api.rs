@@ -26,12 +26,8 @@ use support::{
     FakeCa, Node,
     ca::split,
     client::{next, with_header},
-    code, entry,
+    code, entry, ids, me,
 };
-
-fn me() -> String {
-    format!("unix:uid:{}", rustix::process::geteuid().as_raw())
-}
 
 /// A node with one entry that matches this process.
 async fn one() -> Node {
@@ -41,10 +37,6 @@ async fn one() -> Node {
 /// A node on which nobody is anything.
 async fn stranger() -> Node {
     Node::start(FakeCa::new(vec![entry("w", &["unix:uid:4000000000"])], vec![])).await
-}
-
-fn ids(answer: &chancery_proto::workload::X509svidResponse) -> Vec<String> {
-    answer.svids.iter().map(|s| s.spiffe_id.clone()).collect()
 }
 
 #[tokio::test]

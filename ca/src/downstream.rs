@@ -21,6 +21,9 @@ pub use crate::upstream::JwtKey;
 /// Longest key ID; SPIRE's have 32 characters, ours 40.
 const MAX_KEY_ID: usize = 128;
 
+/// Keys from below that are passed on to the server above, which publishes sixteen of ours: the others are for our own.
+const MAX_FORWARDED: usize = 8;
+
 /// A downstream server's CA.
 #[derive(Clone, Debug)]
 pub struct Issued {
@@ -84,6 +87,7 @@ pub async fn publish_jwt(state: &State, entry: &Entry, key: JwtKey) -> Result<Ve
         return invalid(format!("the key ended at {}", key.not_after));
     }
     let mut key = JwtKey { not_after: key.not_after.min(now.plus(state.config.ttl.ca.as_secs())), ..key };
+    forwardable(state, &key)?;
     if let Some(end) = state.authority.publish_above(key.clone()).await? {
         key.not_after = end;
     }
@@ -99,6 +103,20 @@ pub async fn publish_jwt(state: &State, entry: &Entry, key: JwtKey) -> Result<Ve
         Outcome::Refused(refusal) => return Err(refusal.into()),
     }
     Ok(bundles::own(state).jwt)
+}
+
+/// Whether the server above has room for one more key from below.
+fn forwardable(state: &State, key: &JwtKey) -> Result<(), Problem> {
+    if !state.authority.follows() {
+        return Ok(());
+    }
+    let published = state.authority.published().borrow().clone();
+    let below = published.guests.iter().filter(|guest| guest.follower().is_none() && guest.public != key.spki);
+    if below.count() < MAX_FORWARDED {
+        return Ok(());
+    }
+    let text = format!("{MAX_FORWARDED} keys of servers below are published through this one; wait until one ends");
+    Err(Problem::Exhausted(text))
 }
 
 fn roots(state: &State) -> Vec<Vec<u8>> {

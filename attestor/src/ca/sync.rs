@@ -70,7 +70,7 @@ impl Ca {
                 client.get_authorized_entries(GetAuthorizedEntriesRequest { output_mask: None }).await
             })
             .await?;
-        Ok(answer.entries.into_iter().filter_map(|e| usable("entry", e.id.clone(), entry(e))).collect())
+        Ok(answer.entries.into_iter().filter_map(|e| usable("entry", &e.id.clone(), entry(e))).collect())
     }
 
     /// The classes that may begin on this node.
@@ -84,7 +84,7 @@ impl Ca {
                 client.list_classes(ListClassesRequest {}).await
             })
             .await?;
-        Ok(answer.classes.into_iter().filter_map(|c| usable("class", c.name.clone(), class(c))).collect())
+        Ok(answer.classes.into_iter().filter_map(|c| usable("class", &c.name.clone(), class(c))).collect())
     }
 
     /// The trust domain's own bundle; also published in the node's identity, so that dials trust it from now on.
@@ -151,7 +151,7 @@ pub(crate) fn own_bundle(
     Ok(bundle)
 }
 
-pub(super) fn usable<T>(what: &str, name: String, parsed: Result<T, CaError>) -> Option<T> {
+pub(super) fn usable<T>(what: &str, name: &str, parsed: Result<T, CaError>) -> Option<T> {
     parsed.inspect_err(|error| tracing::warn!(what, name, %error, "left out: it makes no sense")).ok()
 }
 

@@ -101,8 +101,21 @@ impl Ca {
             told.cursor = part.cursor.map(|c| Cursor { epoch: c.epoch, number: c.number, hash: c.hash });
             told.gone_entries.extend(part.removed_entries);
             told.gone_classes.extend(part.removed_classes);
-            told.entries.extend(part.entries.into_iter().filter_map(|e| usable("entry", e.id.clone(), entry(e))));
-            told.classes.extend(part.classes.into_iter().filter_map(|c| usable("class", c.name.clone(), class(c))));
+            // What makes no sense any more must not stay what it was.
+            for told_entry in part.entries {
+                let id = told_entry.id.clone();
+                match usable("entry", &id, entry(told_entry)) {
+                    Some(entry) => told.entries.push(entry),
+                    None => told.gone_entries.push(id),
+                }
+            }
+            for told_class in part.classes {
+                let name = told_class.name.clone();
+                match usable("class", &name, class(told_class)) {
+                    Some(class) => told.classes.push(class),
+                    None => told.gone_classes.push(name),
+                }
+            }
             for bundle in part.bundles {
                 self.bundle_told(&mut told, bundle)?;
             }
@@ -119,7 +132,10 @@ impl Ca {
         if domain == self.domain {
             told.own = Some(self.publish_bundle(Arc::new(own_bundle(bundle, &domain)?)));
         } else {
-            told.foreign.push(wire::bundle(bundle, &domain)?);
+            match usable("bundle", domain.name(), wire::bundle(bundle, &domain)) {
+                Some(bundle) => told.foreign.push(bundle),
+                None => told.gone_foreign.push(domain),
+            }
         }
         Ok(())
     }
@@ -155,4 +171,58 @@ fn check_digest(full: bool, parts: &[WatchResponse]) -> Result<(), CaError> {
         return Err(CaError::malformed("full state is not what its digest says"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity;
+
+    fn told(parts: Vec<WatchResponse>) -> Result<Told, CaError> {
+        let (sender, _) = identity::channel();
+        Ca::new(TrustDomain::new("td.test").unwrap(), sender).0.told(parts)
+    }
+
+    fn entry(id: &str, uid: Option<u32>) -> types::Entry {
+        let selector = |uid| types::Selector { r#type: "unix".into(), value: format!("uid:{uid}") };
+        types::Entry {
+            id: id.into(),
+            spiffe_id: Some(types::Spiffeid { trust_domain: "td.test".into(), path: "/a".into() }),
+            selectors: uid.map(selector).into_iter().collect(),
+            ..types::Entry::default()
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_any_more_is_taken_for_gone() {
+        let foreign = types::Bundle {
+            trust_domain: "other.test".into(),
+            jwt_authorities: vec![types::JwtKey::default()],
+            x509_authorities: vec![types::X509Certificate { asn1: vec![1], tainted: false }],
+            ..types::Bundle::default()
+        };
+        let changes = WatchResponse {
+            entries: vec![entry("good", Some(1)), entry("bad", None)],
+            classes: vec![node::Class { name: "a b".into(), ..node::Class::default() }],
+            bundles: vec![foreign],
+            ..WatchResponse::default()
+        };
+        let told = told(vec![changes]).unwrap();
+        assert_eq!((told.entries.len(), told.gone_entries), (1, vec!["bad".to_owned()]));
+        assert_eq!((told.classes.len(), told.gone_classes), (0, vec!["a b".to_owned()]));
+        assert_eq!(told.foreign.len() + told.gone_foreign.len(), 1, "one bad bundle stops nobody");
+    }
+
+    #[test]
+    fn full_state_that_is_not_what_its_digest_says_is_refused() {
+        let whole = |digest: [u8; 32]| {
+            let first =
+                WatchResponse { full: true, more: true, entries: vec![entry("a", Some(1))], ..Default::default() };
+            let last = WatchResponse { digest: digest.to_vec(), ..WatchResponse::default() };
+            told(vec![first, last])
+        };
+        let right = digest::of_registered([("a", 0)], []);
+        assert!(whole(right).is_ok_and(|told| told.full && told.entries.len() == 1));
+        assert!(whole([0; 32]).is_err());
+    }
 }

@@ -125,10 +125,18 @@ impl Syncer {
                     self.issue().await;
                 }
                 Wake::Pushed(item) => {
+                    let was_live = feed.is_live();
                     let live = self.pushed(&mut feed, item);
                     self.metrics.synced(live.then(|| (self.clock)()));
-                    // The CA, or one of its servers, went away: at once to the next, and not all nodes together.
-                    next = Instant::now() + if live { self.interval } else { REOPEN.mul_f64(fraction()) };
+                    failures = if live || was_live { 0 } else { failures + 1 };
+                    next = Instant::now()
+                        + match (live, was_live) {
+                            (true, _) => self.interval,
+                            // The CA, or one of its servers, went away: at once to the next, and not all together.
+                            (false, true) => REOPEN.mul_f64(fraction()),
+                            // Its first answer was none: asking faster makes it no better.
+                            (false, false) => self.pause(failures),
+                        };
                     self.issue().await;
                 }
                 Wake::Turn => {

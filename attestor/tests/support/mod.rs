@@ -14,14 +14,34 @@ use chancery_attestor::{
     peer::PidProof,
 };
 use chancery_daemon::{clock, shutdown::Shutdown};
+use chancery_proto::workload::X509svidResponse;
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{net::UnixStream, task::JoinHandle};
+
+use self::helper::Helper;
 
 #[allow(unused_imports, reason = "each test file uses a part of it")]
 pub use ca::{FakeCa, class, entry};
 #[allow(unused_imports, reason = "each test file uses a part of it")]
 pub use client::{Client, code};
+
+/// The selector of whoever runs the tests.
+pub fn me() -> String {
+    format!("unix:uid:{}", rustix::process::geteuid().as_raw())
+}
+
+/// SPIFFE IDs of an answer, in its order.
+pub fn ids(answer: &X509svidResponse) -> Vec<String> {
+    answer.svids.iter().map(|s| s.spiffe_id.clone()).collect()
+}
+
+/// Another process, and its connection.
+pub async fn process(node: &Node) -> (Helper, Client) {
+    let (helper, connection) = Helper::connect(&node.socket(), None);
+    connection.set_nonblocking(true).unwrap();
+    (helper, Client::over(UnixStream::from_std(connection).unwrap()).await)
+}
 
 /// Longest wait for an event; a test that reaches it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);

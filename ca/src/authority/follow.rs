@@ -17,10 +17,15 @@ impl AuthorityManager {
     /// # Errors
     /// [`AuthorityError`].
     pub async fn unfollow(&self, store: &Store) -> Result<(), AuthorityError> {
-        match self.settings.upstream.as_ref().is_some_and(|upstream| upstream.follows()) {
+        match self.follows() {
             true => Ok(()),
             false => self.followed(store, Vec::new()).await,
         }
+    }
+
+    /// Whether this server follows the bundle of one above.
+    pub fn follows(&self) -> bool {
+        self.settings.upstream.as_ref().is_some_and(|upstream| upstream.follows())
     }
 
     /// Reads the bundle above and publishes it here. What is tainted above taints what it signed here, so that all of

@@ -2,15 +2,10 @@
 //!
 //! A stream is a cursor and a flag; it has no task and no queue but the messages of the answer being sent.
 
-use std::{
-    collections::VecDeque,
-    hash::{BuildHasher, RandomState},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use chancery_core::{digest, entry::Mask};
+use chancery_daemon::jitter::jittered;
 use chancery_proto::{
     chancery::node::v1::{self as pb, WatchResponse},
     spire::api::types,
@@ -51,23 +46,18 @@ struct Feed {
 /// Opens the stream of a node that has applied `cursor`.
 ///
 /// # Errors
-/// UNAVAILABLE while the view is too old; the standing's own code where the node has none.
+/// UNAVAILABLE while the view is too old; RESOURCE_EXHAUSTED while earlier streams of the node are not closed yet; the
+/// standing's own code where the node has none.
 pub fn open(state: &Arc<State>, node: &chancery_core::node::Node, cursor: Option<pb::Cursor>) -> Result<Watch, Status> {
-    let watching = state.view.watch(node);
+    let watching = state.view.watch(node).map_err(status::of)?;
     let mut published = state.authority.published();
     published.mark_unchanged();
     let cursor = cursor.map(|c| Cursor { epoch: c.epoch, number: c.number, hash: c.hash });
     let first = watching.begin(cursor.as_ref()).map_err(status::of)?;
     let pending = messages(state, Some(first), true);
-    let age = Box::pin(sleep(spread(state.config.limits.connection_age.0)));
+    let age = Box::pin(sleep(jittered(state.config.limits.connection_age.0)));
     let feed = Feed { state: Arc::clone(state), watching, published, pending, ended: false, age };
     Ok(stream::unfold(feed, step).boxed())
-}
-
-/// Three quarters of `age` to the whole, so that nodes which came together do not come again together.
-fn spread(age: Duration) -> Duration {
-    let part = u32::try_from(RandomState::new().hash_one(0_u8) % 256).unwrap_or(0);
-    age * 3 / 4 + age / 1024 * part
 }
 
 async fn step(mut feed: Feed) -> Option<(Result<WatchResponse, Status>, Feed)> {
@@ -77,6 +67,10 @@ async fn step(mut feed: Feed) -> Option<(Result<WatchResponse, Status>, Feed)> {
         }
         if feed.ended {
             return None;
+        }
+        if feed.watching.is_over() {
+            feed.ended = true;
+            return Some((Err(Status::unavailable("the node opened another stream")), feed));
         }
         let own = tokio::select! {
             () = feed.state.shutdown.soft.cancelled() => {

@@ -128,6 +128,9 @@ impl View {
                 }
             }
             let concern = shared.registry.apply(row);
+            if matches!(concern, Concern::Nobody) {
+                continue;
+            }
             if matches!(concern, Concern::Wide(_)) && !matches!(numbered.change, Change::Node(_)) {
                 numbered.change = Change::Wide;
             }

@@ -39,6 +39,8 @@ pub(super) enum Row {
 pub(super) enum Concern {
     /// Everybody.
     All,
+    /// Nobody: it changes nothing of what anybody may have.
+    Nobody,
     /// These, with this one thing.
     Some(Reach),
     /// These, with more than one thing.
@@ -107,7 +109,7 @@ impl Registry {
                     None => self.nodes.remove(&id),
                 };
                 // A new serial or version changes nothing of what the node may serve.
-                if unmoved { Concern::Some(Reach::default()) } else { Concern::Wide(of_node(id)) }
+                if unmoved { Concern::Nobody } else { Concern::Wide(of_node(id)) }
             }
         }
     }

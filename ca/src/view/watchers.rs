@@ -13,7 +13,11 @@ use chancery_sdk::id::SpiffeId;
 use tokio::sync::Notify;
 
 use super::{View, registry::Concern};
+use crate::problem::Problem;
 
+/// Streams of one node at once: those of connections that nobody has noticed to be dead count too. Each may hold an
+/// answer that the node does not read.
+const MAX_OF_NODE: usize = 4;
 /// No change waits.
 const CLEAN: i64 = i64::MAX;
 
@@ -40,6 +44,8 @@ pub(super) struct Watcher {
     dirty_from: AtomicI64,
     /// More than single changes: everything is to be sent again.
     wide: AtomicBool,
+    /// The node opened another stream.
+    over: AtomicBool,
     wake: Notify,
 }
 
@@ -59,24 +65,34 @@ pub struct Watching {
 }
 
 impl View {
-    /// Lists a stream of this node.
-    pub fn watch(self: &Arc<Self>, node: &Node) -> Watching {
+    /// Lists a stream of this node; earlier ones of it are over.
+    ///
+    /// # Errors
+    /// [`Problem::Exhausted`] while too many earlier ones are not closed yet.
+    pub fn watch(self: &Arc<Self>, node: &Node) -> Result<Watching, Problem> {
         let watcher = Arc::new(Watcher {
             node: node.id.clone(),
             selectors: Mutex::new(node.selectors.clone()),
             dirty_from: AtomicI64::new(CLEAN),
             wide: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             wake: Notify::new(),
         });
-        let number = self.watchers.insert(&watcher);
-        Watching { watcher, number, view: Arc::clone(self) }
+        let full = || Problem::Exhausted(format!("{MAX_OF_NODE} streams of this node are open; close them, or wait"));
+        let number = self.watchers.insert(&watcher).ok_or_else(full)?;
+        Ok(Watching { watcher, number, view: Arc::clone(self) })
     }
 }
 
 impl Watching {
-    /// Waits until something concerns the node.
+    /// Waits until something concerns the node, or the stream is over.
     pub async fn concerned(&self) {
         self.watcher.wake.notified().await;
+    }
+
+    /// Whether the node opened another stream.
+    pub fn is_over(&self) -> bool {
+        self.watcher.over.load(Ordering::SeqCst)
     }
 }
 
@@ -91,13 +107,20 @@ impl Watchers {
         self.lock().all.len()
     }
 
-    fn insert(&self, watcher: &Arc<Watcher>) -> u64 {
+    fn insert(&self, watcher: &Arc<Watcher>) -> Option<u64> {
         let mut open = self.lock();
+        if open.of(&watcher.node).count() >= MAX_OF_NODE {
+            return None;
+        }
         open.next += 1;
         let number = open.next;
+        for earlier in open.of(&watcher.node) {
+            earlier.over.store(true, Ordering::SeqCst);
+            earlier.wake.notify_one();
+        }
         open.by_node.entry(watcher.node.clone()).or_default().push(number);
         open.all.insert(number, Arc::clone(watcher));
-        number
+        Some(number)
     }
 
     fn remove(&self, number: u64) {
@@ -116,6 +139,7 @@ impl Watchers {
         let open = self.lock();
         match concern {
             Concern::All => open.all.values().for_each(|watcher| watcher.dirty(number)),
+            Concern::Nobody => {}
             Concern::Some(reach) => open.concerned(reach, |watcher| watcher.dirty(number)),
             Concern::Wide(reach) => open.concerned(reach, Watcher::everything),
         }

@@ -65,6 +65,11 @@ async fn a_key_id_is_one_keys_for_as_long_as_it_is_published(db: Bench) {
     assert_eq!(db.refused(Fact::PublishKey(key(&second, "k1", b"two"))).await, Refusal::KeyIdTaken);
     assert_eq!(db.refused(Fact::PublishKey(key(&first, "k1", b"two"))).await, Refusal::KeyIdTaken);
     assert_eq!(db.refused(Fact::PublishKey(key(&first, sample::JWT, b"two"))).await, Refusal::KeyIdTaken);
+    // A key of our own, which may have been revoked, is not published again from below, under whatever ID.
+    let own = db.store.authority(sample::JWT).await.unwrap().unwrap().public;
+    for id in [sample::JWT, "k9"] {
+        assert_eq!(db.refused(Fact::PublishKey(key(&first, id, &own))).await, Refusal::KeyIdTaken);
+    }
     db.done(Fact::PublishKey(key(&second, "k1", b"one"))).await;
     let stale = PublishKey { entry_revision: 7, ..key(&first, "k2", b"three") };
     assert_eq!(db.refused(Fact::PublishKey(stale)).await, Refusal::Stale);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chancery_ca::{
     live::LivePeers,
-    store::{ClassRef, EndInstance, EntryRef, Fact, NodeRef, SetMode, Store},
+    store::{AdmitNode, ClassRef, EndInstance, EntryRef, Fact, NodeRef, SetMode, Store},
     view::{Cursor, Delta, View, Watching},
 };
 use chancery_core::entry::Entry;
@@ -26,7 +26,9 @@ on_both! {
     an_ended_instance_is_told_to_its_node
     a_foreign_bundle_goes_to_those_whose_entries_name_it
     a_banned_nodes_stream_ends
-    an_announcement_of_another_server_wakes_the_view
+    the_views_own_task_finds_what_another_server_commits
+    a_node_has_few_streams_at_once_and_its_newest_counts
+    a_renewed_node_is_no_change
 }
 
 /// The view of a second server on the same database.
@@ -45,7 +47,7 @@ async fn watching(db: &Bench, view: &Arc<View>, n: u8) -> Watching {
         db.done(Fact::AdmitNode(sample::admission(n))).await;
     }
     view.follow().await.unwrap();
-    view.watch(&db.store.node(&sample::node_id(n)).await.unwrap().unwrap())
+    view.watch(&db.store.node(&sample::node_id(n)).await.unwrap().unwrap()).unwrap()
 }
 
 fn names(delta: &Delta) -> Vec<&str> {
@@ -240,7 +242,7 @@ async fn postgres_announces_what_another_server_commits() {
     assert_eq!(*moved.borrow(), -1, "its own number is not moved by others");
 }
 
-async fn an_announcement_of_another_server_wakes_the_view(db: Bench) {
+async fn the_views_own_task_finds_what_another_server_commits(db: Bench) {
     let view = other(&db).await;
     let stop = CancellationToken::new();
     view.start(stop.clone());
@@ -249,4 +251,31 @@ async fn an_announcement_of_another_server_wakes_the_view(db: Bench) {
     db.done(Fact::CreateEntry(of_node("e1", 1))).await;
     assert_eq!(names(&told(&stream).await), ["e1"], "nobody but the view's own task follows");
     stop.cancel();
+}
+
+async fn a_node_has_few_streams_at_once_and_its_newest_counts(db: Bench) {
+    let view = other(&db).await;
+    let mut streams = vec![watching(&db, &view, 1).await];
+    let other_node = watching(&db, &view, 2).await;
+    let node = db.store.node(&sample::node_id(1)).await.unwrap().unwrap();
+    streams.extend((0..3).map(|_| view.watch(&node).unwrap()));
+    let over: Vec<_> = streams.iter().map(Watching::is_over).collect();
+    assert_eq!(over, [true, true, true, false]);
+    assert!(!other_node.is_over());
+    assert!(view.watch(&node).is_err(), "those that nobody closed count");
+    streams.remove(0);
+    assert!(!view.watch(&node).unwrap().is_over());
+}
+
+async fn a_renewed_node_is_no_change(db: Bench) {
+    let view = other(&db).await;
+    let stream = watching(&db, &view, 1).await;
+    let cursor = stream.begin(None).unwrap().cursor;
+    let node = db.store.node(&sample::node_id(1)).await.unwrap().unwrap();
+    let again = AdmitNode { expected_version: Some(node.version), ..sample::admission(1) };
+    db.done(Fact::AdmitNode(AdmitNode { cert: sample::cert("11"), evidence: None, ..again })).await;
+    view.follow().await.unwrap();
+    assert!(stream.next().unwrap().is_none());
+    let delta = stream.begin(Some(&cursor)).unwrap();
+    assert_eq!((delta.full, delta.cursor), (false, cursor), "and whoever was away lacks nothing");
 }

@@ -3,7 +3,6 @@
 //! The watchdog never calls the module; the keeper does, through the queue like everybody else.
 
 use std::{
-    hash::{BuildHasher, RandomState},
     sync::{Arc, Condvar, Mutex, PoisonError, Weak},
     thread,
     time::{Duration, Instant},
@@ -15,6 +14,7 @@ use super::{
     key::KeyFacts,
     token::{Handle, Inner, sign_once},
 };
+use crate::jitter::jittered;
 
 /// Between two looks at the threads, as a part of the deadline.
 const LOOKS: u32 = 20;
@@ -165,10 +165,4 @@ pub(super) fn note(inner: &Inner, facts: &KeyFacts, answer: &Result<Vec<u8>, Tok
         }
         Err(_) => {}
     }
-}
-
-/// Between three quarters and the whole, so that many servers do not come back in one moment.
-fn jittered(rest: Duration) -> Duration {
-    let part = u32::try_from(RandomState::new().hash_one(0_u8) % 256).unwrap_or(0);
-    rest * 3 / 4 + rest / 1024 * part
 }

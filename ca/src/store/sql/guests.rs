@@ -17,8 +17,9 @@ const ALL: &str = "SELECT source, kind, id, public, not_after, published_at, tai
     ORDER BY kind, id, source";
 const OF: &str = "SELECT source, kind, id, public, not_after, published_at, tainted_at FROM guest_authorities \
     WHERE source = $1 ORDER BY kind, id";
+/// Keys of our own servers are nobody else's to publish: one that was revoked would come back.
 const TAKEN: &str = "SELECT COUNT(*) FROM (SELECT id FROM guest_authorities WHERE kind = 'jwt' AND id = $1 \
-    AND public <> $2 UNION ALL SELECT id FROM authorities WHERE kind = 'jwt' AND id = $1 AND public <> $2) taken";
+    AND public <> $2 UNION ALL SELECT id FROM authorities WHERE kind = 'jwt' AND (id = $1 OR public = $2)) taken";
 const COUNT: &str = "SELECT COUNT(*) FROM guest_authorities WHERE source = $1 AND id <> $2";
 const MAY: &str = "SELECT COUNT(*) FROM entries WHERE id = $1 AND downstream";
 const PUT: &str = "INSERT INTO guest_authorities (source, kind, id, public, not_after, published_at, tainted_at) \

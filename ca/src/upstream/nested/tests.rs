@@ -171,6 +171,28 @@ async fn whoever_is_not_downstream_gets_no_ca_and_publishes_no_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_below_cannot_use_up_the_room_that_our_own_keys_have_above() {
+    let world = world().await;
+    let (above, below) = (&world.above.state, &world.below.state);
+    let id = sample::entry_with(below, "/lowest", DOWNSTREAM).await;
+    let entry = below.store.entries().await.unwrap().into_iter().find(|entry| entry.spiffe_id == id).unwrap();
+    let publish = async |n: usize| {
+        let spki = rcgen::PublicKeyData::subject_public_key_info(&KeyPair::generate().unwrap());
+        let key = JwtKey { id: format!("k{n}"), spki, not_after: below.now().plus(600) };
+        crate::downstream::publish_jwt(below, &entry, key).await
+    };
+    for n in 0..8 {
+        publish(n).await.unwrap();
+    }
+    let told = publish(8).await.unwrap_err();
+    assert!(matches!(told, crate::problem::Problem::Exhausted(_)), "{told}");
+    assert!(has_key(above, "k7") && !has_key(above, "k8"), "what is refused here is not published above");
+    authorities::prepare(below, authorities::AuthorityKind::Jwt).await.unwrap();
+    stop(world.below).await;
+    stop(world.above).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_an_identity_or_a_server_the_line_says_which() {
     let dir = tempfile::tempdir().unwrap();
     let fake = Fake::start();
