@@ -194,7 +194,7 @@ pub(crate) fn rotating() -> Problem {
     Problem::Unavailable("authorities are rotating: ask again".into())
 }
 
-async fn authorized(state: &State, node: &Node, entry_id: &str) -> Result<std::sync::Arc<entry::Entry>, Problem> {
+async fn authorized(state: &State, node: &Node, entry_id: &str) -> Result<entry::Entry, Problem> {
     let found = state.view.look(|registry| registry.graph.authorized_entry(entry_id, &node.id, &node.selectors))?;
     found.ok_or_else(|| Problem::NotFound(format!("no entry '{entry_id}' for this node")))
 }

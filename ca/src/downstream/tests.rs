@@ -22,7 +22,7 @@ async fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let (state, _) = sample::parts(dir.path(), sample::Hand::now().clock()).await;
     let id = sample::entry_with(&state, "/below", Rights { admin: false, downstream: true }).await;
-    let entry = state.store.entries().await.unwrap().into_iter().find(|e| e.spiffe_id == id).unwrap();
+    let entry = state.store.entries("", 1000).await.unwrap().into_iter().find(|e| e.spiffe_id == id).unwrap();
     World { state, entry, _dir: dir }
 }
 

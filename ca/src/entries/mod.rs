@@ -1,16 +1,11 @@
 //! Registration entries: what operators do with them, and which of them a node may serve.
 
-mod page;
-
-use std::sync::Arc;
-
 use chancery_core::{
     entry::{self, Draft, Entry, Filter, Mask, check},
     node::Node,
     selector,
 };
 
-pub use self::page::Page;
 use crate::{
     chance,
     problem::Problem,
@@ -20,6 +15,18 @@ use crate::{
 
 /// How often an update is laid over a newer entry before it gives up.
 const UPDATE_TRIES: usize = 4;
+
+/// Entries read at once for a list.
+const READ: u32 = 1000;
+
+/// Which part of a list.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Most rows; 0 or less means all in one, whatever the token is.
+    pub size: i32,
+    /// Key of the last row seen; empty: from the start.
+    pub token: String,
+}
 
 /// What became of a draft.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,24 +110,35 @@ pub async fn get(state: &State, id: &str) -> Result<Entry, Problem> {
     state.store.entry(id).await?.ok_or_else(|| unknown(id))
 }
 
-/// Entries that the filter lets through, in the order of the ID, and the token of the next page.
+/// Entries that the filter lets through, in the database's order of the ID, and the token of the next page: non-empty
+/// whenever the page holds a row, so the caller's last page is empty.
 ///
 /// # Errors
-/// [`Problem::Internal`] for a page token we did not make (as SPIRE).
+/// [`Problem::Internal`] for a page token we did not make (as SPIRE). Source: spire-wire 1.0.5.
 pub async fn list(state: &State, filter: &Filter, page: &Page) -> Result<(Vec<Entry>, String), Problem> {
     if !page.token.is_empty() {
         entry::check_entry_id(&page.token).map_err(|_| Problem::Internal("page token is not ours".into()))?;
     }
-    let mut found: Vec<Entry> = state.store.entries().await?.into_iter().filter(|e| filter.matches(e)).collect();
-    found.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(page.cut(found, |e| e.id.as_str()))
+    let (size, mut last) = match usize::try_from(page.size) {
+        Ok(size @ 1..) => (size, page.token.clone()),
+        _ => (usize::MAX, String::new()),
+    };
+    let mut found = Vec::new();
+    while found.len() < size {
+        let read = state.store.entries(&last, READ).await?;
+        let Some(newest) = read.last() else { break };
+        last.clone_from(&newest.id);
+        found.extend(read.into_iter().filter(|entry| filter.matches(entry)).take(size - found.len()));
+    }
+    let next = found.last().filter(|_| size < usize::MAX).map(|entry: &Entry| entry.id.clone()).unwrap_or_default();
+    Ok((found, next))
 }
 
 /// Entries the node may serve, in the order of the ID. Source: spire-wire 4.3.
 ///
 /// # Errors
 /// [`Problem::Unavailable`].
-pub async fn authorized(state: &State, node: &Node) -> Result<Vec<Arc<Entry>>, Problem> {
+pub async fn authorized(state: &State, node: &Node) -> Result<Vec<Entry>, Problem> {
     state.view.look(|registry| registry.graph.authorized(&node.id, &node.selectors))
 }
 

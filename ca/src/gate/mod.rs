@@ -31,7 +31,7 @@ pub enum Caller {
     /// Nothing is known and nothing is granted.
     Anyone,
     /// Holder of the SVID of this entry, which is marked downstream.
-    Downstream(Arc<Entry>),
+    Downstream(Entry),
     /// The operator on the admin socket.
     Local(LocalPeer),
     /// An attested node in good standing, authenticated by its current serial.
@@ -161,19 +161,14 @@ async fn followed(state: &State) -> Result<(), Denial> {
 }
 
 /// Whether an entry in force for `id` has a right.
-async fn entitled(
-    state: &State,
-    id: &SpiffeId,
-    peer: &Peer,
-    has: impl Fn(&Rights) -> bool,
-) -> Result<Arc<Entry>, Denial> {
+async fn entitled(state: &State, id: &SpiffeId, peer: &Peer, has: impl Fn(&Rights) -> bool) -> Result<Entry, Denial> {
     let now = state.now();
     if peer.not_after.is_none_or(|end| end < now) {
         return Err(Denial::NotAllowed);
     }
     // A right is never looked up in what may be old: an operator may have taken it away on another server.
     followed(state).await?;
-    let own = state.view.look(|registry| registry.graph.of(id).to_vec()).map_err(|_| Denial::Unavailable)?;
+    let own = state.view.look(|registry| registry.graph.of(id)).map_err(|_| Denial::Unavailable)?;
     let mut in_force = own.into_iter().filter(|e| e.expires_at.is_none_or(|end| now < end));
     in_force.find(|e| has(&e.rights)).ok_or(Denial::NotAllowed)
 }

@@ -178,9 +178,9 @@ impl Store {
         read!(self, |pool, db| db::entries::one(pool, id).await)
     }
 
-    /// Every entry, in the order of the ID.
-    pub async fn entries(&self) -> Result<Vec<Entry>, StoreError> {
-        read!(self, |pool, db| db::entries::all(pool).await)
+    /// At most `limit` entries after the one of this ID (empty: from the first), in the database's order of the ID.
+    pub async fn entries(&self, after: &str, limit: u32) -> Result<Vec<Entry>, StoreError> {
+        read!(self, |pool, db| db::entries::after(pool, after, limit).await)
     }
 
     /// The class with this name.

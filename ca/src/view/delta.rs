@@ -35,7 +35,7 @@ pub struct Delta {
     /// It is everything: what was told before is void.
     pub full: bool,
     /// New or changed, in the order of the ID.
-    pub entries: Vec<Arc<Entry>>,
+    pub entries: Vec<Entry>,
     /// Not the node's, or not any more.
     pub gone_entries: Vec<String>,
     /// New or changed, in the order of the name.

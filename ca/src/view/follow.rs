@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use chancery_core::node::Standing;
+use chancery_core::{entry::Graph, node::Standing};
 use chancery_sdk::id::{SpiffeId, TrustDomain};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -20,17 +20,28 @@ use crate::store::{Logged, Store, StoreError};
 
 /// Changes read at once.
 const PAGE: u32 = 1000;
+/// Entries read at once at the start.
+const ENTRIES: u32 = 10_000;
 
 /// Everything there is, and where the log stood before it was read: what came meanwhile is applied again.
 pub(super) async fn load(store: &Store) -> Result<Shared, StoreError> {
     let end = store.log_end().await?;
-    let registry = Registry::of(
-        store.entries().await?,
-        store.classes().await?,
-        store.nodes().await?,
-        store.federated_bundles().await?,
-    );
+    let graph = entries(store).await?;
+    let (classes, nodes) = (store.classes().await?, store.nodes().await?);
+    let registry = Registry::of(graph, classes, nodes, store.federated_bundles().await?);
     Ok(Shared { registry, changes: Changes::after(end.number, end.hash), epoch: end.epoch, applied: end.number })
+}
+
+/// Every entry, page by page: a million of them are never there twice. One that comes or changes meanwhile is in the log
+/// after its end as it was read, and is applied again.
+async fn entries(store: &Store) -> Result<Graph, StoreError> {
+    let (mut graph, mut last) = (Graph::default(), String::new());
+    loop {
+        let page = store.entries(&last, ENTRIES).await?;
+        let Some(newest) = page.last() else { return Ok(graph) };
+        last.clone_from(&newest.id);
+        page.into_iter().for_each(|entry| graph.put(entry));
+    }
 }
 
 impl View {

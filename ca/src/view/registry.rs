@@ -8,6 +8,7 @@ use std::{
 use chancery_core::{
     class::Class,
     entry::{Entry, Graph, Reach},
+    ids,
     node::Node,
 };
 use chancery_sdk::id::{SpiffeId, TrustDomain};
@@ -49,14 +50,9 @@ pub(super) enum Concern {
 
 impl Registry {
     /// Arranges what was read at once.
-    pub(super) fn of(
-        entries: Vec<Entry>,
-        classes: Vec<Class>,
-        nodes: Vec<Node>,
-        bundles: Vec<FederatedBundle>,
-    ) -> Self {
+    pub(super) fn of(graph: Graph, classes: Vec<Class>, nodes: Vec<Node>, bundles: Vec<FederatedBundle>) -> Self {
         Self {
-            graph: Graph::new(entries),
+            graph,
             classes: classes.into_iter().map(|class| (class.name.as_str().to_owned(), Arc::new(class))).collect(),
             nodes: nodes.into_iter().map(|node| (node.id.clone(), Arc::new(node))).collect(),
             bundles: bundles.into_iter().map(|one| (one.trust_domain.clone(), Arc::new(one))).collect(),
@@ -127,13 +123,16 @@ impl Registry {
     }
 
     fn entry_changed(&mut self, id: &str, entry: Option<Entry>) -> Concern {
-        let old = self.graph.by_id().get(id).cloned();
+        let old = self.graph.get(id);
         let mut wide = old.as_ref().is_some_and(|old| self.graph.is_wide(old));
-        let mut reach = old.map(|old| self.graph.reach(&old)).unwrap_or_default();
+        let mut reach = old.as_ref().map(|old| self.graph.reach(old)).unwrap_or_default();
         if let Some(entry) = entry {
             self.graph.put(entry.clone());
             wide |= self.graph.is_wide(&entry);
-            reach.join(self.graph.reach(&entry));
+            // Below the same parent as before it concerns whom it did; of an alias the selectors say that.
+            if old.is_none_or(|old| old.parent_id != entry.parent_id || ids::is_server(&entry.parent_id)) {
+                reach.join(self.graph.reach(&entry));
+            }
         } else {
             self.graph.remove(id);
         }
@@ -142,5 +141,5 @@ impl Registry {
 }
 
 fn of_node(id: SpiffeId) -> Reach {
-    Reach { ids: [id].into(), selectors: Vec::new() }
+    Reach { ids: [id].into(), aliases: Vec::new() }
 }

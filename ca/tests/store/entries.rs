@@ -32,7 +32,7 @@ async fn an_entry_comes_back_as_it_went_in(db: Bench) {
     db.done(Fact::CreateEntry(sample::entry("e0"))).await;
     assert_eq!(db.store.entry("e1").await.unwrap(), Some(entry.clone()));
     assert_eq!(db.store.entry("none").await.unwrap(), None);
-    assert_eq!(db.store.entries().await.unwrap(), [sample::entry("e0"), entry]);
+    assert_eq!(db.store.entries("", 1000).await.unwrap(), [sample::entry("e0"), entry]);
     let event = json(&db.events().await[number as usize]);
     assert_eq!((&event["kind"], &event["subject"]), (&"entry.created".into(), &"e1".into()));
     assert_eq!(event["fields"]["selectors"], serde_json::json!(["unix:gid:7", "unix:uid:1000"]));
@@ -57,7 +57,7 @@ async fn an_entry_may_federate_only_with_stored_bundles(db: Bench) {
     entry.federates_with = vec![sample::domain("b.org")];
     let unknown = Refusal::FederationUnknown(sample::domain("b.org"));
     assert_eq!(db.refused(Fact::CreateEntry(entry.clone())).await, unknown);
-    assert_eq!(db.store.entries().await.unwrap(), []);
+    assert_eq!(db.store.entries("", 1000).await.unwrap(), []);
     db.done(Fact::CreateEntry(sample::entry("e1"))).await;
     entry.revision = 1;
     assert_eq!(db.refused(Fact::UpdateEntry(entry)).await, unknown);
@@ -102,7 +102,7 @@ async fn pruning_takes_expired_entries_only(db: Bench) {
     }
     let number = db.done(Fact::PruneEntries(Moment { now: UnixTime(100) })).await;
     assert_eq!(db.kinds_from(number).await, [("entry.pruned".to_string(), "e1".to_string())]);
-    assert_eq!(db.store.entries().await.unwrap().len(), 2);
+    assert_eq!(db.store.entries("", 1000).await.unwrap().len(), 2);
     let again = db.done(Fact::PruneEntries(Moment { now: UnixTime(100) })).await;
     assert_eq!(again, number, "nothing to prune makes no event");
 }
@@ -124,7 +124,7 @@ async fn a_bundle_in_use_is_deleted_as_the_mode_says(db: Bench) {
     let trust_domain = sample::domain("c.org");
     let mode = DeleteMode::Delete;
     db.done(Fact::DeleteFederatedBundle(DeleteFederatedBundle { trust_domain, mode })).await;
-    assert_eq!(db.store.entries().await.unwrap(), []);
+    assert_eq!(db.store.entries("", 1000).await.unwrap(), []);
     assert_eq!(db.store.federated_bundles().await.unwrap(), []);
 }
 

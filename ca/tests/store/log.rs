@@ -104,7 +104,7 @@ async fn a_refused_fact_disturbs_no_other_of_its_batch(db: Bench) {
     assert!(matches!(outcomes[2], Outcome::Done { .. }));
     assert_eq!(outcomes[3], Outcome::Refused(Refusal::AlreadyExists(Some("e1".into()))));
     assert!(matches!(outcomes[4], Outcome::Done { .. }));
-    assert_eq!(db.store.entries().await.unwrap().len(), 1);
+    assert_eq!(db.store.entries("", 1000).await.unwrap().len(), 1);
 }
 
 async fn an_sql_error_of_one_fact_disturbs_no_other_of_its_batch(db: Bench) {
@@ -121,7 +121,7 @@ async fn an_sql_error_of_one_fact_disturbs_no_other_of_its_batch(db: Bench) {
     assert!(outcomes[10].is_err());
     let done = outcomes.iter().filter(|o| matches!(o, Ok(Outcome::Done { .. }))).count();
     assert_eq!(done, 20);
-    assert_eq!(db.store.entries().await.unwrap(), []);
+    assert_eq!(db.store.entries("", 1000).await.unwrap(), []);
 }
 
 async fn a_fact_outlives_its_caller(db: Bench) {

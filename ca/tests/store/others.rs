@@ -67,7 +67,7 @@ async fn a_token_hash_is_used_once(db: Bench) {
 async fn a_token_comes_with_its_alias_or_not_at_all(db: Bench) {
     let with_alias = |hash: &str| Fact::CreateToken(CreateToken { alias: Some(alias("aa")), ..token(hash, 60) });
     db.done(with_alias("aa")).await;
-    assert_eq!(db.store.entries().await.unwrap(), [alias("aa")]);
+    assert_eq!(db.store.entries("", 1000).await.unwrap(), [alias("aa")]);
     assert_eq!(db.refused(with_alias("bb")).await, Refusal::AlreadyExists(Some("alias".into())));
     assert_eq!(db.refused(Fact::AdmitNode(sample::token_admission("bb"))).await, Refusal::TokenUnknown);
 }
@@ -79,7 +79,7 @@ async fn eviction_of_a_join_token_node_takes_its_alias(db: Bench) {
     db.done(Fact::CreateEntry(child.clone())).await;
     db.done(Fact::AdmitNode(sample::token_admission("aa"))).await;
     db.done(Fact::EvictNode(NodeRef { id: child.parent_id.clone() })).await;
-    assert_eq!(db.store.entries().await.unwrap(), [child]);
+    assert_eq!(db.store.entries("", 1000).await.unwrap(), [child]);
 }
 
 async fn an_anchor_is_imported_once(db: Bench) {

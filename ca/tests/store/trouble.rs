@@ -50,7 +50,7 @@ async fn lost_connections_are_replaced() {
         assert!(matches!(error, StoreError::Away(_)), "{error:?}");
     }
     db.done(started()).await;
-    db.store.entries().await.unwrap();
+    db.store.entries("", 1000).await.unwrap();
 }
 
 /// As SQLite does by itself on a full disk: the transaction is gone before the store says rollback.
@@ -86,7 +86,10 @@ async fn reads_go_on_while_the_writer_waits() {
     holder.execute("BEGIN IMMEDIATE").await.unwrap();
     let store = db.store.clone();
     let waiting = tokio::spawn(async move { store.commit(started()).await });
-    tokio::time::timeout(Duration::from_secs(3), db.store.entries()).await.expect("a read waits for nobody").unwrap();
+    tokio::time::timeout(Duration::from_secs(3), db.store.entries("", 1000))
+        .await
+        .expect("a read waits for nobody")
+        .unwrap();
     holder.execute("ROLLBACK").await.unwrap();
     assert!(waiting.await.unwrap().is_ok());
 }

@@ -3,8 +3,6 @@
 //! Up to a page of entries comes whole and ends the stream; more come as revisions, and then as asked for.
 //! Source: spire-wire 1.3.
 
-use std::sync::Arc;
-
 use chancery_core::entry::{Entry, Mask};
 use chancery_proto::spire::api::server::entry::v1::{
     EntryRevision, SyncAuthorizedEntriesRequest, SyncAuthorizedEntriesResponse,
@@ -23,7 +21,7 @@ pub type Answers = mpsc::Sender<Result<SyncAuthorizedEntriesResponse, Status>>;
 
 /// Answers one stream from its first request on; returns when either side is done.
 pub async fn run(
-    entries: Vec<Arc<Entry>>,
+    entries: Vec<Entry>,
     mut asked: impl Stream<Item = Result<SyncAuthorizedEntriesRequest, Status>> + Unpin,
     answers: Answers,
 ) {
@@ -34,7 +32,7 @@ pub async fn run(
 }
 
 async fn exchange(
-    entries: Vec<Arc<Entry>>,
+    entries: Vec<Entry>,
     asked: &mut (impl Stream<Item = Result<SyncAuthorizedEntriesRequest, Status>> + Unpin),
     answers: &Answers,
 ) -> Result<(), Status> {
@@ -53,7 +51,7 @@ async fn exchange(
     while let Some(request) = asked.next().await.transpose()? {
         // Sorted by ID: the list came from the graph.
         let find = |id: &String| entries.binary_search_by(|e| e.id.as_str().cmp(id)).ok();
-        let found: Vec<&Arc<Entry>> = request.ids.iter().filter_map(find).filter_map(|at| entries.get(at)).collect();
+        let found: Vec<&Entry> = request.ids.iter().filter_map(find).filter_map(|at| entries.get(at)).collect();
         send_entries(found.into_iter(), mask, answers).await?;
     }
     Ok(())
@@ -61,7 +59,7 @@ async fn exchange(
 
 /// At least one message, the last with `more = false`.
 async fn send_entries(
-    entries: impl ExactSizeIterator<Item = &Arc<Entry>>,
+    entries: impl ExactSizeIterator<Item = &Entry>,
     mask: Mask,
     answers: &Answers,
 ) -> Result<(), Status> {
@@ -73,9 +71,9 @@ async fn send_entries(
     Ok(())
 }
 
-async fn send_revisions(entries: &[Arc<Entry>], answers: &Answers) -> Result<(), Status> {
+async fn send_revisions(entries: &[Entry], answers: &Answers) -> Result<(), Status> {
     let revision =
-        |e: &Arc<Entry>| EntryRevision { id: e.id.clone(), revision_number: e.revision, created_at: e.created_at.0 };
+        |e: &Entry| EntryRevision { id: e.id.clone(), revision_number: e.revision, created_at: e.created_at.0 };
     for (page, more) in pages(entries.iter().map(revision).collect()) {
         let answer = SyncAuthorizedEntriesResponse { entry_revisions: page, entries: Vec::new(), more };
         send(answers, answer).await?;

@@ -61,8 +61,9 @@ pub(in crate::store) async fn one(pool: &Pool, id: &str) -> Result<Option<Entry>
     row.map(Entry::try_from).transpose()
 }
 
-pub(in crate::store) async fn all(pool: &Pool) -> Result<Vec<Entry>, StoreError> {
-    all_of(sqlx::query_as::<_, EntryRow>(select!("ORDER BY e.id")).fetch_all(pool).await?)
+pub(in crate::store) async fn after(pool: &Pool, id: &str, limit: u32) -> Result<Vec<Entry>, StoreError> {
+    let page = sqlx::query_as::<_, EntryRow>(select!("WHERE e.id > $1 ORDER BY e.id LIMIT $2"));
+    all_of(page.bind(id).bind(i64::from(limit)).fetch_all(pool).await?)
 }
 
 pub(super) async fn create(tx: &mut Tx, entry: &Entry) -> Result<Events, Stop> {

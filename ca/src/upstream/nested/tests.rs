@@ -175,7 +175,7 @@ async fn servers_below_cannot_use_up_the_room_that_our_own_keys_have_above() {
     let world = world().await;
     let (above, below) = (&world.above.state, &world.below.state);
     let id = sample::entry_with(below, "/lowest", DOWNSTREAM).await;
-    let entry = below.store.entries().await.unwrap().into_iter().find(|entry| entry.spiffe_id == id).unwrap();
+    let entry = below.store.entries("", 1000).await.unwrap().into_iter().find(|entry| entry.spiffe_id == id).unwrap();
     let publish = async |n: usize| {
         let spki = rcgen::PublicKeyData::subject_public_key_info(&KeyPair::generate().unwrap());
         let key = JwtKey { id: format!("k{n}"), spki, not_after: below.now().plus(600) };

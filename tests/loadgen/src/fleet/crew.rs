@@ -14,6 +14,7 @@ use super::{
     member::Member,
     poll::{Shared, Trust, poll},
     source_of,
+    watch::{FIRST_STATE, watch},
 };
 use crate::{
     dice::Dice,
@@ -66,6 +67,12 @@ impl Crew {
                 Answer { arrivals: self.wait(&path, only, within, stop).await, ..Answer::default() }
             }
             Order::Connect { parallel } => self.connect(parallel, stop).await,
+            Order::Followed { within_ms } => {
+                let there = self.wait(FIRST_STATE, None, Duration::from_millis(within_ms), stop).await;
+                let problem = (there.len() < self.members.len())
+                    .then(|| format!("{} of {} nodes had a first state", there.len(), self.members.len()));
+                Answer { problem, ..Answer::default() }
+            }
             Order::Halt => {
                 let tally = self.halt().await;
                 of(self.with_dials(tally))
@@ -143,7 +150,11 @@ impl Crew {
         let shared = Arc::new(Shared { polling, ledger, arrivals, trust });
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         for member in &self.members {
-            tasks.spawn(poll(Arc::clone(member), Arc::clone(&shared), stop.clone()));
+            let (member, shared, stop) = (Arc::clone(member), Arc::clone(&shared), stop.clone());
+            match shared.polling.native {
+                true => tasks.spawn(watch(member, shared, stop)),
+                false => tasks.spawn(poll(member, shared, stop)),
+            };
         }
         self.polls = Some(Polls { shared, tasks, stop });
         Answer::default()

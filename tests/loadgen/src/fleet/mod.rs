@@ -9,6 +9,8 @@ mod crew;
 mod member;
 mod order;
 mod poll;
+mod rotation;
+mod watch;
 
 use std::net::{IpAddr, SocketAddr};
 

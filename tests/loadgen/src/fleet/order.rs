@@ -21,9 +21,11 @@ pub struct Setting {
     pub sources: Vec<IpAddr>,
 }
 
-/// How nodes ask, every so often.
+/// How nodes learn of changes.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Polling {
+    /// Follow a stream of ours instead of asking every so often.
+    pub native: bool,
     pub interval_ms: u64,
     pub by: SyncBy,
     /// Entries whose path begins like this are clocked when a node first sees them.
@@ -43,11 +45,13 @@ pub enum Order {
     Await { path: String, only: Option<usize>, within_ms: u64 },
     /// Connect every node, and make its first call.
     Connect { parallel: usize },
+    /// Wait until every node that follows has had its first state.
+    Followed { within_ms: u64 },
     /// Stop polling; answers what it came to.
     Halt,
     /// Have the SVID of every entry of every node issued: each at a moment of its own within the time after `at`.
     Issue { at: Moment, within_ms: u64 },
-    /// Begin to poll.
+    /// Begin to poll, or to follow.
     Poll(Polling),
     /// Answer what polling came to so far, and forget it.
     Read,

@@ -13,11 +13,11 @@ use chancery_proto::spire::api::{
     server::bundle::v1::{GetBundleRequest, bundle_client::BundleClient},
     types::{Bundle, Entry},
 };
-use chancery_sdk::{id::TrustDomain, time::UnixTime, tls::system_clock, x509::subject_key_id};
+use chancery_sdk::{id::TrustDomain, x509::subject_key_id};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
-use super::{Polling, arrivals::Arrivals, member::Member};
+use super::{Polling, arrivals::Arrivals, member::Member, rotation::Rotation};
 use crate::{
     dice::Dice,
     moment::Moment,
@@ -52,7 +52,7 @@ impl Trust {
     }
 
     /// Dials trust a newer bundle from now on.
-    fn learn(&self, bundle: &Bundle) {
+    pub(super) fn learn(&self, bundle: &Bundle) {
         if self.newest.fetch_max(bundle.sequence_number, Ordering::SeqCst) >= bundle.sequence_number {
             return;
         }
@@ -64,7 +64,7 @@ impl Trust {
         }
     }
 
-    fn is_tainted(&self, authority: &str) -> bool {
+    pub(super) fn is_tainted(&self, authority: &str) -> bool {
         self.tainted.lock().unwrap_or_else(PoisonError::into_inner).contains(authority)
     }
 }
@@ -91,7 +91,7 @@ pub(super) async fn poll(member: Arc<Member>, shared: Arc<Shared>, stop: Cancell
             let waiting_since = if free_at > due { due } else { begun };
             ask(&member, &shared, &mut known, waiting_since).await;
         }
-        rotation.look(&member, &shared).await;
+        let _ = rotation.look(&member, &shared).await;
         free_at = Instant::now();
         if asks {
             let next = || interval.mul_f64(dice.between(1.0 - JITTER, 1.0 + JITTER));
@@ -154,81 +154,9 @@ async fn ask(member: &Member, shared: &Shared, known: &mut Known, waiting_since:
     }
 }
 
-/// When a node's SVID is due.
-struct Rotation {
-    renew_at: UnixTime,
-    /// This node's share of the window after a taint.
-    share: f64,
-    /// When the taint of the current authority was seen first.
-    tainted: Option<Instant>,
-    /// The last try failed: the next one is after the next poll.
-    failed: bool,
-    /// Share of the life that is left when the SVID is due.
-    half: f64,
-}
-
-impl Rotation {
-    fn new(member: &Member, dice: &mut Dice) -> Self {
-        // SPIRE's agent: when no more is left than half the life, give or take a tenth.
-        let half = dice.between(0.9, 1.1) * 0.5;
-        let mut rotation = Self { renew_at: UnixTime(0), share: dice.share(), tainted: None, failed: false, half };
-        rotation.plan(member);
-        rotation
-    }
-
-    fn plan(&mut self, member: &Member) {
-        let now = system_clock()();
-        self.renew_at = renew_at(now, UnixTime(member.node.expires_at()), self.half);
-        self.tainted = None;
-    }
-
-    /// When to look again before the next poll; only a taint asks for that.
-    fn moment(&self, polling: &Polling) -> Option<Instant> {
-        let within = Duration::from_millis(polling.rotate_within_ms?);
-        self.tainted.filter(|_| !self.failed).map(|since| since + within.mul_f64(self.share))
-    }
-
-    /// Renews where it is time to.
-    async fn look(&mut self, member: &Member, shared: &Shared) {
-        if shared.polling.rotate_within_ms.is_some() && shared.trust.is_tainted(&member.node.authority()) {
-            self.tainted.get_or_insert_with(Instant::now);
-        }
-        self.failed = false;
-        let told = self.moment(&shared.polling);
-        if system_clock()() < self.renew_at && told.is_none_or(|at| Instant::now() < at) {
-            return;
-        }
-        let begun = Instant::now();
-        let outcome = member.renew(&shared.ledger).await.map(|()| 1);
-        self.failed = outcome.is_err();
-        let mut ledger = shared.ledger.open();
-        if !self.failed {
-            ledger.seconds.record(Moment::now().since(shared.polling.zero));
-            ledger.count("rotated", 1);
-        }
-        ledger.call("renew", begun.elapsed(), outcome);
-        drop(ledger);
-        if !self.failed {
-            self.plan(member);
-        }
-    }
-}
-
-/// When an SVID that was just issued is renewed: when this share of its life is left.
-fn renew_at(issued: UnixTime, end: UnixTime, left: f64) -> UnixTime {
-    end.plus(-((end.since(issued).max(0) as f64 * left) as i64))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_svid_is_renewed_when_about_half_of_its_life_is_left() {
-        let at = |left: f64| renew_at(UnixTime(1000), UnixTime(4600), left).0;
-        assert_eq!((at(0.45), at(0.5), at(0.55)), (2980, 2800, 2620));
-        assert_eq!(renew_at(UnixTime(1000), UnixTime(900), 0.5), UnixTime(900), "one that has ended is due");
-    }
 
     #[test]
     fn polls_that_fell_due_during_a_stall_are_told_and_one_is_made() {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    agents::{ENTRY_BYTES, PollArgs, rest},
+    agents::{ENTRY_BYTES, FIRST_MS, PollArgs, rest},
     muster::{Alias, FleetArgs, Mustered, echo, muster, placed},
 };
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
 
 pub const EXAMPLE: &str = "Examples:
   loadgen --playground /tmp/pg/playground.json propagate 100 --rounds 20
+  loadgen --playground /tmp/pg/playground.json propagate 1000 --native --reach one --rounds 200
   loadgen --playground /tmp/pg/playground.json propagate 1000 --reach one --rounds 200 --patience 30s";
 
 /// Whom a new entry is for.
@@ -65,7 +66,11 @@ pub async fn run(args: &Args, common: &Common, site: &Site, reporter: &mut Repor
     let echoed = echo(ENTRY_BYTES, common, site, reporter).await?;
     let prefix = site.path("propagate/");
     mustered.fleet.all(Order::Poll(Polling { clocked: Some(prefix), ..polling })).await?;
-    rest(args.polls.poll.mul_f64(1.2), site).await;
+    rest(args.polls.turn().mul_f64(1.2), site).await;
+    if args.polls.native {
+        let first = mustered.fleet.all(Order::Followed { within_ms: FIRST_MS }).await?;
+        first.problem.iter().for_each(|problem| eprintln!("loadgen: {problem}"));
+    }
     mustered.fleet.all(Order::Read).await?;
 
     let mut tally = Tally::default();
@@ -73,7 +78,7 @@ pub async fn run(args: &Args, common: &Common, site: &Site, reporter: &mut Repor
     let phase = reporter.begin("propagate");
     for round in 0..args.rounds {
         // Made as soon as the last one had arrived, every entry would come at the same moment of somebody's poll.
-        rest(args.polls.poll.mul_f64(dice.share()), site).await;
+        rest(args.polls.turn().mul_f64(dice.share()), site).await;
         if site.stop.is_cancelled() {
             break;
         }
@@ -81,7 +86,9 @@ pub async fn run(args: &Args, common: &Common, site: &Site, reporter: &mut Repor
     }
     let polled = mustered.fleet.all(Order::Halt).await?.tally;
     let mut more = placed(mustered.paths.len(), &mustered.spread);
-    more["poll_seconds"] = json!(args.polls.poll.as_secs_f64());
+    if let (Value::Object(more), Value::Object(told)) = (&mut more, args.polls.told()) {
+        more.extend(told);
+    }
     more["reach"] = json!(format!("{:?}", args.reach).to_lowercase());
     more["entries"] = json!(args.entries);
     more["polls"] = json!(polled.times("sync"));

@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::*;
 
-fn entries(count: usize) -> Vec<Arc<Entry>> {
+fn entries(count: usize) -> Vec<Entry> {
     let domain = TrustDomain::new("td").unwrap();
     let one = |n: usize| {
         let draft = Draft {
@@ -27,7 +27,7 @@ fn entries(count: usize) -> Vec<Arc<Entry>> {
             disable_x509_svid_prefetch: false,
             jwt_svid_include_jti: false,
         };
-        Arc::new(check(draft, Mask::ALL, &domain).unwrap().create("", UnixTime(9)).unwrap())
+        check(draft, Mask::ALL, &domain).unwrap().create("", UnixTime(9)).unwrap()
     };
     (0..count).map(one).collect()
 }
