@@ -178,6 +178,11 @@ impl Store {
         read!(self, |pool, db| db::entries::one(pool, id).await)
     }
 
+    /// The entries with these IDs, in no order; those that are gone are left out.
+    pub async fn entries_of(&self, ids: &[&str]) -> Result<Vec<Entry>, StoreError> {
+        read!(self, |pool, db| db::entries::of(pool, ids).await)
+    }
+
     /// At most `limit` entries after the one of this ID (empty: from the first), in the database's order of the ID.
     pub async fn entries(&self, after: &str, limit: u32) -> Result<Vec<Entry>, StoreError> {
         read!(self, |pool, db| db::entries::after(pool, after, limit).await)

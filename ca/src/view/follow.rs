@@ -1,12 +1,15 @@
 //! Reading the log and applying what it tells.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError},
     time::Instant,
 };
 
-use chancery_core::{entry::Graph, node::Standing};
+use chancery_core::{
+    entry::{Entry, Graph},
+    node::Standing,
+};
 use chancery_sdk::id::{SpiffeId, TrustDomain};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -99,20 +102,34 @@ impl View {
             self.watchers.reloaded();
             return Ok(false);
         }
-        let mut rows = Vec::with_capacity(page.changes.len());
         let mut seen = HashSet::new();
         // The newest word about each thing: the row is what it is now.
-        for logged in page.changes.into_iter().rev() {
-            if let Some(change) = change(&logged)
-                && seen.insert(change.clone())
-            {
-                let row = self.row(&change).await?;
-                rows.push((Numbered { number: logged.number, hash: logged.hash, change }, row));
-            }
+        let newest = page.changes.iter().rev().filter_map(|logged| {
+            let change = change(logged).filter(|change| seen.insert(change.clone()))?;
+            Some(Numbered { number: logged.number, hash: logged.hash, change })
+        });
+        let changes: Vec<Numbered> = newest.collect();
+        let mut entries = self.entries_of(&changes).await?;
+        let mut rows = Vec::with_capacity(changes.len());
+        for numbered in changes.into_iter().rev() {
+            let row = match &numbered.change {
+                Change::Entry(id) => Some(Row::Entry(id.clone(), entries.remove(id))),
+                other => self.row(other).await?,
+            };
+            rows.push((numbered, row));
         }
-        rows.reverse();
         self.apply(rows, page.until);
         Ok(page.more)
+    }
+
+    /// The entries of these changes as they are now, by ID: they come by the hundred.
+    async fn entries_of(&self, changes: &[Numbered]) -> Result<HashMap<String, Entry>, StoreError> {
+        let ids = changes.iter().filter_map(|numbered| match &numbered.change {
+            Change::Entry(id) => Some(id.as_str()),
+            _ => None,
+        });
+        let entries = self.store.entries_of(&ids.collect::<Vec<_>>()).await?;
+        Ok(entries.into_iter().map(|entry| (entry.id.clone(), entry)).collect())
     }
 
     async fn row(&self, change: &Change) -> Result<Option<Row>, StoreError> {
@@ -120,9 +137,9 @@ impl View {
             Change::Bundle(domain) => Some(Row::Bundle(domain.clone(), self.store.federated_bundle(domain).await?)),
             Change::Class(name) => Some(Row::Class(name.clone(), self.store.class(name).await?)),
             Change::Ended { node, .. } => Some(Row::Ended { node: node.clone() }),
-            Change::Entry(id) => Some(Row::Entry(id.clone(), self.store.entry(id).await?)),
             Change::Node(id) => Some(Row::Node(id.clone(), self.store.node(id).await?)),
-            Change::Wide => None,
+            // Read together, and told by nobody.
+            Change::Entry(_) | Change::Wide => None,
         })
     }
 

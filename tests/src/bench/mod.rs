@@ -6,7 +6,9 @@
 mod fetch;
 mod figure;
 mod issue;
+mod load;
 mod memory;
+mod scale;
 mod token;
 
 pub use figure::Figure;
@@ -18,11 +20,14 @@ const ROUNDS: usize = 5;
 type Measurement = (&'static str, &'static str, fn() -> Result<Vec<Figure>, String>);
 
 /// All of them, in the order of the table.
-const MEASUREMENTS: [Measurement; 4] = [
+const MEASUREMENTS: [Measurement; 7] = [
     ("issue", "issuing in the library", issue::measure),
     ("token", "keys in a token", token::measure),
     ("fetch", "cached fetches over the socket", fetch::measure),
     ("memory", "memory: two TPM nodes, four agents, 1,000 entries", memory::measure),
+    ("push", "changes pushed to 5,000 nodes", scale::push),
+    ("fleet", "5,000 nodes that follow and wait", scale::fleet),
+    ("many", "1,000,000 entries", scale::many),
 ];
 
 /// Measures what is named, or everything, telling each figure as it comes.

@@ -16,6 +16,7 @@ use chancery_proto::spire::api::{
     },
     types,
 };
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -147,10 +148,8 @@ impl entry_server::Entry for Service {
         let request = request.into_inner();
         check_batch(request.entries.len())?;
         let shown = convert::mask(request.output_mask.as_ref());
-        let mut results = Vec::with_capacity(request.entries.len());
-        for entry in request.entries {
-            results.push(self.create_one(entry, shown).await);
-        }
+        // Handed over in order, and committed together.
+        let results = join_all(request.entries.into_iter().map(|entry| self.create_one(entry, shown))).await;
         Ok(Response::new(BatchCreateEntryResponse { results }))
     }
 
@@ -177,14 +176,14 @@ impl entry_server::Entry for Service {
         caller(request.extensions())?;
         let ids = request.into_inner().ids;
         check_batch(ids.len())?;
-        let mut results = Vec::with_capacity(ids.len());
-        for id in ids {
+        let one = async |id: String| {
             let status = match entries::delete(&self.state, &id).await {
                 Ok(()) => status::ok(),
                 Err(problem) => status::item(&status::of(problem)),
             };
-            results.push(batch_delete_entry_response::Result { status: Some(status), id });
-        }
+            batch_delete_entry_response::Result { status: Some(status), id }
+        };
+        let results = join_all(ids.into_iter().map(one)).await;
         Ok(Response::new(BatchDeleteEntryResponse { results }))
     }
 

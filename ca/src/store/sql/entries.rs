@@ -1,10 +1,15 @@
 use chancery_core::{entry::Entry, event::Event};
 
-use super::{Events, Pool, Stop, Tx, all_of, guard};
+use sqlx::QueryBuilder;
+
+use super::{Db, Events, Pool, Stop, Tx, all_of, guard};
 use crate::store::{
     EntryRef, Moment, Refusal, StoreError,
     rows::{EntryRow, list_text, selectors_text},
 };
+
+/// IDs in one query; far below SQLite's 32,766 parameters.
+const IDS: usize = 500;
 
 macro_rules! select {
     ($rest:literal) => {
@@ -59,6 +64,20 @@ macro_rules! bound {
 pub(in crate::store) async fn one(pool: &Pool, id: &str) -> Result<Option<Entry>, StoreError> {
     let row = sqlx::query_as::<_, EntryRow>(select!("WHERE e.id = $1")).bind(id).fetch_optional(pool).await?;
     row.map(Entry::try_from).transpose()
+}
+
+pub(in crate::store) async fn of(pool: &Pool, ids: &[&str]) -> Result<Vec<Entry>, StoreError> {
+    let mut found = Vec::with_capacity(ids.len());
+    for some in ids.chunks(IDS) {
+        let mut query = QueryBuilder::<Db>::new(select!("WHERE e.id IN ("));
+        let mut list = query.separated(", ");
+        for id in some {
+            list.push_bind((*id).to_owned());
+        }
+        query.push(")");
+        found.extend(all_of(query.build_query_as::<EntryRow>().fetch_all(pool).await?)?);
+    }
+    Ok(found)
 }
 
 pub(in crate::store) async fn after(pool: &Pool, id: &str, limit: u32) -> Result<Vec<Entry>, StoreError> {
