@@ -39,6 +39,8 @@ pub struct Metrics {
     pub instances_good: Gauge<i64, AtomicI64>,
     /// Nodes in good standing, of all servers.
     pub nodes_good: Gauge<i64, AtomicI64>,
+    /// 1 while `/ready` says so.
+    pub ready: Gauge<i64, AtomicI64>,
     /// Refusals by reason code.
     pub refusals: Counters,
     /// Time of calls in seconds, by method.
@@ -59,6 +61,8 @@ pub struct Metrics {
     pub view_age_ms: Gauge<i64, AtomicI64>,
     /// Nodes' streams of changes.
     pub watchers: Gauge<i64, AtomicI64>,
+    /// The same by how they began.
+    pub watches: Counters,
 }
 
 impl Metrics {
@@ -74,6 +78,7 @@ impl Metrics {
             handshakes: Family::default(),
             instances_good: Gauge::default(),
             nodes_good: Gauge::default(),
+            ready: Gauge::default(),
             refusals: Family::default(),
             rpc_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_5, 2.0, 14))),
             rpcs: Family::default(),
@@ -84,6 +89,7 @@ impl Metrics {
             upstream_up: Gauge::default(),
             view_age_ms: Gauge::default(),
             watchers: Gauge::default(),
+            watches: Family::default(),
         };
         let ca = registry.sub_registry_with_prefix("chancery_ca");
         ca.register("attestations", "Attestations by type and verdict", metrics.attestations.clone());
@@ -103,6 +109,7 @@ impl Metrics {
         ca.register("handshakes", "TLS handshakes by result", metrics.handshakes.clone());
         ca.register("instances_good", "Running instances", metrics.instances_good.clone());
         ca.register("nodes_good", "Nodes in good standing", metrics.nodes_good.clone());
+        ca.register("ready", "Whether this server signs and sees", metrics.ready.clone());
         ca.register("refusals", "Refusals by reason", metrics.refusals.clone());
         ca.register("rpc_seconds", "Time of calls in seconds", metrics.rpc_seconds.clone());
         ca.register("rpcs", "Calls by method and code", metrics.rpcs.clone());
@@ -113,15 +120,17 @@ impl Metrics {
         ca.register("upstream_up", "Whether the upstream signs", metrics.upstream_up.clone());
         ca.register("view_age_milliseconds", "Time since the log was last read", metrics.view_age_ms.clone());
         ca.register("watchers", "Streams of changes to nodes", metrics.watchers.clone());
+        ca.register("watches", "Streams of changes by how they began", metrics.watches.clone());
         metrics.begin_at_zero();
         metrics
     }
 
     /// Shows the usual rows before their first event: a rate needs the zero.
     fn begin_at_zero(&self) {
-        let rows = [
+        let rows: [(_, _, &[&str]); 3] = [
             (&self.handshakes, "result", &["done", "no_slot", "refused", "timeout"]),
             (&self.svids, "kind", &["instance", "jwt", "node", "x509"]),
+            (&self.watches, "began", &["new", "refused", "reset", "resumed"]),
         ];
         for (family, label, values) in rows {
             for value in values {

@@ -122,6 +122,7 @@ async fn authorities(state: &State, tls: &Tls) {
     state.metrics.connections.set(i64::try_from(state.live.len()).unwrap_or(i64::MAX));
     state.metrics.event_number.set(*state.store.last_number().borrow());
     state.metrics.view_age_ms.set(i64::try_from(state.view.age().as_millis()).unwrap_or(i64::MAX));
+    state.metrics.ready.set(i64::from(state.is_ready()));
     state.metrics.watchers.set(i64::try_from(state.view.watching()).unwrap_or(i64::MAX));
 }
 

@@ -21,6 +21,7 @@ use super::{bundle, entry::convert, node, status};
 use crate::{
     authority::Published,
     bundles,
+    metrics::Metrics,
     state::State,
     view::{Cursor, Delta, Watching},
 };
@@ -49,11 +50,18 @@ struct Feed {
 /// UNAVAILABLE while the view is too old; RESOURCE_EXHAUSTED while earlier streams of the node are not closed yet; the
 /// standing's own code where the node has none.
 pub fn open(state: &Arc<State>, node: &chancery_core::node::Node, cursor: Option<pb::Cursor>) -> Result<Watch, Status> {
-    let watching = state.view.watch(node).map_err(status::of)?;
+    let cursor = cursor.map(|c| Cursor { epoch: c.epoch, number: c.number, hash: c.hash });
+    let begun = state.view.watch(node).and_then(|watching| Ok((watching.begin(cursor.as_ref())?, watching)));
+    let began = match (&begun, &cursor) {
+        (Err(_), _) => "refused",
+        (Ok((first, _)), _) if !first.full => "resumed",
+        (Ok(_), Some(_)) => "reset",
+        (Ok(_), None) => "new",
+    };
+    Metrics::count(&state.metrics.watches, "began", began);
+    let (first, watching) = begun.map_err(status::of)?;
     let mut published = state.authority.published();
     published.mark_unchanged();
-    let cursor = cursor.map(|c| Cursor { epoch: c.epoch, number: c.number, hash: c.hash });
-    let first = watching.begin(cursor.as_ref()).map_err(status::of)?;
     let pending = messages(state, Some(first), true);
     let age = Box::pin(sleep(jittered(state.config.limits.connection_age.0)));
     let feed = Feed { state: Arc::clone(state), watching, published, pending, ended: false, age };
