@@ -1,9 +1,11 @@
-use chancery_proto::spire::api::server::agent::v1::{
-    AgentX509svidParams, PostStatusRequest, RenewAgentRequest, agent_client::AgentClient,
-};
-use tonic::{Code, transport::Channel};
+use std::sync::Arc;
 
-use super::{Ca, CaError, IssuedX509, wire};
+use chancery_proto::spire::api::server::agent::v1::{
+    AgentX509svidParams, PostStatusRequest, PostStatusResponse, RenewAgentRequest, agent_client::AgentClient,
+};
+use tonic::{Code, Response, Status, transport::Channel};
+
+use super::{Ca, CaError, IssuedX509, Line, wire};
 
 impl Ca {
     /// A new SVID of the node itself, for nodes that cannot attest again. `csr` is DER PKCS#10.
@@ -20,18 +22,13 @@ impl Ca {
         wire::x509_svid(answer.svid)
     }
 
-    /// Tells the CA our version over one channel: the first call of an SVID, which makes its serial the current one.
+    /// Tells the CA our version over one line: the first call of an SVID, which makes its serial the current one.
     ///
     /// # Errors
     /// [`CaError`].
-    pub(crate) async fn post_status(channel: Channel) -> Result<(), CaError> {
-        let request = PostStatusRequest { current_bundle_serial: 0, agent_version: env!("CARGO_PKG_VERSION").into() };
-        match AgentClient::new(channel).post_status(request).await {
-            Ok(_) => Ok(()),
-            // SPIRE servers of some releases do not know it; that it was answered is what counts.
-            Err(status) if status.code() == Code::Unimplemented => Ok(()),
-            Err(status) => Err(status.into()),
-        }
+    pub(crate) async fn post_status(line: &Arc<Line>) -> Result<(), CaError> {
+        // SPIRE servers of some releases do not know it; that it was answered is what counts.
+        known(line.ask(&post_status).await.map(drop))
     }
 
     /// Whether the CA still takes calls of this node.
@@ -39,14 +36,18 @@ impl Ca {
     /// # Errors
     /// [`CaError`].
     pub(crate) async fn confirm(&self) -> Result<(), CaError> {
-        let request = PostStatusRequest { current_bundle_serial: 0, agent_version: env!("CARGO_PKG_VERSION").into() };
-        let asked = self.call(|channel| {
-            let request = request.clone();
-            async move { AgentClient::new(channel).post_status(request).await }
-        });
-        match asked.await {
-            Ok(_) | Err(CaError::Refused { code: Code::Unimplemented, .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        known(self.call(post_status).await.map(drop))
+    }
+}
+
+async fn post_status(channel: Channel) -> Result<Response<PostStatusResponse>, Status> {
+    let request = PostStatusRequest { current_bundle_serial: 0, agent_version: env!("CARGO_PKG_VERSION").into() };
+    AgentClient::new(channel).post_status(request).await
+}
+
+fn known(answer: Result<(), CaError>) -> Result<(), CaError> {
+    match answer {
+        Err(CaError::Refused { code: Code::Unimplemented, .. }) => Ok(()),
+        other => other,
     }
 }

@@ -7,12 +7,12 @@ use tokio::{
 };
 use tonic::{Response, Status, transport::Channel};
 
-use super::{CaError, Denial};
+use super::{CaError, Denial, Line, Servers, line::Link};
 use crate::identity::IdentitySender;
 
-/// Longest time for one call, its retry included (SPIRE's own limit; spire-wire 3.1).
+/// Longest time for one call, at however many servers (SPIRE's own limit; spire-wire 3.1).
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a call whose SVID was just superseded waits for the channel of the next one.
+/// How long a call whose SVID was just superseded waits for the line of the next one.
 const SUCCESSION: Duration = Duration::from_secs(2);
 
 /// Something the enrolment task must know, learnt from an ordinary call.
@@ -20,8 +20,8 @@ const SUCCESSION: Duration = Duration::from_secs(2);
 pub enum Trouble {
     /// The CA denies the node itself.
     Denied(Denial),
-    /// Lost twice in a row: perhaps the CA refuses our certificate, which TLS 1.3 tells late or never.
-    LostTwice,
+    /// Lost at every server: perhaps the CA refuses our certificate, which TLS 1.3 tells late or never.
+    Lost,
 }
 
 /// Asks the CA, as this node.
@@ -30,70 +30,82 @@ pub enum Trouble {
 #[derive(Clone)]
 pub struct Ca {
     pub(super) domain: TrustDomain,
-    /// The channel that uses the current node SVID; replaced whole when the SVID rotates.
-    channel: Arc<watch::Sender<Option<Channel>>>,
+    servers: Arc<Servers>,
+    /// The line of the current node SVID; replaced whole when the SVID rotates.
+    line: Arc<watch::Sender<Option<Arc<Line>>>>,
     trouble: mpsc::Sender<Trouble>,
     pub(super) identity: IdentitySender,
 }
 
 impl Ca {
-    /// A client without a channel yet, and the end where its troubles come out.
-    pub fn new(domain: TrustDomain, identity: IdentitySender) -> (Self, mpsc::Receiver<Trouble>) {
+    /// A client without a line yet, and the end where its troubles come out.
+    pub fn new(
+        domain: TrustDomain,
+        servers: Arc<Servers>,
+        identity: IdentitySender,
+    ) -> (Self, mpsc::Receiver<Trouble>) {
         // One slot: troubles are a state to look at, not a list to work through.
         let (trouble, receiver) = mpsc::channel(1);
-        (Self { domain, channel: Arc::default(), trouble, identity }, receiver)
+        (Self { domain, servers, line: Arc::default(), trouble, identity }, receiver)
     }
 
-    /// Makes later calls use `channel`; `None` ends them. Streams and calls under way go on over the old one.
-    pub fn use_channel(&self, channel: Option<Channel>) {
-        self.channel.send_replace(channel);
+    /// What is known of the servers.
+    pub fn servers(&self) -> Arc<Servers> {
+        Arc::clone(&self.servers)
     }
 
-    /// Makes one call, and a second one where the transport was lost or the SVID rotated meanwhile.
-    ///
-    /// The first call after a GOAWAY or a broken connection always fails once; the channel then dials anew. The first
-    /// call with a new SVID supersedes the old one at the CA a moment before the new channel is everybody's.
+    /// Makes later calls use `line`; `None` ends them. Calls under way go on over the old one, streams begin again.
+    pub fn use_line(&self, line: Option<Arc<Line>>) {
+        if let Some(old) = self.line.send_replace(line) {
+            old.close();
+        }
+    }
+
+    /// Makes one call, at whichever server answers; and once more where the SVID rotated meanwhile.
     pub(super) async fn call<T, F, Fut>(&self, ask: F) -> Result<T, CaError>
     where
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        let twice = async {
-            let mut channels = self.channel.subscribe();
-            match self.once(&ask).await {
-                Err(CaError::Lost(_)) => self.once(&ask).await,
+        Ok(self.linked(ask).await?.0)
+    }
+
+    /// As [`call`](Self::call), with the connection that the answer came over.
+    ///
+    /// The first call with a new SVID supersedes the old one at the CA a moment before the new line is everybody's.
+    pub(super) async fn linked<T, F, Fut>(&self, ask: F) -> Result<(T, Arc<Link>), CaError>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let asked = async {
+            let mut lines = self.line.subscribe();
+            match self.line()?.ask(&ask).await {
+                Err(CaError::Lost(_)) if lines.has_changed().unwrap_or(false) => self.line()?.ask(&ask).await,
                 Err(CaError::Denied(Some(Denial::NotActive))) => {
-                    let _ = timeout(SUCCESSION, channels.changed()).await;
-                    self.once(&ask).await
+                    let _ = timeout(SUCCESSION, lines.changed()).await;
+                    self.line()?.ask(&ask).await
                 }
                 other => other,
             }
         };
         let late = |_| CaError::Lost(format!("no answer within {} s", CALL_DEADLINE.as_secs()));
-        let answer = timeout(CALL_DEADLINE, twice).await.map_err(late).and_then(|answer| answer);
+        let answer = timeout(CALL_DEADLINE, asked).await.map_err(late).and_then(|answer| answer);
         match &answer {
             Err(CaError::Denied(Some(denial))) => self.report(Trouble::Denied(*denial)),
-            Err(CaError::Lost(_)) => self.report(Trouble::LostTwice),
+            Err(CaError::Lost(_)) => self.report(Trouble::Lost),
             _ => {}
         }
         answer
     }
 
-    async fn once<T, F, Fut>(&self, ask: &F) -> Result<T, CaError>
-    where
-        F: Fn(Channel) -> Fut,
-        Fut: Future<Output = Result<Response<T>, Status>>,
-    {
-        let channel = self.channel.borrow().clone();
-        let Some(channel) = channel else {
-            return Err(CaError::Lost("the node is not attested yet".into()));
-        };
-        Ok(ask(channel).await?.into_inner())
+    fn line(&self) -> Result<Arc<Line>, CaError> {
+        self.line.borrow().clone().ok_or_else(|| CaError::Lost("the node is not attested yet".into()))
     }
 
     /// A full slot means the enrolment task has not looked yet; it will learn the same then.
     fn report(&self, trouble: Trouble) {
-        if self.channel.borrow().is_some() {
+        if self.line.borrow().is_some() {
             let _ = self.trouble.try_send(trouble);
         }
     }

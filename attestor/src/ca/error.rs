@@ -7,6 +7,8 @@ use rustls::{CertificateError, OtherError};
 use thiserror::Error;
 use tonic::{Code, Status};
 
+use super::alive::Loss;
+
 const DETAILS_TYPE: &str = "type.googleapis.com/spire.api.types.PermissionDeniedDetails";
 
 /// Why a call of the CA gave nothing.
@@ -64,37 +66,14 @@ impl CaError {
 
 impl From<Status> for CaError {
     fn from(status: Status) -> Self {
-        if is_lost(&status) {
-            return Self::Lost(reason_of(&status));
+        if let Some(loss) = Loss::of(&status) {
+            return Self::Lost(loss.into_reason());
         }
         if status.code() == Code::PermissionDenied {
             return Self::Denied(denial(status.details()));
         }
         Self::Refused { code: status.code(), message: status.message().into() }
     }
-}
-
-/// Whether the transport, not the CA, made this status.
-///
-/// tonic reports a cut connection as `Unknown` or `Cancelled` with a transport error as source, a failed dial as
-/// `Unavailable`; `Unavailable` from the CA itself means "not now" and is treated alike.
-fn is_lost(status: &Status) -> bool {
-    match status.code() {
-        Code::Unavailable | Code::DeadlineExceeded => true,
-        Code::Cancelled => true,
-        Code::Unknown | Code::Internal => std::error::Error::source(status).is_some(),
-        _ => false,
-    }
-}
-
-/// The innermost cause: there tonic hides what happened ("received fatal alert: ..", "connection refused").
-fn reason_of(status: &Status) -> String {
-    let mut inner: &dyn std::error::Error = status;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    let text = inner.to_string();
-    if text.is_empty() { status.code().to_string() } else { text }
 }
 
 fn denial(details: &[u8]) -> Option<Denial> {

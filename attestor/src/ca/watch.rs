@@ -66,14 +66,14 @@ impl Ca {
     /// Opens the stream; with a cursor only what changed since comes, if the CA still knows that.
     ///
     /// Each item is whole: a state in several messages is put together first, and full state is compared with its
-    /// digest. The stream ends with its first error.
+    /// digest. The stream ends with its first error, and when another connection takes the place of the one it came over.
     ///
     /// # Errors
     /// [`CaError`]; `Refused` with `Unimplemented` where the CA is a SPIRE server.
     pub async fn watch(&self, cursor: Option<Cursor>) -> Result<Telling, CaError> {
         let cursor = cursor.map(|c| node::Cursor { epoch: c.epoch, number: c.number, hash: c.hash });
-        let messages = self
-            .call(|channel| {
+        let (messages, link) = self
+            .linked(|channel| {
                 let request = WatchRequest { cursor: cursor.clone() };
                 async move { NodeClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES).watch(request).await }
             })
@@ -90,7 +90,7 @@ impl Ca {
                 Err(error) => Some((Err(error), None)),
             }
         });
-        Ok(items.boxed())
+        Ok(items.take_until(link.over.clone().cancelled_owned()).boxed())
     }
 
     /// Reads the messages of one state.
@@ -180,7 +180,8 @@ mod tests {
 
     fn told(parts: Vec<WatchResponse>) -> Result<Told, CaError> {
         let (sender, _) = identity::channel();
-        Ca::new(TrustDomain::new("td.test").unwrap(), sender).0.told(parts)
+        let servers = Arc::new(crate::ca::Servers::new(Vec::new()));
+        Ca::new(TrustDomain::new("td.test").unwrap(), servers, sender).0.told(parts)
     }
 
     fn entry(id: &str, uid: Option<u32>) -> types::Entry {

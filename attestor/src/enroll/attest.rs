@@ -20,7 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{EnrolError, held::Held};
 use crate::{
-    ca::{CaError, Dialer, Pinned, sync::own_bundle, wire, x509_bundle},
+    ca::{CaError, Dialer, Pinned, Servers, sync::own_bundle, while_alive, wire, x509_bundle},
     crypto::NodeKey,
     identity::TrustBundle,
     node::{Collector, Ending, Opening},
@@ -43,11 +43,16 @@ pub(super) async fn attest(
     // Dialled first: a token, or a signature of a slow TPM, is not spent on a CA that is away.
     let pinned = dialer.pinned().await?;
     let opening = collector.open().await?;
-    let talk = dialogue(&pinned, collector, &opening, domain);
+    let servers = dialer.servers();
+    let talk = dialogue(&servers, &pinned, collector, &opening, domain);
     let outcome = match timeout(DEADLINE, talk).await {
         Ok(outcome) => outcome,
         Err(_) => Err(EnrolError::Ca(CaError::Lost(format!("no verdict within {} s", DEADLINE.as_secs())))),
     };
+    // The next attestation begins at another server, from its start: this one is bound to its connection.
+    if let Err(EnrolError::Ca(CaError::Lost(why))) = &outcome {
+        servers.failed(pinned.server, why);
+    }
     collector.ended(&opening, outcome.as_ref().map_or_else(EnrolError::ending, |_| Ending::Admitted));
     let (issued, reattestable, bundle) = outcome?;
     let held = checked(issued, reattestable, opening.key, opening.saved_key, &bundle, collector.kind())?;
@@ -55,6 +60,7 @@ pub(super) async fn attest(
 }
 
 async fn dialogue(
+    servers: &Servers,
     pinned: &Pinned,
     collector: &mut Collector,
     opening: &Opening,
@@ -64,10 +70,12 @@ async fn dialogue(
     let lost = |_| EnrolError::Ca(CaError::Lost("the attestation stream ended".into()));
     say.send(first_words(collector.kind(), opening)).await.map_err(lost)?;
     let mut client = AgentClient::new(pinned.channel.clone());
-    let mut answers = client.attest_agent(ReceiverStream::new(said)).await.map_err(CaError::from)?.into_inner();
+    let opened = while_alive(servers, &pinned.channel, client.attest_agent(ReceiverStream::new(said)));
+    let mut answers = opened.await.map_err(CaError::from)?.into_inner();
     let mut challenges = 0;
     let result = loop {
-        let answer = answers.message().await.map_err(CaError::from)?.and_then(|answer| answer.step);
+        let answer = while_alive(servers, &pinned.channel, answers.message()).await.map_err(CaError::from)?;
+        let answer = answer.and_then(|answer| answer.step);
         match answer {
             Some(response::Step::Challenge(_)) if challenges == MAX_CHALLENGES => {
                 return Err(CaError::malformed(format!("more than {MAX_CHALLENGES} challenges")).into());

@@ -11,7 +11,7 @@ use crate::{
     plan::longest_wait,
 };
 
-/// Longest wait for the first call over a new connection.
+/// Longest wait for the first call over a new line.
 const FIRST_CALL: Duration = Duration::from_secs(30);
 
 /// The node's standing: how it is won, doubted and lost.
@@ -19,8 +19,12 @@ impl Enroller {
     /// Uses a new SVID: first call on its own channel (which makes its serial the current one), then everybody's.
     pub(super) async fn adopt(&mut self, held: Held, bundle: Arc<TrustBundle>) {
         self.trust(&bundle);
-        match self.channel(&held).await {
+        match self.line(&held).await {
             Ok(()) => {}
+            // The answer of an earlier try came late and made its serial the next one. The old SVID is still the current one.
+            Err(Denial::NotActive) if self.serves_on() => {
+                return self.failed(&EnrolError::Ca(CaError::Denied(Some(Denial::NotActive))));
+            }
             Err(denial) => return self.denied_quietly(denial),
         }
         tracing::info!(id = %held.id, until = %held.not_after, "the node is attested");
@@ -41,23 +45,28 @@ impl Enroller {
         while self.parts.trouble.try_recv().is_ok() {} // learnt with the old SVID
     }
 
-    /// Makes the channel of an SVID everybody's, after a first call over it. A CA that is away is no reason to wait.
-    async fn channel(&mut self, held: &Held) -> Result<(), Denial> {
+    /// Whether an SVID is held that has not ended.
+    fn serves_on(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.not_after > clock::now())
+    }
+
+    /// Makes the line of an SVID everybody's, after a first call over it. A CA that is away is no reason to wait.
+    async fn line(&mut self, held: &Held) -> Result<(), Denial> {
         let key = certified(held.chain.clone(), Arc::clone(&held.key));
-        let channel = match self.parts.dialer.lasting(key) {
-            Ok(channel) => channel,
+        let line = match self.parts.dialer.line(key) {
+            Ok(line) => line,
             Err(error) => {
-                tracing::error!(%error, "no channel for the new SVID");
+                tracing::error!(%error, "no line for the new SVID");
                 return Ok(());
             }
         };
-        let first = timeout(FIRST_CALL, Ca::post_status(channel.clone())).await;
+        let first = timeout(FIRST_CALL, Ca::post_status(&line)).await;
         match first {
             Ok(Err(CaError::Denied(Some(denial)))) => return Err(denial),
             Ok(Err(error @ CaError::Lost(_))) => tracing::warn!(%error, "the first call with the new SVID"),
             Ok(_) | Err(_) => {}
         }
-        self.parts.ca.use_channel(Some(channel));
+        self.parts.ca.use_line(Some(line));
         Ok(())
     }
 
@@ -96,7 +105,7 @@ impl Enroller {
     /// Takes the identity away; what is saved forgets the SVID too.
     pub(super) fn lose(&mut self, why: &str) {
         self.parts.metrics.lost();
-        self.parts.ca.use_channel(None);
+        self.parts.ca.use_line(None);
         if let Some(held) = self.held.take() {
             tracing::error!(id = %held.id, why, "the node has lost its standing; nothing is served until it attests again");
             self.save();
@@ -109,7 +118,7 @@ impl Enroller {
         let Some(held) = &self.held else { return };
         let reattestable = held.reattestable;
         let is_held_back = Instant::now() < self.hold_until;
-        if is_held_back && trouble == Trouble::LostTwice {
+        if is_held_back && trouble == Trouble::Lost {
             return;
         }
         match (self.parts.ca.confirm().await, trouble) {
@@ -117,7 +126,7 @@ impl Enroller {
             (Err(CaError::Denied(Some(_))), _) if is_held_back => self.lose("the CA denied it"),
             (Err(CaError::Denied(Some(denial))), _) => self.denied(denial).await,
             // Perhaps our certificate is refused, which TLS 1.3 tells late or never: where strangers are heard, ask as one.
-            (Err(CaError::Lost(_)), Trouble::LostTwice) if reattestable => self.ask_as_stranger().await,
+            (Err(CaError::Lost(_)), Trouble::Lost) if reattestable => self.ask_as_stranger().await,
             _ => {}
         }
         while self.parts.trouble.try_recv().is_ok() {} // the same, reported by the calls above

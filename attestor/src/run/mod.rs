@@ -131,7 +131,7 @@ pub async fn assemble(
     let token = open_token(&config).await?;
     let collector = collector(&config, tpm.clone(), token.clone());
     let (identity, watch) = identity::channel();
-    let (ca, trouble) = Ca::new(config.trust_domain.clone(), identity.clone());
+    let (ca, trouble) = Ca::new(config.trust_domain.clone(), dialer.servers(), identity.clone());
     let parts = Parts {
         domain: config.trust_domain.clone(),
         dialer,

@@ -205,7 +205,7 @@ impl Member {
         let play = &court.playground;
         let dialer = Arc::new(dialer(&play.authority, &play.trust_domain, &play.authority.grpc.to_string()).unwrap());
         let chain = self.svid.cert_chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
-        let channel = dialer.lasting(certified(chain, Arc::clone(&self.key))).unwrap();
+        let channel = dialer.line(certified(chain, Arc::clone(&self.key))).unwrap().channel().await.unwrap();
         let key = MemoryKey::generate().unwrap();
         let request = BeginRequest {
             class_name: class.into(),

@@ -238,7 +238,7 @@ async fn renewed(court: &Court, member: &crate::rig::Member) -> Result<(), Statu
     let dialer = std::sync::Arc::new(dialer(&play.authority, &play.trust_domain, &play.authority.grpc.to_string())?);
     let chain = member.svid.cert_chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
     let key = chancery_attestor::crypto::certified(chain, std::sync::Arc::clone(&member.key));
-    let channel = dialer.lasting(key).unwrap();
+    let channel = dialer.line(key).unwrap().channel().await.unwrap();
     let csr = chancery_attestor::crypto::csr(member.key.as_ref()).unwrap();
     let request = RenewAgentRequest { params: Some(AgentX509svidParams { csr }) };
     AgentClient::new(channel).renew_agent(request).await.map(drop)

@@ -167,7 +167,7 @@ fn a_tpm_node_is_told_to_attest_again_where_it_asks_to_renew() {
         assert!(result.reattestable);
 
         let chain = result.svid.unwrap().cert_chain.into_iter().map(CertificateDer::from).collect();
-        let channel = dialer.lasting(certified(chain, Arc::clone(&opening.key))).unwrap();
+        let channel = dialer.line(certified(chain, Arc::clone(&opening.key))).unwrap().channel().await.unwrap();
         let params = Some(AgentX509svidParams { csr: opening.csr.clone() });
         let refused = AgentClient::new(channel).renew_agent(RenewAgentRequest { params }).await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);
