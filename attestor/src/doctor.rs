@@ -5,6 +5,7 @@
 use std::{os::unix::net::UnixStream, path::Path};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use futures_util::future::join_all;
 use nix::sys::socket::{getsockopt, sockopt};
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
@@ -96,7 +97,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
             "nothing proves the hardware: classes begin here only with --allow-unproven-nodes",
         ));
     }
-    findings.push(ca(config).await);
+    findings.extend(ca(config).await);
     findings
 }
 
@@ -227,19 +228,39 @@ fn event_log(path: &Path) -> Finding {
     }
 }
 
-async fn ca(config: &Config) -> Finding {
+/// One finding for each server; the node can do with one of them.
+async fn ca(config: &Config) -> Vec<Finding> {
     const NAME: &str = "ca";
-    const COST: &str = "the node gets no identity until this is solved";
-    let dialled = async {
-        let file = bootstrap::load(config).map_err(|e| e.to_string())?;
-        let bundle = x509_bundle(&config.trust_domain, &file.bundle.x509_authorities)?;
-        let dialer = Dialer::new(&config.trust_domain, config.ca_address.list(), bundle).map_err(|e| e.to_string())?;
-        dialer.pinned().await.map(drop).map_err(|e| e.to_string())
-    };
-    match dialled.await {
-        Ok(()) => {
-            Finding::good(NAME, format!("{} answers as the trust bundle says", config.ca_address.list().join(", ")))
+    let bundle = bootstrap::load(config)
+        .map_err(|e| e.to_string())
+        .and_then(|file| x509_bundle(&config.trust_domain, &file.bundle.x509_authorities));
+    let dials = config.ca_address.list().into_iter().map(|address| {
+        let bundle = bundle.clone();
+        async move {
+            let dialled = async {
+                let dialer =
+                    Dialer::new(&config.trust_domain, vec![address.clone()], bundle?).map_err(|e| e.to_string())?;
+                dialer.pinned().await.map(drop).map_err(|e| e.to_string())
+            };
+            dialled.await.map(|()| format!("{address} answers as the trust bundle says"))
         }
-        Err(problem) => Finding::fatal(NAME, problem, COST),
+    });
+    let dialled = join_all(dials).await;
+    let any = dialled.iter().any(Result::is_ok);
+    let finding = |dialled| match dialled {
+        Ok(found) => Finding::good(NAME, found),
+        Err(problem) if any => Finding::lack(NAME, problem, "another server is asked; one less may fail"),
+        Err(problem) => Finding::fatal(NAME, problem, "the node gets no identity until this is solved"),
+    };
+    dialled.into_iter().map(finding).collect()
+}
+
+/// What the attestor that runs here says of the time without the CA.
+pub(crate) fn outage_budget(what: &str, id: &str, seconds_left: i64) -> Finding {
+    const NAME: &str = "outage";
+    let found = format!("agents keep working for {seconds_left} s without the CA; then the {what} of {id} ends");
+    match seconds_left {
+        0 => Finding::lack(NAME, found, "agents are without identity until a server of the CA can be asked"),
+        _ => Finding::good(NAME, found),
     }
 }

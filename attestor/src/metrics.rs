@@ -2,10 +2,15 @@
 //!
 //! The node's own series are in `enroll`. Labels are of closed sets: no caller can make a new one.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock, atomic::AtomicU64},
+    time::Duration,
+};
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet},
     metrics::{
         counter::Counter,
         family::Family,
@@ -26,8 +31,11 @@ pub struct WorkloadMetrics {
     /// Processes that are, or want to be, instances.
     pub(crate) instances: Gauge,
     last_sync: Gauge<f64, AtomicU64>,
+    states: Family<State, Counter>,
     /// Streams open now.
     pub(crate) streams: Gauge,
+    /// What is counted only when it is asked for, by the doors.
+    pub(crate) outlook: Later,
     svids: Family<Kind, Counter>,
     syncs: Family<Verdict, Counter>,
 }
@@ -49,8 +57,30 @@ struct Method {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct State {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Verdict {
     verdict: &'static str,
+}
+
+/// A collector that comes after the registry is served.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Later(Arc<OnceLock<Box<dyn Collector>>>);
+
+impl Later {
+    /// Brings it; the first one stays.
+    pub(crate) fn set(&self, collector: impl Collector) {
+        let _ = self.0.set(Box::new(collector));
+    }
+}
+
+impl Collector for Later {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.get().map_or(Ok(()), |collector| collector.encode(encoder))
+    }
 }
 
 /// What the CA issued to this node.
@@ -84,7 +114,9 @@ impl Default for WorkloadMetrics {
             identities: Gauge::default(),
             instances: Gauge::default(),
             last_sync: Gauge::default(),
+            states: Family::default(),
             streams: Gauge::default(),
+            outlook: Later::default(),
             svids: Family::default(),
             syncs: Family::default(),
         }
@@ -105,6 +137,7 @@ impl WorkloadMetrics {
             this.last_sync.clone(),
         );
         series.register("open_streams", "Workload API streams open", this.streams.clone());
+        series.register("states_told", "States told by the CA's stream, full or changes", this.states.clone());
         series.register("svids", "SVIDs received from the CA, by kind", this.svids.clone());
         series.register("syncs", "Polls of the CA, by verdict", this.syncs.clone());
         series.register("workload_attestations", "Looks at a calling process, by verdict", this.attestations.clone());
@@ -115,6 +148,7 @@ impl WorkloadMetrics {
             this.call_seconds.clone(),
         );
         series.register("workload_calls", "Workload API calls by method and gRPC code", this.calls.clone());
+        series.register_collector(Box::new(this.outlook.clone()));
         this.begin_at_zero();
         this
     }
@@ -126,6 +160,9 @@ impl WorkloadMetrics {
         }
         for verdict in ["ok", "failed"] {
             drop(self.syncs.get_or_create(&Verdict { verdict }));
+        }
+        for state in ["full", "changes"] {
+            drop(self.states.get_or_create(&State { state }));
         }
         for kind in [Issued::Entry, Issued::Instance, Issued::Jwt] {
             drop(self.svids.get_or_create(&Kind { kind: kind.name() }));
@@ -147,6 +184,11 @@ impl WorkloadMetrics {
 
     pub(crate) fn issued(&self, kind: Issued) {
         self.svids.get_or_create(&Kind { kind: kind.name() }).inc();
+    }
+
+    /// Counts a state that the stream told.
+    pub(crate) fn told(&self, full: bool) {
+        self.states.get_or_create(&State { state: if full { "full" } else { "changes" } }).inc();
     }
 
     /// Counts a poll; `at` is the time of one that succeeded.

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use crate::{
     ca::{
         AuthorizedClass, AuthorizedEntry, BeginInstance, Begun, Ca, CaError, Cursor, IssuedJwt, IssuedX509, Reconciled,
-        Telling,
+        Servers, Telling,
     },
     identity::TrustBundle,
 };
@@ -20,6 +20,8 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, CaError>>;
 
 /// What is asked of the CA. Every method is as the one of [`Ca`] with its name.
 pub trait Upstream: Send + Sync {
+    /// What is known of the servers.
+    fn servers(&self) -> Arc<Servers>;
     /// What this node may have, as it changes, from the cursor on.
     fn watch(&self, cursor: Option<Cursor>) -> Answer<'_, Telling>;
     /// The entries this node is authorized for.
@@ -52,6 +54,10 @@ pub trait Upstream: Send + Sync {
 }
 
 impl Upstream for Ca {
+    fn servers(&self) -> Arc<Servers> {
+        Ca::servers(self)
+    }
+
     fn watch(&self, cursor: Option<Cursor>) -> Answer<'_, Telling> {
         Box::pin(Ca::watch(self, cursor))
     }

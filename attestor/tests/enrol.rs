@@ -3,93 +3,16 @@
 mod common;
 use common::process;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use chancery_attestor::{
-    ca::{Ca, CaError, Denial, DialError, Dialer},
-    config::Config,
-    identity::{IdentityWatch, NodeIdentity},
-    run::assemble,
-};
-use chancery_daemon::shutdown::Shutdown;
+use chancery_attestor::ca::{CaError, Denial, DialError, Dialer};
 use chancery_sdk::{id::TrustDomain, x509::X509Bundle};
 use common::{
     Machine,
     ca::{Authority, DOMAIN, FakeCa, token_node},
+    node::{Rig, Running, TOKEN, by_tpm, config},
 };
-use tempfile::TempDir;
-use tokio::{task::JoinHandle, time::timeout};
-
-/// A running enrolment task; it ends with its guard.
-struct Running {
-    identity: IdentityWatch,
-    ca: Ca,
-    shutdown: Shutdown,
-    task: JoinHandle<Result<(), DialError>>,
-}
-
-impl Running {
-    async fn start(config: Config) -> Self {
-        let shutdown = Shutdown::manual();
-        let (enroller, node) = assemble(Arc::new(config), shutdown.clone(), &mut Default::default()).await.unwrap();
-        let task = tokio::spawn(enroller.run(shutdown.soft.clone()));
-        Self { identity: node.identity, ca: node.ca, shutdown, task }
-    }
-
-    async fn identity(&mut self) -> Arc<NodeIdentity> {
-        let found = timeout(Duration::from_secs(20), self.identity.wait_for(Option::is_some)).await;
-        found.expect("an identity within 20 s").unwrap().clone().unwrap()
-    }
-
-    async fn without_identity(&mut self) {
-        timeout(Duration::from_secs(20), self.identity.wait_for(Option::is_none)).await.expect("no identity").unwrap();
-    }
-
-    async fn stop(self) {
-        self.shutdown.soft.cancel();
-        self.task.await.unwrap().unwrap();
-    }
-}
-
-fn config(dir: &Path, address: &str, bundle: &str, attestor: &str) -> Config {
-    std::fs::write(dir.join("bundle.pem"), bundle).unwrap();
-    std::fs::write(dir.join("token"), "token\n").unwrap();
-    let dir = dir.display();
-    chancery_daemon::config::parse(&format!(
-        "trust_domain = \"{DOMAIN}\"\nca_address = \"{address}\"\ntrust_bundle = \"{dir}/bundle.pem\"\ndata_dir = \"{dir}/data\"\n\
-         workload_socket = \"{dir}/w.sock\"\nadmin_socket = \"{dir}/a.sock\"\njoin_token_file = \"{dir}/token\"\n{attestor}"
-    ))
-    .unwrap()
-}
-
-const TOKEN: &str = "node_attestor = \"join_token\"\n";
-
-fn by_tpm(machine: &Machine) -> String {
-    format!("node_attestor = \"tpm\"\n[tpm]\ntcti = \"{}\"\nevent_log = \"/nonexistent\"\n", machine.tpm.tcti())
-}
-
-struct Rig {
-    ca: FakeCa,
-    authority: Arc<Authority>,
-    dir: TempDir,
-}
-
-impl Rig {
-    async fn new(life: i64) -> Self {
-        let authority = Authority::new();
-        let ca = FakeCa::start(&authority).await;
-        ca.known.send_modify(|known| known.life = life);
-        Self { ca, authority, dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn config(&self, attestor: &str) -> Config {
-        config(self.dir.path(), &self.ca.address.to_string(), &self.authority.pem, attestor)
-    }
-
-    fn bundle(&self) -> X509Bundle {
-        X509Bundle::from_pem(TrustDomain::new(DOMAIN).unwrap(), &self.authority.pem).unwrap()
-    }
-}
+use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_enrols_the_node_once_and_the_svid_is_renewed_at_half_of_its_life() {
@@ -102,6 +25,20 @@ async fn a_token_enrols_the_node_once_and_the_svid_is_renewed_at_half_of_its_lif
         .await;
     node.identity.wait_for(|now| now.as_ref().is_some_and(|now| now.chain != first.chain)).await.unwrap();
     assert_eq!(rig.ca.known.borrow().attested, ["join_token"]);
+    node.stop().await;
+}
+
+/// Two servers renewed one node, and the answer that came is not the one that counts: the next renewal is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_another_one_overtook_costs_no_standing() {
+    let rig = Rig::new(8).await;
+    rig.ca.known.send_modify(|known| known.overtake = true);
+    let mut node = Running::start(rig.config(TOKEN)).await;
+    let first = node.identity().await;
+    let renewed = node.identity.wait_for(|now| now.as_ref().is_none_or(|now| now.chain != first.chain)).await.unwrap();
+    assert!(renewed.is_some(), "the standing was lost");
+    drop(renewed);
+    assert!(rig.ca.known.borrow().renewed >= 2);
     node.stop().await;
 }
 

@@ -61,6 +61,39 @@ async fn series_move_with_calls_syncs_and_identities() {
     node.retry(|| async { value(registry, "chancery_attestor_open_streams") as i64 == 0 }).await;
 }
 
+fn budget(registry: &Registry, ends: &str) -> Option<i64> {
+    let row = format!("chancery_attestor_outage_budget_seconds{{ends=\"{ends}\"}} ");
+    shown(registry).lines().find_map(|line| Some(line.strip_prefix(&row)?.parse().unwrap()))
+}
+
+/// What is in use counts, what nobody asked for does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_outage_budget_is_the_first_end_of_what_is_in_use() {
+    let uid = format!("unix:uid:{}", rustix::process::geteuid().as_raw());
+    let ca = FakeCa::new(vec![entry("w", &[&uid]), entry("x", &["unix:uid:4000000000"])], vec![class("c", &[&uid])]);
+    ca.change(|s| s.ttl = 600);
+    let node = Node::start(Arc::clone(&ca)).await;
+    assert_eq!(budget(&node.registry, "entry_svid"), None, "no process has asked");
+    assert_eq!(budget(&node.registry, "jwt_svid"), None);
+    assert!((3500..=3600).contains(&budget(&node.registry, "node_svid").unwrap()));
+    assert!(budget(&node.registry, "trust_bundle").unwrap() > 86_400);
+    let client = node.client().await;
+    client.x509().await.unwrap();
+    client.jwt(&["a"], "").await.unwrap();
+    for ends in ["entry_svid", "instance_svid"] {
+        let left = budget(&node.registry, ends).unwrap();
+        assert!((500..=600).contains(&left), "{ends}: {left}");
+    }
+    assert!((200..=300).contains(&budget(&node.registry, "jwt_svid").unwrap()));
+    let state = |state: &str| value(&node.registry, &format!("chancery_attestor_servers{{state=\"{state}\"}}")) as i64;
+    assert_eq!((state("idle"), state("in_use"), state("failed"), state("refusing")), (2, 0, 0, 0));
+    ca.servers.connected(0);
+    assert_eq!((state("idle"), state("in_use")), (1, 1));
+    assert_eq!(value(&node.registry, "chancery_attestor_server_connections_total") as i64, 1);
+    node.identity.send_replace(None);
+    assert_eq!(budget(&node.registry, "node_svid"), None, "nothing is served");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_are_counted_while_their_processes_live() {
     let uid = format!("unix:uid:{}", rustix::process::geteuid().as_raw());

@@ -111,6 +111,24 @@ async fn a_ca_without_a_stream_is_polled() {
     assert!(node.ca.look(|s| s.opened.is_empty()));
 }
 
+/// A rolling upgrade: the next server asked, or the same one after a restart, has the stream that the last one lacked.
+#[tokio::test]
+async fn a_polled_ca_is_asked_for_its_stream_on_the_next_connection() {
+    let node = Node::start(FakeCa::new(vec![entry("a", &[&me()])], vec![])).await;
+    node.ca.polled().await;
+    node.ca.change(|s| s.streams = true);
+    node.ca.polled().await;
+    assert!(node.ca.look(|s| s.opened.is_empty()), "the same server is not asked each time");
+    node.ca.servers.connected(1);
+    node.ca.until(|s| s.opened.len() == 1).await;
+    let polls = node.ca.look(|s| s.polls);
+    let mut stream = node.client().await.watch_x509().await.unwrap();
+    assert_eq!(ids(&next(&mut stream).await.unwrap()), ["spiffe://example.org/a"]);
+    node.ca.push(Told { cursor: Some(cursor(2)), entries: vec![entry("b", &[&me()])], ..Told::default() });
+    assert_eq!(ids(&next(&mut stream).await.unwrap()), ["spiffe://example.org/a", "spiffe://example.org/b"]);
+    assert_eq!(node.ca.look(|s| s.polls), polls);
+}
+
 #[tokio::test]
 async fn a_node_that_lost_its_standing_begins_with_everything() {
     let (node, mut stream) = following().await;

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
 use chancery_proto::chancery::attestor::v1::{
-    ExplainRequest, ExplainResponse, GetStatusRequest, GetStatusResponse, attestor_server::Attestor,
+    self as pb, ExplainRequest, ExplainResponse, GetStatusRequest, GetStatusResponse, attestor_server::Attestor,
 };
 use tonic::{Request, Response, Status};
 
-use super::{Door, explain::explain};
+use super::{Door, explain::explain, outage::End};
+use crate::ca::Server;
 
 /// The operator's questions. Who may open the socket may ask: its mode and folder are the lock.
 pub(super) struct AdminApi(pub Arc<Door>);
@@ -28,6 +29,24 @@ impl Attestor for AdminApi {
             classes: count(view.classes.len()),
             svids: count(view.svids.len()),
             live_instances: count(self.0.instances.count()),
+            servers: self.0.upstream.servers().list().into_iter().map(server).collect(),
+            ends: self.0.ends().iter().map(|end| self.end(end)).collect(),
+            outage_budget: self.0.budget().map(|end| self.end(&end)),
         }))
     }
+}
+
+impl AdminApi {
+    fn end(&self, end: &End) -> pb::End {
+        pb::End {
+            what: end.what.name().into(),
+            id: end.id.clone(),
+            expires_at: end.at.0,
+            seconds_left: self.0.left(end),
+        }
+    }
+}
+
+fn server(server: Server) -> pb::Server {
+    pb::Server { address: server.address, state: server.condition.name().into(), problem: server.problem }
 }

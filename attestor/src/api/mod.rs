@@ -13,6 +13,7 @@ mod header;
 mod health;
 mod hints;
 mod jwt;
+mod outage;
 mod refusal;
 mod serve;
 mod service;

@@ -20,7 +20,8 @@ use tonic::{service::interceptor::InterceptedService, transport::Server};
 use tonic_health::pb::health_server::HealthServer;
 
 use super::{
-    Door, Verifiers, admin::AdminApi, count::Counted, header, health::HealthApi, service::WorkloadApi, tokens::Tokens,
+    Door, Verifiers, admin::AdminApi, count::Counted, header, health::HealthApi, outage::Outlook, service::WorkloadApi,
+    tokens::Tokens,
 };
 use crate::{
     cache::Cache,
@@ -191,7 +192,9 @@ async fn open(
         stood: AtomicBool::new(false),
     };
     let door = Arc::new(door);
+    door.metrics.outlook.set(Outlook(Arc::clone(&door)));
     tokio::spawn(Door::forget_tokens(Arc::clone(&door)));
+    tokio::spawn(Door::tell_outages(Arc::clone(&door)));
     Ok(door)
 }
 

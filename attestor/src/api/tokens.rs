@@ -48,6 +48,13 @@ impl Tokens {
         kept.insert(key, jwt);
     }
 
+    /// The token that ends first of those that have not: whose, and when.
+    pub(super) fn first_end(&self, now: UnixTime) -> Option<(String, UnixTime)> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let lasting = kept.values().filter(|jwt| jwt.expires_at > now);
+        lasting.min_by_key(|jwt| jwt.expires_at).map(|jwt| (jwt.id.to_string(), jwt.expires_at))
+    }
+
     /// Forgets every token: the node has no standing.
     pub(super) fn clear(&self) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -127,7 +127,9 @@ impl Line {
         }
         let address = servers.address(link.server);
         match loss {
-            Loss::NotNow(why) => tracing::info!(server = address, why, "the server refuses for now: asking another one"),
+            Loss::NotNow(why) => {
+                tracing::info!(server = address, why, "the server refuses for now: asking another one")
+            }
             // It may have been asked to close; one that never answered is no better for being asked again.
             Loss::Broken(why) if link.answered.load(Ordering::Relaxed) => {
                 tracing::info!(server = address, why, "the connection to the server ended");

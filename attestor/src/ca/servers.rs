@@ -185,7 +185,7 @@ impl Servers {
     }
 
     /// It is connected, and asked from now on.
-    pub(super) fn connected(&self, server: usize) {
+    pub fn connected(&self, server: usize) {
         self.known().connections += 1;
         self.in_use(server);
     }

@@ -1,13 +1,18 @@
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
-use serde_json::json;
+use chancery_proto::chancery::attestor::v1::End;
+use serde_json::{Value, json};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::{Output, run::load};
+use super::{Output, local::status, run::load};
 use crate::{
     doctor::{self, EndorsementKey, Finding},
     tpm::{Bus, Options},
 };
+
+/// How long the attestor on this machine is asked what it holds.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Prints the endorsement keys, the preferred one first.
 pub(super) fn ek(config: Option<&Path>, tcti: &str, output: Output) -> Result<(), String> {
@@ -57,13 +62,25 @@ pub(super) fn key(config: &Path, output: Output) -> Result<(), String> {
 pub(super) fn doctor(config: &Path, output: Output) -> Result<(), String> {
     let config = load(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())?;
-    let findings = runtime.block_on(doctor::examine(&config));
+    let (mut findings, running) = runtime
+        .block_on(async { (doctor::examine(&config).await, timeout(PATIENCE, status(&config.admin_socket)).await) });
+    let budget = running.ok().flatten().and_then(|status| status.outage_budget);
+    findings.extend(budget.as_ref().map(|end| doctor::outage_budget(&end.what, &end.id, end.seconds_left)));
     match output {
-        Output::Json => println!("{}", json!({ "findings": findings })),
+        Output::Json => println!("{}", json!({ "findings": findings, "outage_budget": budget.as_ref().map(end_json) })),
         Output::Pretty => findings.iter().for_each(print_finding),
     }
     let lacking: Vec<&str> = findings.iter().filter(|finding| finding.required).map(|finding| finding.name).collect();
     if lacking.is_empty() { Ok(()) } else { Err(format!("the attestor cannot work: {}", lacking.join(", "))) }
+}
+
+fn end_json(end: &End) -> Value {
+    json!({
+        "expires_at": end.expires_at.to_string(),
+        "id": end.id,
+        "seconds_left": end.seconds_left.to_string(),
+        "what": end.what,
+    })
 }
 
 fn print_finding(finding: &Finding) {

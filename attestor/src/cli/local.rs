@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use chancery_proto::{
-    chancery::attestor::v1::{Candidate, ExplainRequest, ExplainResponse, attestor_client::AttestorClient},
+    chancery::attestor::v1::{
+        Candidate, ExplainRequest, ExplainResponse, GetStatusRequest, GetStatusResponse,
+        attestor_client::AttestorClient,
+    },
     spire::api::types::Selector,
 };
 use chancery_sdk::workload::{Endpoint, EndpointError};
@@ -57,6 +60,13 @@ pub(super) async fn explain(socket: &Path, pid: i32, output: Output) -> Result<(
         Output::Pretty => print_explain(pid, &answer),
     }
     Ok(())
+}
+
+/// What the attestor says of itself; `None` where none runs.
+pub(super) async fn status(socket: &Path) -> Option<GetStatusResponse> {
+    let channel = connect(socket.to_owned()).await.ok()?;
+    let answer = AttestorClient::new(channel).get_status(GetStatusRequest {}).await;
+    Some(answer.ok()?.into_inner())
 }
 
 async fn connect(path: PathBuf) -> Result<Channel, String> {

@@ -13,7 +13,7 @@ pub struct Config {
     /// The trust domain this node joins.
     #[serde(deserialize_with = "trust_domain")]
     pub trust_domain: TrustDomain,
-    /// `"127.0.0.1:8081"`, or a list of such; tried in turn.
+    /// `"127.0.0.1:8081"`, or a list of such: the servers of one CA. Each node asks one of them, by chance.
     pub ca_address: Addresses,
     /// PEM certificates or a SPIFFE bundle document; what the first dial trusts.
     pub trust_bundle: PathBuf,
@@ -56,6 +56,9 @@ pub struct Config {
     #[serde(default)]
     pub unix: Unix,
 }
+
+/// Most servers of a CA: each that is away costs a new connection 0.7 s at worst.
+const MAX_SERVERS: usize = 16;
 
 /// One address or several.
 #[derive(Clone, Debug, Deserialize)]
@@ -187,6 +190,16 @@ impl Config {
         if let Some(bad) = addresses.iter().find(|address| !is_host_and_port(address)) {
             return Err(format!("ca_address: '{bad}' is not of the form host:port"));
         }
+        if addresses.len() > MAX_SERVERS {
+            return Err(format!("ca_address: {} addresses are more than {MAX_SERVERS}", addresses.len()));
+        }
+        if let Some(twice) = addresses
+            .iter()
+            .enumerate()
+            .find(|(at, address)| addresses.iter().take(*at).any(|before| before == *address))
+        {
+            return Err(format!("ca_address: '{}' is named twice", twice.1));
+        }
         if self.sync_interval < Span::millis(100) {
             return Err(format!("sync_interval: {} is below 100ms", self.sync_interval));
         }
@@ -256,5 +269,8 @@ mod tests {
         let several = SAMPLE.replace("\"127.0.0.1:8081\"", "[\"a:1\", \"b\"]");
         let config: Config = chancery_daemon::config::parse(&several).unwrap();
         assert!(config.check().unwrap_err().contains("'b'"));
+        let twice = SAMPLE.replace("\"127.0.0.1:8081\"", "[\"a:1\", \"b:1\", \"a:1\"]");
+        let config: Config = chancery_daemon::config::parse(&twice).unwrap();
+        assert!(config.check().unwrap_err().contains("'a:1' is named twice"));
     }
 }

@@ -18,7 +18,7 @@ use std::{
 
 use chancery_core::{class::ClassName, selector::Selectors};
 use chancery_daemon::clock::Clock;
-use chancery_sdk::id::SpiffeId;
+use chancery_sdk::{id::SpiffeId, time::UnixTime};
 use thiserror::Error;
 use tokio::sync::{Notify, RwLock, watch};
 use tokio_util::sync::CancellationToken;
@@ -185,6 +185,16 @@ impl Instances {
     /// Asks for another agreement with the CA about who lives.
     pub fn agree_again(&self) {
         self.shared.again.notify_one();
+    }
+
+    /// What each instance is called, and when its SVID ends; `absent` for those that want one and have none.
+    pub(crate) fn ends(&self, absent: Option<UnixTime>) -> Vec<(String, UnixTime)> {
+        let end = |instance: &Arc<Instance>| match &*instance.phase.borrow() {
+            Phase::Good(svid) => Some((svid.id.to_string(), svid.expires_at)),
+            Phase::Asking(_) => absent.map(|at| (instance.class.to_string(), at)),
+            Phase::Over(_) => None,
+        };
+        self.shared.list().values().filter_map(end).collect()
     }
 
     /// How many processes are, or want to be, instances.

@@ -3,11 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use chancery_core::class::ClassName;
+use chancery_daemon::jitter::jittered;
 use chancery_sdk::id::TrustDomain;
 use futures_util::StreamExt;
+use tokio::time::Instant;
 use tonic::Code;
 
 use super::Syncer;
@@ -17,6 +20,9 @@ use crate::{
     identity::TrustBundle,
 };
 
+/// Between two tries to open a stream at a server that had none, with jitter: a rolling upgrade brings it.
+const NO_STREAM_YET: Duration = Duration::from_secs(300);
+
 /// How the CA is followed.
 #[derive(Default)]
 pub(super) enum Feed {
@@ -25,8 +31,13 @@ pub(super) enum Feed {
     Closed,
     /// By a stream; whether its first item came.
     Open(Telling, bool),
-    /// The CA is a SPIRE server: it is polled.
-    Polled,
+    /// The server has no stream: it is polled.
+    Polled {
+        /// The connection it was asked over: another one may be to a server that has.
+        connection: u64,
+        /// When it is asked again.
+        again: Instant,
+    },
 }
 
 /// Everything the CA has told, as the newest poll or push left it.
@@ -45,7 +56,15 @@ impl Feed {
     pub(super) async fn next(&mut self) -> Option<Result<Told, CaError>> {
         match self {
             Self::Open(telling, _) => telling.next().await,
-            Self::Closed | Self::Polled => std::future::pending().await,
+            Self::Closed | Self::Polled { .. } => std::future::pending().await,
+        }
+    }
+
+    /// Whether a server that is polled may have a stream by now, or another is asked that may.
+    pub(super) fn may_stream(&self, connections: u64) -> bool {
+        match self {
+            Self::Polled { connection, again } => *connection != connections || *again <= Instant::now(),
+            Self::Closed | Self::Open(..) => false,
         }
     }
 
@@ -102,8 +121,9 @@ impl Syncer {
         match self.upstream.watch(self.state.cursor.clone()).await {
             Ok(telling) => *feed = Feed::Open(telling, false),
             Err(CaError::Refused { code: Code::Unimplemented, .. }) => {
-                tracing::info!("the CA has no stream of changes: it is polled");
-                *feed = Feed::Polled;
+                tracing::info!("the server has no stream of changes: it is polled");
+                let connection = self.upstream.servers().connections();
+                *feed = Feed::Polled { connection, again: Instant::now() + jittered(NO_STREAM_YET) };
             }
             Err(error) => {
                 tracing::warn!(%error, "the CA's changes do not come; what is held stays until it ends");
@@ -145,6 +165,7 @@ impl Syncer {
             self.instances.agree_again();
         }
         self.instances.ended(&told.ended);
+        self.metrics.told(told.full);
         self.state.take(told);
         self.publish();
         true
@@ -158,5 +179,22 @@ impl Syncer {
         {
             self.cache.publish(view);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_polled_server_is_asked_for_a_stream_over_another_connection_and_from_time_to_time() {
+        let polled = Feed::Polled { connection: 3, again: Instant::now() + NO_STREAM_YET };
+        assert!(!polled.may_stream(3));
+        assert!(polled.may_stream(4));
+        advance(NO_STREAM_YET).await;
+        assert!(polled.may_stream(3));
+        assert!(!Feed::Closed.may_stream(3));
     }
 }

@@ -1,6 +1,6 @@
 //! Keeps the cache what the CA says: follows its stream, and has SVIDs issued as the plan tells.
 //!
-//! A SPIRE server has no stream and is polled; so is ours for a caller that matches nothing, who must not wait for a push.
+//! A server without a stream (SPIRE's, or ours of an earlier release) is polled; so is ours for a caller that matches nothing, who must not wait for a push.
 //! One task writes the cache, so a snapshot never mixes two answers. While the CA is away nothing is dropped but
 //! what has ended; when the node has no standing everything is dropped at once. Called by `api::serve`.
 
@@ -26,7 +26,7 @@ use crate::{
     identity::IdentityWatch,
     instance::Instances,
     metrics::WorkloadMetrics,
-    plan::Rotation,
+    plan::{Rotation, longest_wait},
     taint::Taints,
     upstream::Upstream,
 };
@@ -35,9 +35,9 @@ use crate::{
 const LEAST_GAP: Duration = Duration::from_millis(250);
 /// Longest wait before a stream that broke is opened again.
 const REOPEN: Duration = Duration::from_millis(500);
-/// Longest wait between polls of a CA that does not answer.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Growth of the wait with each poll that fails (SPIRE's).
+/// Longest wait between tries of a CA that does not answer: a fleet comes back within this, and not at once.
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// Growth of the wait with each try that fails (SPIRE's).
 const GROWTH: f64 = 1.5;
 
 /// The task that writes the cache.
@@ -142,7 +142,7 @@ impl Syncer {
                 Wake::Turn => {
                     let now = Instant::now();
                     let ok = self.turn(&mut feed).await;
-                    if matches!(feed, Feed::Polled) {
+                    if matches!(feed, Feed::Polled { .. }) {
                         began = now;
                     }
                     failures = if ok { 0 } else { failures + 1 };
@@ -155,12 +155,15 @@ impl Syncer {
 
     /// Opens the stream, or polls where there is none; whether the CA answers.
     async fn turn(&mut self, feed: &mut Feed) -> bool {
+        if feed.may_stream(self.upstream.servers().connections()) {
+            *feed = Feed::Closed;
+        }
         if matches!(feed, Feed::Closed) && !self.open_feed(feed).await {
             self.metrics.synced(None);
             return false;
         }
         let answers = match feed {
-            Feed::Polled => self.poll_once().await,
+            Feed::Polled { .. } => self.poll_once().await,
             // Nothing came, and the connection answers its pings: nothing has changed.
             Feed::Open(..) if feed.is_live() => {
                 self.metrics.synced(Some((self.clock)()));
@@ -201,11 +204,22 @@ impl Syncer {
         ok
     }
 
-    /// `sync_interval` with 10 % of jitter, growing while the CA does not answer.
+    /// `sync_interval` with 10 % of jitter. While the CA does not answer: any part of a wait that grows, but not of one in
+    /// which an SVID would end.
     fn pause(&self, failures: u32) -> Duration {
-        let jitter = 0.9 + 0.2 * fraction();
-        let factor = GROWTH.powi(failures.min(16).cast_signed());
-        self.interval.mul_f64(jitter).max(Duration::from_millis(1)).mul_f64(factor).min(LONGEST_WAIT.max(self.interval))
+        if failures == 0 {
+            return self.interval.mul_f64(0.9 + 0.2 * fraction()).max(Duration::from_millis(1));
+        }
+        let grown = self.interval.mul_f64(GROWTH.powi(failures.min(16).cast_signed()));
+        let longest = grown.min(LONGEST_WAIT.max(self.interval)).min(self.longest_wait());
+        longest.mul_f64(fraction()).max(LEAST_GAP.min(self.interval))
+    }
+
+    /// As [`longest_wait`] of the SVID that ends first.
+    fn longest_wait(&self) -> Duration {
+        let now = (self.clock)();
+        let ends = self.cache.view().svids.values().map(|e| e.svid.expires_at).filter(|at| *at > now).min();
+        ends.map_or(Duration::MAX, |at| longest_wait(now, at))
     }
 
     /// When the next SVID is due or ends. What is overdue waits for the next turn: then the CA was away.

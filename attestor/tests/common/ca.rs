@@ -6,7 +6,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -72,11 +75,27 @@ pub struct Known {
     /// Whether each of them asked for activation.
     pub asked_activation: Vec<bool>,
     pub refuse: bool,
+    /// The server of the next attestation becomes silent in the middle of it.
+    pub falls_silent: bool,
+    /// The next renewal is overtaken by another one.
+    pub overtake: bool,
     pub renewed: usize,
     pub statuses: usize,
     /// Of the bundle; 0 is sent as 1.
     pub sequence: u64,
     serial: u64,
+}
+
+/// How one server is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Mood {
+    /// Answers calls with this code.
+    Answers(tonic::Code),
+    /// As it should be.
+    #[default]
+    Fine,
+    /// As a host that lost its power: connections stay, and nothing comes back.
+    Silent,
 }
 
 /// The authority, which outlives the servers that use it.
@@ -120,6 +139,9 @@ fn uri(text: &str) -> SanType {
 pub struct FakeCa {
     pub address: SocketAddr,
     pub known: watch::Sender<Known>,
+    pub mood: Arc<ArcSwap<Mood>>,
+    /// Bundles that nodes asked this server for.
+    pub asked: Arc<AtomicUsize>,
     stop: CancellationToken,
 }
 
@@ -136,15 +158,30 @@ impl FakeCa {
 
     /// Serves with the certificate of `path` on `address`.
     pub async fn start_as(authority: &Arc<Authority>, path: &str, address: &str) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
         let known =
             watch::Sender::new(Known { life: 3600, tokens: BTreeSet::from(["token".into()]), ..Known::default() });
+        Self::serve(authority, path, address, known).await
+    }
+
+    /// Another server, which knows what this one knows.
+    pub async fn beside(&self, authority: &Arc<Authority>) -> Self {
+        Self::serve(authority, "/spire/server", "127.0.0.1:0", self.known.clone()).await
+    }
+
+    async fn serve(authority: &Arc<Authority>, path: &str, address: &str, known: watch::Sender<Known>) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
+        let (mood, asked): (Arc<ArcSwap<Mood>>, Arc<AtomicUsize>) = Default::default();
         let (connections, incoming) = mpsc::channel::<io::Result<Io>>(16);
         let acceptor = acceptor(authority, path);
-        tokio::spawn(accept(listener, acceptor, connections, stop.clone()));
-        let service = Arc::new(Service { authority: Arc::clone(authority), known: known.clone() });
+        tokio::spawn(accept(listener, acceptor, connections, stop.clone(), Arc::clone(&mood)));
+        let service = Arc::new(Service {
+            authority: Arc::clone(authority),
+            known: known.clone(),
+            mood: Arc::clone(&mood),
+            asked: Arc::clone(&asked),
+        });
         let serving = tonic::transport::Server::builder()
             .add_service(AgentServer::from_arc(Arc::clone(&service)))
             .add_service(BundleServer::from_arc(service))
@@ -153,7 +190,17 @@ impl FakeCa {
         tokio::spawn(async move {
             tokio::select! { _ = serving => {}, () = ended.cancelled() => {} }
         });
-        Self { address, known, stop }
+        Self { address, known, mood, asked, stop }
+    }
+
+    /// Makes this server so, from the next call on.
+    pub fn become_(&self, mood: Mood) {
+        self.mood.store(Arc::new(mood));
+    }
+
+    /// How many bundles nodes asked this server for.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
     }
 
     /// Waits until the CA's knowledge is as asked.
@@ -178,18 +225,30 @@ fn acceptor(authority: &Authority, path: &str) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(tls::server_config(verifier, Arc::new(current), &[H2]).unwrap()))
 }
 
-async fn accept(listener: TcpListener, tls: TlsAcceptor, to: mpsc::Sender<io::Result<Io>>, stop: CancellationToken) {
+async fn accept(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    to: mpsc::Sender<io::Result<Io>>,
+    stop: CancellationToken,
+    mood: Arc<ArcSwap<Mood>>,
+) {
+    // Connections to a silent server; they must not end.
+    let mut silent = Vec::new();
     loop {
         let (tcp, _) =
             tokio::select! { accepted = listener.accept() => accepted.unwrap(), () = stop.cancelled() => return };
-        let (tls, to, stop) = (tls.clone(), to.clone(), stop.clone());
+        if **mood.load() == Mood::Silent {
+            silent.push(tcp);
+            continue;
+        }
+        let (tls, to, stop, mood) = (tls.clone(), to.clone(), stop.clone(), Arc::clone(&mood));
         tokio::spawn(async move {
             let Ok(stream) = tls.accept(tcp).await else { return };
             let (_, session) = stream.get_ref();
             let exporter = session.export_keying_material([0; 32], EXPORTER_LABEL_TPM.as_bytes(), None).unwrap();
             let serial = session.peer_certificates().and_then(<[_]>::first).map(|leaf| serial_of(leaf));
             let peer = Peer { serial, exporter };
-            let _ = to.send(Ok(Io { stream, peer, stop: Box::pin(stop.cancelled_owned()) })).await;
+            let _ = to.send(Ok(Io { stream, peer, stop: Box::pin(stop.cancelled_owned()), mood })).await;
         });
     }
 }
@@ -209,6 +268,7 @@ struct Io {
     stream: TlsStream<TcpStream>,
     peer: Peer,
     stop: Pin<Box<tokio_util::sync::WaitForCancellationFutureOwned>>,
+    mood: Arc<ArcSwap<Mood>>,
 }
 
 impl Connected for Io {
@@ -224,7 +284,16 @@ impl AsyncRead for Io {
         if self.stop.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        match **self.mood.load() {
+            // What came is lost; a server becomes silent for good.
+            Mood::Silent => {
+                buf.set_filled(before);
+                Poll::Pending
+            }
+            Mood::Answers(_) | Mood::Fine => read,
+        }
     }
 }
 
@@ -246,6 +315,8 @@ impl AsyncWrite for Io {
 struct Service {
     authority: Arc<Authority>,
     known: watch::Sender<Known>,
+    mood: Arc<ArcSwap<Mood>>,
+    asked: Arc<AtomicUsize>,
 }
 
 fn denied(reason: Reason) -> Status {
@@ -261,6 +332,9 @@ fn denied(reason: Reason) -> Status {
 impl Service {
     /// SPIRE's order (spire-wire 1.0.3).
     fn authorize<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        if let Mood::Answers(code) = **self.mood.load() {
+            return Err(Status::new(code, "as told"));
+        }
         let Some(serial) = request.extensions().get::<Peer>().and_then(|peer| peer.serial.clone()) else {
             return Err(Status::permission_denied("no certificate"));
         };
@@ -426,6 +500,9 @@ impl Agent for Service {
         if self.known.borrow().banned || self.known.borrow().refuse {
             return Err(Status::permission_denied("denied"));
         }
+        if self.known.send_if_modified(|known| std::mem::take(&mut known.falls_silent)) {
+            self.mood.store(Arc::new(Mood::Silent));
+        }
         let (data, csr) = (params.data.unwrap(), params.params.unwrap().csr);
         let spki = Csr::parse(&csr).unwrap().spki_der().to_vec();
         let (say, said) = mpsc::channel(4);
@@ -445,7 +522,9 @@ impl Agent for Service {
         let csr = request.into_inner().params.unwrap().csr;
         let (svid, serial) = self.issue("/spire/agent/join_token/abc", Csr::parse(&csr).unwrap().spki_der());
         self.known.send_modify(|known| {
-            known.fresh = Some(serial);
+            // Another answer to the same node, which got lost, was made after this one.
+            let overtaken = std::mem::take(&mut known.overtake);
+            known.fresh = Some(if overtaken { "another".into() } else { serial });
             known.renewed += 1;
         });
         Ok(Response::new(RenewAgentResponse { svid: Some(svid) }))
@@ -484,6 +563,10 @@ impl Agent for Service {
 impl Bundle for Service {
     async fn get_bundle(&self, request: Request<GetBundleRequest>) -> Result<Response<types::Bundle>, Status> {
         if request.extensions().get::<Peer>().is_some_and(|peer| peer.serial.is_some()) {
+            // The probe of a call that waits asks for nothing.
+            if request.get_ref().output_mask.is_none() {
+                self.asked.fetch_add(1, Ordering::SeqCst);
+            }
             self.authorize(&request)?;
         }
         let mine = types::X509Certificate { asn1: self.authority.der.clone(), tainted: false };

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod ca;
+pub mod node;
 #[path = "../../../tests/src/process.rs"]
 pub mod process;
 #[path = "../../../tests/src/swtpm.rs"]

@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chancery_attestor::{
     ca::{
         AuthorizedClass, AuthorizedEntry, BeginInstance, Begun, CaError, Cursor, IssuedJwt, IssuedX509, LiveInstance,
-        Reconciled, Telling, Told,
+        Reconciled, Servers, Telling, Told,
     },
     identity::{JwtAuthority, TrustBundle},
     upstream::{Answer, Upstream},
@@ -101,6 +101,7 @@ pub struct FakeCa {
     pub open: watch::Sender<bool>,
     bundle: Mutex<Arc<TrustBundle>>,
     stream: Mutex<Option<mpsc::UnboundedSender<Result<Told, CaError>>>>,
+    pub servers: Arc<Servers>,
 }
 
 impl FakeCa {
@@ -138,6 +139,7 @@ impl FakeCa {
             open: watch::Sender::new(true),
             bundle: Mutex::new(Arc::new(bundle)),
             stream: Mutex::default(),
+            servers: Arc::new(Servers::new(vec!["ca-1:8081".into(), "ca-2:8081".into()])),
         })
     }
 
@@ -248,6 +250,10 @@ impl FakeCa {
 }
 
 impl Upstream for FakeCa {
+    fn servers(&self) -> Arc<Servers> {
+        Arc::clone(&self.servers)
+    }
+
     fn watch(&self, cursor: Option<Cursor>) -> Answer<'_, Telling> {
         Box::pin(async move {
             self.answers()?;
