@@ -1,7 +1,7 @@
 # Every target does its own set-up. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test test-hsm soak demo demo-hsm bench load fuzz mutants lint fmt docs
+.PHONY: help setup build test test-hsm soak demo demo-ha demo-hsm bench load fuzz mutants lint fmt docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -30,6 +30,10 @@ soak: setup ## kill -9 the CA 20 times under load and 55 times at its keys, rota
 demo: setup ## two TPM nodes, four agents, five attacks; ends by itself
 	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests
 	target/release/demo
+
+demo-ha: setup ## three servers on one PostgreSQL, killed in turn while agents talk and instances begin
+	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests
+	target/release/demo ha
 
 demo-hsm: setup ## CA keys in SoftHSM2, nodes with tokens; the HSM dies and comes back, a key is tainted
 	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests

@@ -58,3 +58,17 @@ fn a_taint_left_out_fails_the_demo_of_the_hsm_after_its_outage() {
     assert!(said.contains("every instance has rotated before the end of what it held"), "{said}");
     assert!(said.contains("the authority.tainted of"), "{said}");
 }
+
+#[test]
+fn servers_die_in_turn_and_nobody_notices() {
+    let (code, said) = demo(&["ha", "--short"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("failures 0; rotations"), "{said}");
+}
+
+#[test]
+fn servers_that_never_come_back_fail_the_demo_of_high_availability() {
+    let (code, said) = demo(&["ha", "--spoil", "never-back"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("is dead, and no other server is asked"), "{said}");
+}

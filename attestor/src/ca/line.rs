@@ -51,8 +51,6 @@ pub(super) struct Link {
     channel: Channel,
     server: usize,
     answered: AtomicBool,
-    /// Whether its last answer was "not now".
-    refused: AtomicBool,
     /// Another connection has taken its place. Calls under way go on.
     pub(super) over: CancellationToken,
 }
@@ -116,7 +114,6 @@ impl Line {
     fn lost(&self, link: &Arc<Link>, loss: &Loss) -> bool {
         let servers = self.dialer.servers();
         if let Loss::NotNow(why) = loss {
-            link.refused.store(true, Ordering::Relaxed);
             servers.refused(link.server, why);
             if servers.nobody_else(link.server) {
                 return true;
@@ -187,13 +184,7 @@ impl Line {
                 drop(state);
                 self.dialer.servers().connected(server);
                 tracing::debug!(server = self.dialer.servers().address(server), "connected");
-                Ok(Arc::new(Link {
-                    channel,
-                    server,
-                    answered: AtomicBool::new(false),
-                    refused: AtomicBool::new(false),
-                    over: CancellationToken::new(),
-                }))
+                Ok(Arc::new(Link { channel, server, answered: AtomicBool::new(false), over: CancellationToken::new() }))
             }
             Err(error) => {
                 let longest = FIRST_REST.saturating_mul(1 << state.failures.min(10)).min(LONGEST_REST);
@@ -213,8 +204,6 @@ impl Line {
 impl Link {
     fn answers(&self, servers: &Servers) {
         self.answered.store(true, Ordering::Relaxed);
-        if self.refused.swap(false, Ordering::Relaxed) {
-            servers.in_use(self.server);
-        }
+        servers.answers(self.server);
     }
 }

@@ -190,8 +190,15 @@ impl Servers {
         self.in_use(server);
     }
 
-    /// It is asked, and answers.
-    pub(super) fn in_use(&self, server: usize) {
+    /// It is the one that is asked, and answers.
+    pub(super) fn answers(&self, server: usize) {
+        let known = self.known().rows.get(server).map(|row| row.server.condition);
+        if known != Some(Condition::InUse) {
+            self.in_use(server);
+        }
+    }
+
+    fn in_use(&self, server: usize) {
         for row in &mut self.known().rows {
             if row.server.condition == Condition::InUse {
                 row.server.condition = Condition::Idle;

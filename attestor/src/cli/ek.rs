@@ -70,7 +70,9 @@ pub(super) fn doctor(config: &Path, output: Output) -> Result<(), String> {
         Output::Json => println!("{}", json!({ "findings": findings, "outage_budget": budget.as_ref().map(end_json) })),
         Output::Pretty => findings.iter().for_each(print_finding),
     }
-    let lacking: Vec<&str> = findings.iter().filter(|finding| finding.required).map(|finding| finding.name).collect();
+    let mut lacking: Vec<&str> =
+        findings.iter().filter(|finding| finding.required).map(|finding| finding.name).collect();
+    lacking.dedup(); // one for each server
     if lacking.is_empty() { Ok(()) } else { Err(format!("the attestor cannot work: {}", lacking.join(", "))) }
 }
 

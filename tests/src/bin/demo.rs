@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use chancery_tests::demo::{self, Spoil, hsm};
+use chancery_tests::demo::{self, Spoil, ha, hsm};
 use clap::{Parser, Subcommand};
 
 /// Two TPM nodes, four agents that talk all the time, five attacks. Ends by itself.
@@ -22,6 +22,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Other {
+    /// Three servers on one PostgreSQL, killed in turn while agents talk and instances begin. Ends by itself.
+    Ha {
+        /// Fewer nodes and agents, the same acts: for tests.
+        #[arg(long, hide = true)]
+        short: bool,
+        /// As above.
+        #[arg(long, value_enum, hide = true)]
+        spoil: Option<ha::Spoil>,
+    },
     /// The CA's keys in an HSM that is killed and comes back, nodes with tokens, a tainted key. Ends by itself.
     Hsm {
         /// As above.
@@ -39,6 +48,7 @@ fn main() -> ExitCode {
     let begun = Instant::now();
     let verdict = match cli.other {
         None => demo::run(cli.spoil),
+        Some(Other::Ha { short, spoil }) => ha::run(spoil, short),
         Some(Other::Hsm { spoil }) => hsm::run(spoil),
     };
     let secs = begun.elapsed().as_secs();

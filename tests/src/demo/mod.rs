@@ -1,10 +1,12 @@
 //! The demos: agents on two nodes talk all the time, and each act is judged by the CA's own events.
 //!
-//! [`run`]: TPM nodes and five attacks. [`hsm::run`]: keys in tokens, an HSM that dies and comes back, a tainted key.
+//! [`run`]: TPM nodes and five attacks. [`ha::run`]: three servers, each of which dies. [`hsm::run`]: keys in tokens, an HSM
+//! that dies and comes back, a tainted key.
 
 mod acts;
 pub mod agents;
 mod attacker;
+pub mod ha;
 pub mod hsm;
 pub mod protocol;
 mod replay;

@@ -51,7 +51,7 @@ impl Setting {
         say(scene.opening);
         let playground = Playground::start(&scene.options)?;
         let timeline = Timeline::follow(&playground)?;
-        register(&playground, scene.proof)?;
+        register(&playground, scene.proof, &[(CLASS, "demo-agent")])?;
         say("starting the agents on each node; each process becomes an instance with an ID of its own");
         let program = playground.bin.path("demo-agent");
         let mut agents = Vec::new();
@@ -74,15 +74,17 @@ impl Setting {
     }
 }
 
-/// One alias over all proven nodes, and the class below it.
-fn register(playground: &Playground, proof: &str) -> Result<(), String> {
+/// One alias over all proven nodes, and below it each class: a name, and the program that is for.
+pub(super) fn register(playground: &Playground, proof: &str, classes: &[(&str, &str)]) -> Result<(), String> {
     let td = &playground.trust_domain;
     let (server, fleet) = (format!("spiffe://{td}/spire/server"), format!("spiffe://{td}/fleet"));
     #[rustfmt::skip]
     playground.ca(&["entry", "create", "--parent-id", &server, "--spiffe-id", &fleet, "--selector", proof])?;
     let uid = format!("unix:uid:{}", geteuid().as_raw());
-    let path = format!("unix:path:{}", playground.bin.path("demo-agent").display());
-    #[rustfmt::skip]
-    playground.ca(&["class", "create", "--parent-id", &fleet, "--name", CLASS, "--selector", &uid, "--selector", &path])?;
+    for (class, program) in classes {
+        let path = format!("unix:path:{}", playground.bin.path(program).display());
+        #[rustfmt::skip]
+        playground.ca(&["class", "create", "--parent-id", &fleet, "--name", class, "--selector", &uid, "--selector", &path])?;
+    }
     Ok(())
 }

@@ -14,6 +14,7 @@ pub struct Authority {
     program: Program,
     hsm: Option<Network>,
     enrolment: Option<EnrolmentCa>,
+    log: PathBuf,
     /// Address of the mTLS door.
     pub grpc: SocketAddr,
     /// Address of `/metrics`.
@@ -31,8 +32,10 @@ pub struct Authority {
 }
 
 impl Authority {
-    pub(super) fn start(dir: &Path, bin: &Binaries, options: &Options) -> Result<Self, String> {
-        let folder = dir.join("ca");
+    /// Starts server number `index` of a playground in `dir`; each has a folder, keys and doors of its own.
+    pub(super) fn start(dir: &Path, index: usize, bin: &Binaries, options: &Options) -> Result<Self, String> {
+        let name = if index == 0 { "ca".to_owned() } else { format!("ca{}", index + 1) };
+        let (folder, log) = (dir.join(&name), dir.join(format!("{name}.log")));
         std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let config = folder.join("ca.toml");
         let database = match options.db.as_str() {
@@ -51,12 +54,13 @@ impl Authority {
         std::fs::write(&config, text).map_err(|e| format!("{}: {e}", config.display()))?;
         let config_arg = config.display().to_string();
         program.run(&["migrate", "--config", &config_arg])?;
-        let process = spawn(&program, &config_arg, dir)?;
+        let process = spawn(&program, &config_arg, &log)?;
         let mut this = Self {
             process,
             program,
             hsm,
             enrolment,
+            log,
             grpc,
             metrics,
             admin_socket: folder.join("admin.sock"),
@@ -101,8 +105,7 @@ impl Authority {
     /// The end of its log.
     pub fn restart(&mut self) -> Result<(), String> {
         self.process.kill();
-        let dir = self.bundle_pem.parent().unwrap_or(Path::new("."));
-        self.process = spawn(&self.program, &self.config.display().to_string(), dir)?;
+        self.process = spawn(&self.program, &self.config.display().to_string(), &self.log)?;
         self.wait_until_serving()
     }
 
@@ -115,6 +118,18 @@ impl Authority {
         let mut all = args.to_vec();
         all.extend(["--socket", &socket]);
         self.program.run(&all)
+    }
+
+    /// Waits until the bundle holds an authority of each of `servers`, and writes it.
+    pub(super) fn write_bundle_of(&self, servers: usize) -> Result<(), String> {
+        until(START_WITHIN, || {
+            self.write_bundle()?;
+            let text = std::fs::read_to_string(&self.bundle_pem).map_err(|e| e.to_string())?;
+            match text.matches("BEGIN CERTIFICATE").count() {
+                known if known >= servers => Ok(()),
+                known => Err(format!("the bundle has {known} authorities, and there are {servers} servers")),
+            }
+        })
     }
 
     pub(super) fn check_running(&mut self) -> Result<(), String> {
@@ -145,8 +160,8 @@ impl Authority {
     }
 }
 
-fn spawn(program: &Program, config: &str, dir: &Path) -> Result<Process, String> {
-    program.start("chancery-ca", &["run", "--config", config], &dir.join("ca.log")).map_err(|e| e.to_string())
+fn spawn(program: &Program, config: &str, log: &Path) -> Result<Process, String> {
+    program.start("chancery-ca", &["run", "--config", config], log).map_err(|e| e.to_string())
 }
 
 /// The configuration's lines about the CA's keys, and the network HSM that has them.

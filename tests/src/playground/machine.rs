@@ -1,10 +1,11 @@
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use super::{Attest, Authority, Binaries, Options, START_WITHIN, program::Program, token};
+use super::{Attest, Authority, Binaries, Options, START_WITHIN, authority::free_address, program::Program, token};
 use crate::{
     process::{Process, until},
     swtpm::{Manufacturer, Swtpm},
@@ -15,6 +16,10 @@ pub struct Machine {
     process: Option<Process>,
     program: Program,
     log: PathBuf,
+    /// The servers of the CA.
+    doors: Vec<SocketAddr>,
+    /// Address of the attestor's `/metrics`.
+    pub metrics: SocketAddr,
     /// Its TPM; `None` where it attests without one.
     pub tpm: Option<Swtpm>,
     /// The ID it has after attestation.
@@ -36,6 +41,7 @@ impl Machine {
         index: usize,
         bin: &Binaries,
         authority: &Authority,
+        doors: &[SocketAddr],
         options: &Options,
     ) -> Result<Self, String> {
         let folder = dir.join(format!("node{index}"));
@@ -44,6 +50,8 @@ impl Machine {
             process: None,
             program: Program::new(bin.path("chancery-attestor")),
             log: dir.join(format!("node{index}.log")),
+            doors: doors.to_vec(),
+            metrics: free_address()?,
             tpm: None,
             spiffe_id: String::new(),
             workload_socket: folder.join("workload.sock"),
@@ -128,14 +136,15 @@ impl Machine {
 
     fn write_config(&self, authority: &Authority, options: &Options, node: &str) -> Result<(), String> {
         let text = format!(
-            "trust_domain = {:?}\nca_address = \"{}\"\ntrust_bundle = {:?}\ndata_dir = {:?}\nworkload_socket = {:?}\n\
-             admin_socket = {:?}\nsync_interval = \"1s\"\n{node}",
+            "trust_domain = {:?}\nca_address = {:?}\ntrust_bundle = {:?}\ndata_dir = {:?}\nworkload_socket = {:?}\n\
+             admin_socket = {:?}\nmetrics_listen = \"{}\"\nsync_interval = \"1s\"\n{node}",
             options.trust_domain,
-            authority.grpc,
+            self.doors.iter().map(ToString::to_string).collect::<Vec<_>>(),
             authority.bundle_pem,
             self.data_dir,
             self.workload_socket,
-            self.admin_socket
+            self.admin_socket,
+            self.metrics,
         );
         fs::write(&self.config, text).map_err(|e| format!("{}: {e}", self.config.display()))?;
         let private = fs::Permissions::from_mode(0o600);
@@ -171,6 +180,11 @@ impl Machine {
     /// Process id of the attestor; 0 while it is stopped.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().map_or(0, Process::pid)
+    }
+
+    /// What the attestor has written.
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// The attestor's process, for signals.

@@ -9,6 +9,7 @@ mod enrolment;
 mod machine;
 mod options;
 mod program;
+mod status;
 mod token;
 
 use std::{
@@ -28,8 +29,10 @@ const START_WITHIN: Duration = Duration::from_secs(20);
 pub struct Playground {
     /// The nodes, in order.
     pub machines: Vec<Machine>,
-    /// The CA.
+    /// The CA; its first server, where there are several.
     pub authority: Authority,
+    /// The other servers of the CA.
+    pub others: Vec<Authority>,
     /// Where the binaries are.
     pub bin: Binaries,
     /// The folder of everything.
@@ -46,10 +49,18 @@ impl Playground {
     pub fn start(options: &Options) -> Result<Self, String> {
         let dir = fresh_folder(&options.dir)?;
         let bin = Binaries::find()?;
-        let authority = Authority::start(&dir, &bin, options)?;
-        let mut this = Self { machines: Vec::new(), authority, bin, dir, trust_domain: options.trust_domain.clone() };
+        if options.servers > 1 && options.db == "sqlite" {
+            return Err("several servers need one PostgreSQL: name it with --db".into());
+        }
+        let authority = Authority::start(&dir, 0, &bin, options)?;
+        let others = (1..options.servers).map(|index| Authority::start(&dir, index, &bin, options));
+        let others = others.collect::<Result<Vec<_>, _>>()?;
+        authority.write_bundle_of(options.servers)?;
+        let trust_domain = options.trust_domain.clone();
+        let mut this = Self { machines: Vec::new(), authority, others, bin, dir, trust_domain };
+        let doors: Vec<_> = this.servers().map(|server| server.grpc).collect();
         for index in 0..options.nodes {
-            this.machines.push(Machine::prepare(&this.dir, index, &this.bin, &this.authority, options)?);
+            this.machines.push(Machine::prepare(&this.dir, index, &this.bin, &this.authority, &doors, options)?);
         }
         for machine in &mut this.machines {
             machine.start()?;
@@ -59,6 +70,17 @@ impl Playground {
         }
         description::write(&this)?;
         Ok(this)
+    }
+
+    /// Every server of the CA.
+    pub fn servers(&self) -> impl Iterator<Item = &Authority> {
+        std::iter::once(&self.authority).chain(&self.others)
+    }
+
+    /// The server at an address, as attestors name it.
+    pub fn server_at(&mut self, address: &str) -> Option<&mut Authority> {
+        let mut all = std::iter::once(&mut self.authority).chain(&mut self.others);
+        all.find(|server| server.grpc.to_string() == address)
     }
 
     /// Runs `chancery-ca` with arguments against this CA's admin socket.
@@ -75,6 +97,9 @@ impl Playground {
     /// A child ended by itself.
     pub fn tend(&mut self) -> Result<(), String> {
         self.authority.check_running()?;
+        for server in &mut self.others {
+            server.check_running()?;
+        }
         for machine in &mut self.machines {
             machine.check_running()?;
         }

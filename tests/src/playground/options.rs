@@ -47,6 +47,9 @@ pub struct Options {
     /// Number of nodes.
     #[arg(long, default_value_t = 1)]
     pub nodes: usize,
+    /// Number of servers of the CA; more than one need a PostgreSQL.
+    #[arg(long, default_value_t = 1)]
+    pub servers: usize,
     /// How the nodes prove themselves.
     #[arg(long, value_enum, default_value_t = Attest::Tpm)]
     pub attest: Attest,
@@ -99,6 +102,7 @@ impl Options {
         Self {
             dir: dir.into(),
             nodes: 1,
+            servers: 1,
             attest: Attest::Tpm,
             ca_keys: CaKeys::Disk,
             db: "sqlite".into(),

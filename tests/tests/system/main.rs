@@ -12,5 +12,6 @@ mod load;
 mod nested;
 mod rotation;
 mod secrets;
+mod servers;
 mod support;
 mod taint;

@@ -5,7 +5,7 @@
 
 mod acts;
 mod authorities;
-mod gauge;
+pub mod gauge;
 mod outage;
 mod taint;
 

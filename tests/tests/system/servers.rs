@@ -1,0 +1,163 @@
+//! Several servers of one CA, and none at all: what agents notice of it.
+
+use std::{
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use chancery_sdk::{
+    tls::system_clock,
+    workload::{Endpoint, WorkloadClient},
+};
+use chancery_tests::{
+    demo::{
+        agents::{Agent, Agents},
+        hsm::gauge,
+    },
+    playground::Attest,
+    process::until,
+};
+
+use crate::support::{SOON, Stage, postgres_database, stage};
+
+/// States that the stream told the attestor of node 0.
+fn told(stage: &Stage, state: &str) -> i64 {
+    let label = format!("state=\"{state}\"");
+    gauge::sum(stage.playground.machines[0].metrics, "chancery_attestor_states_told_total", &label).unwrap()
+}
+
+/// Fetches until told to stop; how often, and the words of what failed.
+fn fetch_all_the_time(stage: &Stage, stop: &AtomicBool) -> (u64, Vec<String>) {
+    let endpoint = Endpoint::unix(&stage.playground.machines[0].workload_socket).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = WorkloadClient::connect(&endpoint);
+        let (mut calls, mut failures) = (0, Vec::new());
+        while !stop.load(Ordering::SeqCst) {
+            calls += 1;
+            failures.extend(client.fetch_x509().await.err().map(|e| e.to_string()));
+        }
+        (calls, failures)
+    })
+}
+
+fn ids(stage: &Stage) -> Vec<String> {
+    let endpoint = Endpoint::unix(&stage.playground.machines[0].workload_socket).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let context = runtime.block_on(async { WorkloadClient::connect(&endpoint).fetch_x509().await }).unwrap();
+    context.svids.iter().map(|svid| svid.svid.id().to_string()).collect()
+}
+
+/// kill -9 of the server in use: the Workload API answers on, a new instance begins at its first call, and the stream goes
+/// on at the other server where it was.
+#[test]
+fn a_killed_server_costs_no_call_and_no_full_state() {
+    let Some(url) = postgres_database("attestor_moves") else { return };
+    let mut stage = stage(Attest::JoinToken, |o| (o.servers, o.db) = (2, url));
+    let ours = stage.entry_for_us(0, "/before");
+    stage.unproven_class("soak/worker");
+    let first = stage.workload(0).await_x509();
+    assert_eq!(ids(&stage), [ours.clone()]);
+    let victim = stage.playground.machines[0].server_in_use().unwrap();
+    let (full, stop) = (told(&stage, "full"), AtomicBool::new(false));
+    let (second, moved, (calls, failures)) = thread::scope(|scope| {
+        stage.playground.server_at(&victim).unwrap().process().kill();
+        let killed = Instant::now();
+        let stage = &stage;
+        let fetching = scope.spawn(|| fetch_all_the_time(stage, &stop));
+        // Asked once: a refusal is a failure.
+        let second = stage.workload(0).x509();
+        let asks_another = || match stage.playground.machines[0].server_in_use()? {
+            asked if asked.is_empty() || asked == victim => Err(format!("asks '{asked}'")),
+            asked => Ok(asked),
+        };
+        let asked = until(SOON, asks_another);
+        let moved = killed.elapsed();
+        // Pushed by the other server; whoever has an identity already lets nobody poll.
+        let after = format!("spiffe://{}/after", stage.playground.trust_domain);
+        let parent = &stage.playground.machines[0].spiffe_id;
+        let uid = format!("unix:uid:{}", rustix::process::geteuid().as_raw());
+        let args = ["entry", "create", "--parent-id", parent, "--spiffe-id", &after, "--selector", &uid];
+        let other = stage.playground.servers().find(|server| Ok(server.grpc.to_string()) == asked);
+        let arrived = other.ok_or_else(|| format!("{asked:?}")).and_then(|other| other.cli(&args)).and_then(|_| {
+            until(SOON, || match ids(stage) {
+                ids if ids.contains(&after) && ids.contains(&ours) => Ok(()),
+                ids => Err(format!("{ids:?}")),
+            })
+        });
+        stop.store(true, Ordering::SeqCst);
+        let fetched = fetching.join().unwrap();
+        arrived.unwrap();
+        (second.unwrap(), moved, fetched)
+    });
+    assert_ne!(first, second);
+    assert!(calls > 0 && failures.is_empty(), "{calls} calls, {} failed: {:?}", failures.len(), failures.first());
+    assert_eq!(told(&stage, "full"), full, "full state was needed");
+    assert!(told(&stage, "changes") > 0);
+    println!("another server was asked {moved:?} after the kill; {calls} calls meanwhile, none failed");
+}
+
+/// All servers are away: agents talk on until the printed second, and not one second after the last of what they hold.
+#[test]
+fn agents_work_for_as_long_as_the_outage_budget_says_and_fail_closed_after_it() {
+    let mut stage = stage(Attest::JoinToken, |o| o.lifetimes.instance_ttl = Some("20s".into()));
+    let parent = stage.playground.machines[0].spiffe_id.clone();
+    stage.class(&parent, "soak/agent", "demo-agent", &["--allow-unproven-nodes"]);
+    let mut agents = Agents((0..2).map(|_| stage.agent(0)).collect());
+    agents.introduce().unwrap();
+    stage.playground.authority.process().kill();
+    let killed = system_clock()().0;
+
+    let machine = &stage.playground.machines[0];
+    let is_away = || match machine.status()? {
+        status if status.servers.iter().all(|server| server.state == "failed") => Ok(status),
+        status => Err(format!("{:?}", status.servers)),
+    };
+    let budget = until(SOON, is_away).unwrap().outage_budget.unwrap();
+    let first_end = agents.0.iter().map(|agent| agent.seen().not_after).min().unwrap();
+    assert_eq!((budget.what.as_str(), budget.expires_at), ("instance_svid", first_end));
+    let shown = gauge::sum(machine.metrics, "chancery_attestor_outage_budget_seconds", "instance_svid").unwrap();
+    assert!(shown > 0 && shown <= budget.seconds_left, "{shown} > {}", budget.seconds_left);
+    let (log, config) = (machine.log().to_owned(), machine.config.display().to_string());
+    let says_so = || match std::fs::read_to_string(&log) {
+        Ok(text) if text.contains("outage_budget_seconds") => Ok(()),
+        other => Err(format!("no line of the budget: {}", other.unwrap_or_default())),
+    };
+    until(SOON, says_so).unwrap();
+    let doctor = Command::new(stage.playground.bin.path("chancery-attestor"))
+        .args(["doctor", "--output", "json", "--config", &config])
+        .output()
+        .unwrap();
+    let doctor: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    assert_eq!(doctor["outage_budget"]["expires_at"], first_end.to_string(), "{doctor}");
+
+    // Until then everything goes on; the last second is that of the clocks' rounding.
+    let calls = agents.calls();
+    while system_clock()().0 < first_end - 1 {
+        agents.check_calls().unwrap_or_else(|e| panic!("{} s before the end: {e}", first_end - system_clock()().0));
+        thread::sleep(Duration::from_millis(50));
+    }
+    let worked = agents.calls() - calls;
+    assert!(worked > 0);
+    let failures = |agent: &Agent| agent.seen().peers.values().map(|counts| counts.failures).sum::<u64>();
+    for agent in &agents.0 {
+        agent.wait(SOON, "the end", |seen| seen.peers.values().any(|counts| counts.failures > 0)).unwrap();
+    }
+    assert!(system_clock()().0 >= first_end);
+    // Closed: more is tried, and nothing is answered any more.
+    let last_end = agents.0.iter().map(|agent| agent.seen().not_after).max().unwrap();
+    until(SOON, || if system_clock()().0 > last_end + 1 { Ok(()) } else { Err("time".into()) }).unwrap();
+    let (answered, failed) = (agents.calls(), failures(&agents.0[0]));
+    agents.0[0]
+        .wait(SOON, "more tries", |seen| seen.peers.values().map(|counts| counts.failures).sum::<u64>() >= failed + 20)
+        .unwrap();
+    assert_eq!(agents.calls(), answered, "a call was answered without an identity");
+    let left = stage.playground.machines[0].status().unwrap().outage_budget.unwrap().seconds_left;
+    assert_eq!(left, 0);
+    println!(
+        "killed at {killed}: {} s promised until {first_end}, {worked} calls until then, none failed; then none was answered",
+        budget.seconds_left
+    );
+}
