@@ -124,13 +124,18 @@ impl Dialer {
             let (address, config) = (self.servers.address(server), Arc::clone(&config));
             async move { (server, within_deadline(address, config).await) }
         };
-        let mut waiting = self.servers.order().into_iter();
+        let order = self.servers.order();
+        let mut waiting = order.iter().copied();
         let mut dials: FuturesUnordered<_> = waiting.next().into_iter().map(dial).collect();
         let mut worst: Option<DialError> = None;
         while !dials.is_empty() {
             tokio::select! {
                 Some((server, dialled)) = dials.next() => match dialled {
-                    Ok(stream) => return Ok((server, stream)),
+                    Ok(stream) => {
+                        // Who had a head start over it is not asked first again for a while.
+                        order.iter().take_while(|before| **before != server).for_each(|n| self.servers.overtaken(*n));
+                        return Ok((server, stream));
+                    }
                     Err(error) => {
                         self.servers.failed(server, &error.to_string());
                         worst = Some(worse(worst, error));

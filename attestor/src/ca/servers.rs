@@ -167,6 +167,14 @@ impl Servers {
         self.set(server, Condition::Failed, problem);
     }
 
+    /// A server that was dialled after it answered before it; what it failed with, if it did, says more.
+    pub(super) fn overtaken(&self, server: usize) {
+        let is_bad = self.known().rows.get(server).is_some_and(|row| row.server.condition.is_bad());
+        if !is_bad {
+            self.set(server, Condition::Failed, "another server answered before it");
+        }
+    }
+
     /// It left a call and a probe without an answer.
     pub(super) fn silent(&self, server: usize, problem: &str) {
         {
