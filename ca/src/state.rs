@@ -98,6 +98,17 @@ impl State {
         Ok(loaded)
     }
 
+    /// Looks whether another server imported anchors; whether there are new ones, which are in force then.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_new_anchors(&self) -> Result<bool, StoreError> {
+        let Some(trust) = self.trust.load().with_new_anchors(&self.store).await? else { return Ok(false) };
+        tracing::info!(anchors = trust.loaded().anchors, "anchors that another server imported are in force");
+        self.trust.store(Arc::new(trust));
+        Ok(true)
+    }
+
     /// Whether the CA can sign now.
     pub fn is_ready(&self) -> bool {
         let (x509, jwt, now) = (self.authority.x509_not_after(), self.authority.jwt_not_after(), self.now());

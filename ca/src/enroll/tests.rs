@@ -25,6 +25,13 @@ macro_rules! fixture {
 
 /// An emulated TPM's opening; its EK is enrolled and its manufacturer trusted.
 async fn known_applicant(state: &State) -> Payload {
+    let payload = applicant_known_elsewhere(state).await;
+    state.reload().await.unwrap();
+    payload
+}
+
+/// The same where another server was told: both facts are in the database only.
+async fn applicant_known_elsewhere(state: &State) -> Payload {
     let payload = Payload {
         version: 1,
         ek_certificate: fixture!("ek_p384"),
@@ -45,8 +52,17 @@ async fn known_applicant(state: &State) -> Payload {
     for fact in [Fact::EnrolEk(EnrolEk { ek_hash, note: String::new() }), Fact::ImportAnchor(anchor)] {
         state.commit(fact).await.unwrap().done().unwrap();
     }
-    state.reload().await.unwrap();
     payload
+}
+
+#[tokio::test]
+async fn an_anchor_that_another_server_imported_counts_before_a_no() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, _tls) = parts(dir.path(), Hand::now().clock()).await;
+    let payload = applicant_known_elsewhere(&state).await;
+    assert_eq!(state.trust.load().loaded().anchors, 0);
+    tpm::challenge(&state, &payload, None, b"payload", &fixture!("csr")).await.unwrap();
+    assert_eq!(state.trust.load().loaded().anchors, 1);
 }
 
 #[tokio::test]

@@ -77,11 +77,17 @@ pub async fn challenge(
     payload_bytes: &[u8],
     csr: &[u8],
 ) -> Result<(Open, Challenge), Refused> {
-    let trust = state.trust.load_full();
+    let mut trust = state.trust.load_full();
     let ek_hash = tpm::claimed_ek(payload)?;
     let enrolled = state.store.ek_enrolled(&ek_hash).await?.is_some();
     let now = state.now();
-    let mut applicant = examine_payload(payload, csr, &trust, enrolled, now)?;
+    let mut examined = examine_payload(payload, csr, &trust, enrolled, now);
+    // Before a no for want of an anchor: another server may have imported it.
+    if matches!(&examined, Err(denied) if denied.reason == Reason::EkUntrusted) && state.find_new_anchors().await? {
+        trust = state.trust.load_full();
+        examined = examine_payload(payload, csr, &trust, enrolled, now);
+    }
+    let mut applicant = examined?;
     let token = match token {
         Some(token) => {
             let steps = std::mem::take(&mut applicant.steps);

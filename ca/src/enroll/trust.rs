@@ -84,6 +84,19 @@ impl Trust {
         Ok(Self { tpm: tpm::Trust { anchors, enrol, denied_eks, policies }, pkcs11 })
     }
 
+    /// The same with the anchors that are stored now; `None` where it has them. Another server may have imported one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn with_new_anchors(&self, store: &Store) -> Result<Option<Self>, StoreError> {
+        let anchors: Vec<_> = store.anchors().await?.iter().filter_map(anchor).collect();
+        let fingerprints = |anchors: &[tpm::Anchor]| anchors.iter().map(|a| a.fingerprint).collect::<BTreeSet<_>>();
+        if fingerprints(&anchors) == fingerprints(&self.tpm.anchors) {
+            return Ok(None);
+        }
+        Ok(Some(Self { tpm: tpm::Trust { anchors, ..self.tpm.clone() }, pkcs11: self.pkcs11.clone() }))
+    }
+
     /// What tokens are judged by.
     pub fn pkcs11(&self) -> &pkcs11::Trust {
         &self.pkcs11

@@ -8,6 +8,8 @@ mod newcomers;
 mod stage;
 mod summary;
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 
 use super::{SPOILED_CALL_EVERY_MS, agents::CALL_EVERY_MS, say};
@@ -25,6 +27,9 @@ pub enum Spoil {
 /// Servers of the CA.
 const SERVERS: usize = 3;
 
+/// For the last of the rotations; each comes within two thirds of a life of 24 s.
+const ROTATED_WITHIN: Duration = Duration::from_secs(40);
+
 /// How much takes part.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -33,13 +38,16 @@ pub struct Pace {
     call_every_ms: u64,
     /// Instances that must begin on each node after each death.
     newcomers: usize,
+    /// Rotations that every agent must have made in the end.
+    rotations: usize,
 }
 
 /// What `make demo-ha` shows.
-const FULL: Pace = Pace { nodes: 3, agents_per_node: 2, call_every_ms: CALL_EVERY_MS, newcomers: 20 };
+const FULL: Pace = Pace { nodes: 3, agents_per_node: 2, call_every_ms: CALL_EVERY_MS, newcomers: 20, rotations: 2 };
 
 /// The same acts for a test among many others.
-const SHORT: Pace = Pace { nodes: 2, agents_per_node: 1, call_every_ms: SPOILED_CALL_EVERY_MS, newcomers: 2 };
+const SHORT: Pace =
+    Pace { nodes: 2, agents_per_node: 1, call_every_ms: SPOILED_CALL_EVERY_MS, newcomers: 2, rotations: 0 };
 
 /// Runs the demo of high availability; a short one has the same acts.
 ///
@@ -55,5 +63,6 @@ pub fn run(spoil: Option<Spoil>, short: bool) -> Result<(), String> {
     }
     dead.clear();
     acts::dies(&mut stage, 2 + SERVERS, Death::Stopped, &mut dead, spoil)?;
+    stage.agents.wait_for_rotations(stage.pace.rotations, ROTATED_WITHIN)?;
     summary::print(&mut stage)
 }
