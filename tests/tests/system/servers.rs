@@ -59,7 +59,7 @@ fn a_killed_server_costs_no_call_and_no_full_state() {
     let ours = stage.entry_for_us(0, "/before");
     stage.unproven_class("soak/worker");
     let first = stage.workload(0).await_x509();
-    assert_eq!(ids(&stage), [ours.clone()]);
+    assert_eq!(ids(&stage), std::slice::from_ref(&ours));
     let victim = stage.playground.machines[0].server_in_use().unwrap();
     let (full, stop) = (told(&stage, "full"), AtomicBool::new(false));
     let (second, moved, (calls, failures)) = thread::scope(|scope| {
