@@ -41,8 +41,8 @@ pub fn own(state: &State) -> Own {
 /// [`Problem::Invalid`] for our own domain, [`Problem::NotFound`].
 pub async fn federated(state: &State, domain: &TrustDomain) -> Result<Bundle, Problem> {
     foreign(state, domain)?;
-    let stored = state.store.federated_bundle(domain).await?;
-    parse(&stored.ok_or_else(|| Problem::NotFound(format!("no bundle of trust domain {domain} is stored")))?)
+    let stored = state.view.look(|registry| registry.bundle(domain).cloned())?;
+    parse(&*stored.ok_or_else(|| Problem::NotFound(format!("no bundle of trust domain {domain} is stored")))?)
 }
 
 /// Every foreign bundle, in the order of the name.
@@ -50,7 +50,7 @@ pub async fn federated(state: &State, domain: &TrustDomain) -> Result<Bundle, Pr
 /// # Errors
 /// [`Problem::Unavailable`].
 pub async fn all_federated(state: &State) -> Result<Vec<Bundle>, Problem> {
-    state.store.federated_bundles().await?.iter().map(parse).collect()
+    state.view.look(|registry| registry.bundles().map(|bundle| parse(bundle)).collect::<Result<_, _>>())?
 }
 
 /// Stores a foreign bundle.

@@ -2,7 +2,7 @@
 //!
 //! What is returned has its record in the log already. Callers run these in a task of their own.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chancery_core::{
     class::{Class, ClassName},
@@ -21,12 +21,13 @@ use crate::{
     lifetimes::{self, node_cert},
     metrics::Metrics,
     problem::Problem,
+    signing::Urgency,
     state::State,
     store::{
         BeginInstance, EndInstance, Fact, InstanceFilter, JwtSubject, Outcome, Reconcile, RecordJwt, Refusal,
-        RenewInstance,
+        RenewInstance, RenewalKey,
     },
-    view::{Offered, Registry},
+    view::{Offered, Registry, Running},
 };
 
 /// What an attestor sends of a process that asks for an identity.
@@ -67,41 +68,55 @@ pub async fn classes(state: &State, node: &Node) -> Result<Vec<Offered>, Problem
 ///
 /// # Errors
 /// [`Problem`]; nothing was released. Source: ARCHITECTURE, Identities.
-pub async fn begin(state: &State, node: &Node, process: &Process, csr_der: &[u8]) -> Result<X509, Problem> {
-    let csr = Csr::parse(csr_der)?;
+pub async fn begin(
+    state: &Arc<State>,
+    node: &Arc<Node>,
+    process: &Arc<Process>,
+    csr_der: &[u8],
+) -> Result<X509, Problem> {
     for _ in 0..SIGN_TRIES {
-        let classes = reached(state, node)?;
-        let known = state.store.instance_of(&node.id, &process.start_token).await?;
-        let owner = state.store.key_owner(&csr.spki_sha256()).await?;
-        let facts = BeginFacts {
-            domain: &state.trust_domain,
-            node,
-            classes: &classes.iter().collect::<Vec<_>>(),
-            asked: &process.class,
-            selectors: &process.selectors,
-            same_key: owner.is_some() && owner.as_ref() == known.as_ref().map(|k| &k.id),
-            known: known.as_ref(),
-            live: state.store.live_instances(&node.id).await?.len(),
-        };
-        let decided = instance::begin(facts, &csr, chance::uuid_v7()?, issuance(state, node)?)?;
         within_rate(state, &process.class)?;
-        let (fact, svid) = sign(state, node, process, &csr, decided)?;
-        match state.commit(fact).await? {
+        let (own, of, asks, csr) = (Arc::clone(state), Arc::clone(node), Arc::clone(process), csr_der.to_vec());
+        let signed = state.signing.one(Urgency::First, move || begun(&own, &of, &asks, &csr)).await;
+        let (fact, svid) = signed.flatten().inspect_err(|_| state.begins.give_back(&process.class))?;
+        let refusal = match state.commit(fact).await? {
             Outcome::Done { .. } => {
                 Metrics::count(&state.metrics.svids, "kind", "instance");
                 return Ok(svid);
             }
-            // Another call of the same process, a change of the class, or a rotation came between: look again.
-            Outcome::Refused(Refusal::StartTokenUsed | Refusal::ClassGone | Refusal::AuthorityNotActive) => {}
-            Outcome::Refused(refusal) => return Err(refusal.into()),
+            Outcome::Refused(refusal) => refusal,
+        };
+        state.begins.give_back(&process.class);
+        // Another call of the same process, a change of the class, or a rotation came between: look again.
+        if !matches!(refusal, Refusal::StartTokenUsed | Refusal::ClassGone | Refusal::AuthorityNotActive) {
+            return Err(refusal.into());
         }
     }
     Err(rotating())
 }
 
-/// Classes whose instances may run on the node.
-fn reached(state: &State, node: &Node) -> Result<Vec<Class>, Problem> {
-    state.view.look(|registry| registry.classes_of(node).into_iter().cloned().collect())
+/// Gathers, decides and signs a beginning; what to commit.
+fn begun(state: &State, node: &Node, process: &Process, csr_der: &[u8]) -> Result<(Fact, X509), Problem> {
+    let csr = Csr::parse(csr_der)?;
+    let (classes, known, live) = state.view.look(|registry| {
+        let classes: Vec<Class> = registry.classes_of(node).into_iter().cloned().collect();
+        let known = registry.process(&node.id, &process.start_token).cloned();
+        (classes, known, registry.running_on(&node.id).count())
+    })?;
+    let key = csr.spki_sha256();
+    let facts = BeginFacts {
+        domain: &state.trust_domain,
+        node,
+        classes: &classes.iter().collect::<Vec<_>>(),
+        asked: &process.class,
+        selectors: &process.selectors,
+        // Where the view has not been told its key, the committing transaction knows it.
+        same_key: known.as_ref().is_some_and(|known| known.key.is_none_or(|newest| newest == key)),
+        known: known.as_ref().map(|known| &known.instance),
+        live,
+    };
+    let decided = instance::begin(facts, &csr, chance::uuid_v7()?, issuance(state, node)?)?;
+    sign(state, node, process, &csr, decided)
 }
 
 /// The class is known to exist here, so that no caller makes buckets.
@@ -118,28 +133,63 @@ fn within_rate(state: &State, class: &ClassName) -> Result<(), Problem> {
 /// # Errors
 /// [`Problem`]; nothing was released.
 pub async fn renew(
-    state: &State,
-    node: &Node,
+    state: &Arc<State>,
+    node: &Arc<Node>,
     id: &SpiffeId,
     start_token: &[u8; 32],
     csr_der: &[u8],
 ) -> Result<X509, Problem> {
-    let csr = Csr::parse(csr_der)?;
-    let known = state.store.instance(id).await?;
+    let known = running(state, id).await?;
     let ttl = state.view.look(|registry| {
-        let class = known.as_ref().and_then(|known| registry.class(known.class.as_str()));
+        let class = known.as_ref().and_then(|known| registry.class(known.instance.class.as_str()));
         class.map_or(0, |class| class.x509_svid_ttl)
     })?;
+    let urgency = known.as_ref().map_or(Urgency::Unknown, |known| urgency(state, known, ttl));
     for _ in 0..SIGN_TRIES {
-        let leaf = instance::renew(node, known.as_ref(), start_token, ttl, &csr, issuance(state, node)?)?;
-        let issued = state.authority.sign_x509(&leaf)?;
-        let fact = renewal(node, id, *start_token, &csr, &issued)?;
+        let (own, of, known, csr) = (Arc::clone(state), Arc::clone(node), known.clone(), csr_der.to_vec());
+        let token = *start_token;
+        let sign = move || renewed(&own, &of, known.as_deref(), &token, ttl, &csr);
+        let (fact, svid) = state.signing.one(urgency, sign).await??;
         if committed(state, fact).await? {
             Metrics::count(&state.metrics.svids, "kind", "instance");
-            return Ok(X509::new(id.clone(), issued));
+            return Ok(svid);
         }
     }
     Err(rotating())
+}
+
+/// Decides and signs a renewal; what to commit.
+fn renewed(
+    state: &State,
+    node: &Node,
+    known: Option<&Running>,
+    start_token: &[u8; 32],
+    ttl: i64,
+    csr_der: &[u8],
+) -> Result<(Fact, X509), Problem> {
+    let csr = Csr::parse(csr_der)?;
+    let known = known.map(|known| &known.instance);
+    let leaf = instance::renew(node, known, start_token, ttl, &csr, issuance(state, node)?)?;
+    let issued = state.authority.sign_x509(&leaf)?;
+    let fact = renewal(node, leaf.id(), *start_token, &csr, RenewalKey::New, &issued)?;
+    Ok((fact, X509::new(leaf.id().clone(), issued)))
+}
+
+/// An SVID with less than a third of its life left may not outlast a queue that grows.
+fn urgency(state: &State, known: &Running, ttl: i64) -> Urgency {
+    let life = if ttl > 0 { ttl } else { state.config.ttl.instance_svid.as_secs() };
+    let left = known.instance.newest.expires_at.since(state.now());
+    if left < life / 3 { Urgency::Expiring } else { Urgency::Refresh }
+}
+
+/// The running instance `id`. One that the view does not know may have begun on another server a moment ago.
+async fn running(state: &State, id: &SpiffeId) -> Result<Option<Arc<Running>>, Problem> {
+    let look = || state.view.look(|registry| registry.instance(id).cloned());
+    if let Some(known) = look()? {
+        return Ok(Some(known));
+    }
+    state.view.follow().await?;
+    look()
 }
 
 /// A JWT-SVID of a running instance.
@@ -147,36 +197,52 @@ pub async fn renew(
 /// # Errors
 /// [`Problem`]; nothing was released.
 pub async fn jwt(
-    state: &State,
-    node: &Node,
+    state: &Arc<State>,
+    node: &Arc<Node>,
     id: &SpiffeId,
     start_token: &[u8; 32],
     audience: &[String],
 ) -> Result<Jwt, Problem> {
-    let known = state.store.instance(id).await?;
+    let known = running(state, id).await?;
     for _ in 0..SIGN_TRIES {
-        let issuance = Issuance {
-            profile: lifetimes::jwt(&state.config.ttl)?,
-            limits: lifetimes::jwt_limits(state, Some(node))?,
-            serial: chance::serial()?,
-            now: state.now(),
-        };
-        let grant = instance::jwt(node, known.as_ref(), start_token, audience, issuance)?;
-        let issued = state.authority.sign_jwt(&grant)?;
-        let fact = Fact::RecordJwt(RecordJwt {
-            node_id: node.id.clone(),
-            node_serial: node_cert(node)?.serial.clone(),
-            subject: JwtSubject::Instance { id: id.clone(), start_token: *start_token },
-            audience: grant.audience().to_vec(),
-            expires_at: issued.expires_at,
-            authority: issued.authority_id.clone(),
-        });
+        let (own, of, known) = (Arc::clone(state), Arc::clone(node), known.clone());
+        let (token, audience) = (*start_token, audience.to_vec());
+        let sign = move || signed_jwt(&own, &of, known.as_deref(), &token, &audience);
+        let (fact, svid) = state.signing.one(Urgency::Unknown, sign).await??;
         if committed(state, fact).await? {
             Metrics::count(&state.metrics.svids, "kind", "jwt");
-            return Ok(Jwt::new(id.clone(), issued, String::new()));
+            return Ok(svid);
         }
     }
     Err(rotating())
+}
+
+/// Decides and signs a token; what to commit.
+fn signed_jwt(
+    state: &State,
+    node: &Node,
+    known: Option<&Running>,
+    start_token: &[u8; 32],
+    audience: &[String],
+) -> Result<(Fact, Jwt), Problem> {
+    let issuance = Issuance {
+        profile: lifetimes::jwt(&state.config.ttl)?,
+        limits: lifetimes::jwt_limits(state, Some(node))?,
+        serial: chance::serial()?,
+        now: state.now(),
+    };
+    let grant = instance::jwt(node, known.map(|known| &known.instance), start_token, audience, issuance)?;
+    let id = grant.id().clone();
+    let issued = state.authority.sign_jwt(&grant)?;
+    let fact = Fact::RecordJwt(RecordJwt {
+        node_id: node.id.clone(),
+        node_serial: node_cert(node)?.serial.clone(),
+        subject: JwtSubject::Instance { id: id.clone(), start_token: *start_token },
+        audience: grant.audience().to_vec(),
+        expires_at: issued.expires_at,
+        authority: issued.authority_id.clone(),
+    });
+    Ok((fact, Jwt::new(id, issued, String::new())))
 }
 
 /// The process has ended; saying so twice is no error.
@@ -184,9 +250,8 @@ pub async fn jwt(
 /// # Errors
 /// [`Problem::NotFound`] where it is no instance of this node and process.
 pub async fn end(state: &State, node: &Node, id: &SpiffeId, start_token: &[u8; 32]) -> Result<(), Problem> {
-    let known = state.store.instance(id).await?;
-    let ours = known.filter(|known| known.node_id == node.id && &known.start_token == start_token);
-    if ours.is_none() {
+    let known = running(state, id).await?;
+    if known.is_some_and(|known| known.instance.node_id != node.id || &known.instance.start_token != start_token) {
         return Err(unknown(id));
     }
     let fact = EndInstance { id: id.clone(), node_id: Some(node.id.clone()), reason: "process-ended" };
@@ -206,13 +271,23 @@ pub async fn reconcile(
     boot: Vec<u8>,
     live_start_tokens: Vec<[u8; 32]>,
 ) -> Result<Reconciled, Problem> {
-    let before = state.store.live_instances(&node.id).await?;
+    let before = on_node(state, node)?;
     let node_serial = node_cert(node)?.serial.clone();
     let fact = Reconcile { node_id: node.id.clone(), node_serial, boot, live_start_tokens };
-    state.commit(Fact::Reconcile(fact)).await?.done()?;
-    let live = state.store.live_instances(&node.id).await?;
+    let number = state.commit(Fact::Reconcile(fact)).await?.done()?;
+    // What other servers committed before counts as well.
+    state.view.reached(number).await?;
+    let live = on_node(state, node)?;
     let ended = before.iter().filter(|b| !live.iter().any(|l| l.id == b.id)).count();
     Ok(Reconciled { live, ended })
+}
+
+/// What runs on the node, in the order of the ID.
+fn on_node(state: &State, node: &Node) -> Result<Vec<Instance>, Problem> {
+    let all = |registry: &Registry| registry.running_on(&node.id).map(|running| running.instance.clone()).collect();
+    let mut running: Vec<Instance> = state.view.look(all)?;
+    running.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(running)
 }
 
 /// Instances that the filter lets through, in the order of the ID.
@@ -259,7 +334,7 @@ fn sign(state: &State, node: &Node, process: &Process, csr: &Csr, decided: Begin
     match decided {
         Begin::Again { leaf } => {
             let issued = state.authority.sign_x509(&leaf)?;
-            let fact = renewal(node, leaf.id(), process.start_token, csr, &issued)?;
+            let fact = renewal(node, leaf.id(), process.start_token, csr, RenewalKey::Own, &issued)?;
             Ok((fact, X509::new(leaf.id().clone(), issued)))
         }
         Begin::New { class, leaf } => {
@@ -290,12 +365,20 @@ fn sign(state: &State, node: &Node, process: &Process, csr: &Csr, decided: Begin
     }
 }
 
-fn renewal(node: &Node, id: &SpiffeId, start_token: [u8; 32], csr: &Csr, issued: &IssuedX509) -> Result<Fact, Problem> {
+fn renewal(
+    node: &Node,
+    id: &SpiffeId,
+    start_token: [u8; 32],
+    csr: &Csr,
+    key: RenewalKey,
+    issued: &IssuedX509,
+) -> Result<Fact, Problem> {
     Ok(Fact::RenewInstance(RenewInstance {
         id: id.clone(),
         node_id: node.id.clone(),
         start_token,
         spki_sha256: csr.spki_sha256(),
+        key,
         cert: issued.cert.clone(),
         node_serial: node_cert(node)?.serial.clone(),
         authority: issued.authority_id.clone(),

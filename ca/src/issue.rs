@@ -2,6 +2,8 @@
 //!
 //! What is returned has its record in the log already. Callers run these in a task of their own.
 
+use std::sync::Arc;
+
 use chancery_core::{csr::Csr, entry, leaf::check_audience, mint, node::Node};
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
 use rustls_pki_types::CertificateDer;
@@ -13,6 +15,7 @@ use crate::{
     lifetimes::{self, node_cert},
     metrics::Metrics,
     problem::Problem,
+    signing::Urgency,
     state::State,
     store::{AuthorityKind, Fact, JwtSubject, Outcome, RecordJwt, RecordMint, RecordX509, Refusal},
 };
@@ -58,66 +61,121 @@ impl Jwt {
     }
 }
 
-/// Issues an entry's X509-SVID to a node that may serve it. Names and lifetime are the entry's.
+/// An X509-SVID that is asked for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The entry.
+    pub entry_id: String,
+    /// PKCS#10, DER; not yet looked at.
+    pub csr: Vec<u8>,
+}
+
+/// Issues X509-SVIDs of entries to a node that may serve them, together; answers each, in order. Names and lifetimes are
+/// the entries'.
 ///
 /// # Errors
-/// [`Problem`]; nothing was released. Source: spire-wire 1.4 (BatchNewX509SVID).
-pub async fn x509(state: &State, node: &Node, entry_id: &str, csr_der: &[u8]) -> Result<X509, Problem> {
-    if entry_id.is_empty() {
-        return Err(Problem::Invalid("entry ID is missing".into()));
-    }
-    if csr_der.is_empty() {
-        return Err(Problem::Invalid("CSR is missing".into()));
-    }
-    let entry = authorized(state, node, entry_id).await?;
-    let csr = Csr::parse(csr_der)?;
-    let profile = lifetimes::x509(&state.config.ttl)?;
+/// [`Problem`]; nothing was released. [`Problem::Busy`] is of all of them. Source: spire-wire 1.4 (BatchNewX509SVID).
+pub async fn x509(
+    state: &Arc<State>,
+    node: &Arc<Node>,
+    wanted: Vec<Wanted>,
+) -> Result<Vec<Result<X509, Problem>>, Problem> {
+    let mut answers: Vec<Result<X509, Problem>> = wanted.iter().map(|_| Err(rotating())).collect();
+    let mut left: Vec<(usize, Arc<Wanted>)> = wanted.into_iter().map(Arc::new).enumerate().collect();
     for _ in 0..SIGN_TRIES {
-        let limits = lifetimes::x509_limits(state, Some(node))?;
-        let leaf = entry::issue::x509(&entry, &csr, profile, limits, chance::serial()?, state.now())?;
-        let issued = state.authority.sign_x509(&leaf)?;
-        let fact = Fact::RecordX509(RecordX509 {
-            node_id: node.id.clone(),
-            node_serial: node_cert(node)?.serial.clone(),
-            entry_id: entry.id.clone(),
-            entry_revision: entry.revision,
-            cert: issued.cert.clone(),
-            authority: issued.authority_id.clone(),
-        });
-        if committed(state, fact).await? {
-            Metrics::count(&state.metrics.svids, "kind", "x509");
-            return Ok(X509::new(entry.spiffe_id.clone(), issued));
+        if left.is_empty() {
+            break;
+        }
+        let (own, of) = (Arc::clone(state), Arc::clone(node));
+        let sign = move |(place, one): (usize, Arc<Wanted>)| {
+            let signed = signed_x509(&own, &of, &one);
+            (place, one, signed)
+        };
+        let signed = state.signing.each(Urgency::Unknown, std::mem::take(&mut left), sign).await?;
+        let (mut facts, mut waiting) = (Vec::with_capacity(signed.len()), Vec::with_capacity(signed.len()));
+        for (place, one, signed) in signed {
+            match signed {
+                Ok((fact, svid)) => {
+                    facts.push(fact);
+                    waiting.push((place, one, svid));
+                }
+                Err(problem) => answers[place] = Err(problem),
+            }
+        }
+        for ((place, one, svid), outcome) in waiting.into_iter().zip(state.commit_all(facts).await?) {
+            match outcome {
+                Outcome::Done { .. } => {
+                    Metrics::count(&state.metrics.svids, "kind", "x509");
+                    answers[place] = Ok(svid);
+                }
+                Outcome::Refused(Refusal::AuthorityNotActive) => left.push((place, one)),
+                Outcome::Refused(refusal) => answers[place] = Err(refusal.into()),
+            }
         }
     }
-    Err(rotating())
+    Ok(answers)
+}
+
+/// Gathers, decides and signs; what to commit.
+fn signed_x509(state: &State, node: &Node, wanted: &Wanted) -> Result<(Fact, X509), Problem> {
+    if wanted.entry_id.is_empty() {
+        return Err(Problem::Invalid("entry ID is missing".into()));
+    }
+    if wanted.csr.is_empty() {
+        return Err(Problem::Invalid("CSR is missing".into()));
+    }
+    let entry = authorized(state, node, &wanted.entry_id)?;
+    let csr = Csr::parse(&wanted.csr)?;
+    let profile = lifetimes::x509(&state.config.ttl)?;
+    let limits = lifetimes::x509_limits(state, Some(node))?;
+    let leaf = entry::issue::x509(&entry, &csr, profile, limits, chance::serial()?, state.now())?;
+    let issued = state.authority.sign_x509(&leaf)?;
+    let fact = Fact::RecordX509(RecordX509 {
+        node_id: node.id.clone(),
+        node_serial: node_cert(node)?.serial.clone(),
+        entry_id: entry.id.clone(),
+        entry_revision: entry.revision,
+        cert: issued.cert.clone(),
+        authority: issued.authority_id.clone(),
+    });
+    Ok((fact, X509::new(entry.spiffe_id.clone(), issued)))
 }
 
 /// Issues an entry's JWT-SVID to a node that may serve it.
 ///
 /// # Errors
 /// [`Problem`]; nothing was released. Source: spire-wire 1.4 (NewJWTSVID).
-pub async fn jwt(state: &State, node: &Node, entry_id: &str, audience: &[String]) -> Result<Jwt, Problem> {
-    let entry = authorized(state, node, entry_id).await?;
-    let profile = lifetimes::jwt(&state.config.ttl)?;
+pub async fn jwt(state: &Arc<State>, node: &Arc<Node>, entry_id: &str, audience: &[String]) -> Result<Jwt, Problem> {
     for _ in 0..SIGN_TRIES {
-        let limits = lifetimes::jwt_limits(state, Some(node))?;
-        let jti = chance::uuid_v4()?.to_string();
-        let grant = entry::issue::jwt(&entry, audience, profile, limits, jti, state.now())?;
-        let issued = state.authority.sign_jwt(&grant)?;
-        let fact = Fact::RecordJwt(RecordJwt {
-            node_id: node.id.clone(),
-            node_serial: node_cert(node)?.serial.clone(),
-            subject: JwtSubject::Entry { id: entry.id.clone(), revision: entry.revision },
-            audience: grant.audience().to_vec(),
-            expires_at: issued.expires_at,
-            authority: issued.authority_id.clone(),
-        });
+        let (own, of) = (Arc::clone(state), Arc::clone(node));
+        let (entry_id, audience) = (entry_id.to_owned(), audience.to_vec());
+        let sign = move || signed_jwt(&own, &of, &entry_id, &audience);
+        let (fact, svid) = state.signing.one(Urgency::Unknown, sign).await??;
         if committed(state, fact).await? {
             Metrics::count(&state.metrics.svids, "kind", "jwt");
-            return Ok(Jwt::new(entry.spiffe_id.clone(), issued, entry.hint.clone()));
+            return Ok(svid);
         }
     }
     Err(rotating())
+}
+
+/// As [`signed_x509`], a token.
+fn signed_jwt(state: &State, node: &Node, entry_id: &str, audience: &[String]) -> Result<(Fact, Jwt), Problem> {
+    let entry = authorized(state, node, entry_id)?;
+    let profile = lifetimes::jwt(&state.config.ttl)?;
+    let limits = lifetimes::jwt_limits(state, Some(node))?;
+    let jti = chance::uuid_v4()?.to_string();
+    let grant = entry::issue::jwt(&entry, audience, profile, limits, jti, state.now())?;
+    let issued = state.authority.sign_jwt(&grant)?;
+    let fact = Fact::RecordJwt(RecordJwt {
+        node_id: node.id.clone(),
+        node_serial: node_cert(node)?.serial.clone(),
+        subject: JwtSubject::Entry { id: entry.id.clone(), revision: entry.revision },
+        audience: grant.audience().to_vec(),
+        expires_at: issued.expires_at,
+        authority: issued.authority_id.clone(),
+    });
+    Ok((fact, Jwt::new(entry.spiffe_id.clone(), issued, entry.hint.clone())))
 }
 
 /// Mints an X509-SVID for an operator; the one place that takes names from a CSR.
@@ -194,7 +252,7 @@ pub(crate) fn rotating() -> Problem {
     Problem::Unavailable("authorities are rotating: ask again".into())
 }
 
-async fn authorized(state: &State, node: &Node, entry_id: &str) -> Result<entry::Entry, Problem> {
+fn authorized(state: &State, node: &Node, entry_id: &str) -> Result<entry::Entry, Problem> {
     let found = state.view.look(|registry| registry.graph.authorized_entry(entry_id, &node.id, &node.selectors))?;
     found.ok_or_else(|| Problem::NotFound(format!("no entry '{entry_id}' for this node")))
 }

@@ -39,6 +39,7 @@ pub mod rates;
 mod run;
 #[cfg(test)]
 mod sample;
+pub mod signing;
 pub mod state;
 pub mod store;
 mod sweep;

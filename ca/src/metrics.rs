@@ -13,7 +13,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::gate::{METHODS, Who};
+use crate::{
+    gate::{METHODS, Who},
+    signing::Urgency,
+};
 
 type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter<u64, AtomicU64>>;
@@ -47,6 +50,10 @@ pub struct Metrics {
     pub rpc_seconds: Family<Labels, Histogram>,
     /// Calls by method and gRPC code.
     pub rpcs: Counters,
+    /// SVIDs that were not signed because too many waited, by urgency.
+    pub signing_shed: Counters,
+    /// SVIDs that wait to be signed.
+    pub signing_waiting: Gauge<i64, AtomicI64>,
     /// SVIDs signed, by kind.
     pub svids: Counters,
     /// Initialisations of the module of a token, by its label.
@@ -82,6 +89,8 @@ impl Metrics {
             refusals: Family::default(),
             rpc_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_5, 2.0, 14))),
             rpcs: Family::default(),
+            signing_shed: Family::default(),
+            signing_waiting: Gauge::default(),
             svids: Family::default(),
             token_generation: Family::default(),
             token_up: Family::default(),
@@ -113,6 +122,8 @@ impl Metrics {
         ca.register("refusals", "Refusals by reason", metrics.refusals.clone());
         ca.register("rpc_seconds", "Time of calls in seconds", metrics.rpc_seconds.clone());
         ca.register("rpcs", "Calls by method and code", metrics.rpcs.clone());
+        ca.register("signing_shed", "SVIDs not signed because too many waited", metrics.signing_shed.clone());
+        ca.register("signing_waiting", "SVIDs that wait to be signed", metrics.signing_waiting.clone());
         ca.register("svids", "SVIDs signed", metrics.svids.clone());
         ca.register("token_generation", "Initialisations of a token's module", metrics.token_generation.clone());
         ca.register("token_up", "Whether a token signs", metrics.token_up.clone());
@@ -129,6 +140,7 @@ impl Metrics {
     fn begin_at_zero(&self) {
         let rows: [(_, _, &[&str]); 3] = [
             (&self.handshakes, "result", &["done", "no_slot", "refused", "timeout"]),
+            (&self.signing_shed, "urgency", &["first", "expiring", "unknown", "refresh"]),
             (&self.svids, "kind", &["instance", "jwt", "node", "x509"]),
             (&self.watches, "began", &["new", "refused", "reset", "resumed"]),
         ];
@@ -159,6 +171,12 @@ impl Metrics {
     /// Counts one of `family` under one label.
     pub fn count(family: &Counters, label: &'static str, value: &str) {
         family.get_or_create(&vec![(label, value.to_string())]).inc();
+    }
+
+    /// Counts SVIDs that were turned away.
+    pub fn shed(&self, urgency: Urgency, svids: usize) {
+        let labels = vec![("urgency", urgency.as_str().to_string())];
+        self.signing_shed.get_or_create(&labels).inc_by(u64::try_from(svids).unwrap_or(u64::MAX));
     }
 
     /// Counts one attestation.

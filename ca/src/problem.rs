@@ -24,6 +24,14 @@ pub enum Problem {
     /// What was to be made is there already.
     #[error("{0}")]
     AlreadyExists(String),
+    /// What waits to be signed is as much as may wait.
+    #[error("{waiting} SVIDs wait to be signed already: ask again in {retry_ms} ms")]
+    Busy {
+        /// SVIDs.
+        waiting: usize,
+        /// When there may be room, in milliseconds.
+        retry_ms: u64,
+    },
     /// It changed between reading and writing; asking again helps.
     #[error("{0}")]
     Conflict(String),
@@ -102,12 +110,15 @@ impl From<Refusal> for Problem {
             | Refusal::KeyNotGenerated
             | Refusal::KeyKnown(_)
             | Refusal::TooEarly { .. } => Self::Internal(text),
-            Refusal::KeyIdTaken | Refusal::StartTokenUsed | Refusal::KeyUsed => Self::AlreadyExists(text),
+            Refusal::KeyIdTaken | Refusal::KeyNew | Refusal::KeyUsed | Refusal::StartTokenUsed => {
+                Self::AlreadyExists(text)
+            }
             Refusal::EkNotEnrolled
             | Refusal::FederationInUse
             | Refusal::InstanceNotGood
             | Refusal::KeyNotEnrolled
             | Refusal::NotTainted
+            | Refusal::ProcessEnded(_)
             | Refusal::TokenExpired
             | Refusal::TokenUnknown => Self::Precondition(text),
         }

@@ -46,6 +46,15 @@ impl Rates {
         }
         enough
     }
+
+    /// A begin that was taken did not come about.
+    pub fn give_back(&self, class: &ClassName) {
+        let full = self.per_second.saturating_mul(TOKEN);
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = buckets.get_mut(class) {
+            bucket.filled = bucket.filled.saturating_add(TOKEN).min(full);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -58,6 +67,8 @@ mod tests {
         assert!(rates.take(&a, 0) && rates.take(&a, 0) && !rates.take(&a, 0));
         assert!(rates.take(&b, 0));
         assert!(!rates.take(&a, 499));
+        rates.give_back(&b);
+        assert!(rates.take(&b, 0) && rates.take(&b, 0) && !rates.take(&b, 0), "what came to nothing was not taken");
         assert!(rates.take(&a, 500) && !rates.take(&a, 500));
         assert!(
             rates.take(&a, 60_000) && rates.take(&a, 60_000) && !rates.take(&a, 60_000),

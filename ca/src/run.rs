@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    num::NonZero,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -36,6 +37,7 @@ use crate::{
     mark::{Keeper, MarkError},
     metrics::Metrics,
     rates::Rates,
+    signing::Signing,
     state::State,
     store::{Fact, ServerStarted, Store, StoreError},
     sweep,
@@ -100,6 +102,9 @@ pub enum RunError {
     /// The database.
     #[error("database: {}; look at `database` in the configuration and at the server behind it", crate::run::chain(.0))]
     Store(#[from] StoreError),
+    /// The threads that sign.
+    #[error("threads: {0}; raise the limit of processes (ulimit -u)")]
+    Threads(#[source] io::Error),
     /// TLS.
     #[error("TLS: {0}")]
     Tls(#[from] chancery_sdk::tls::TlsError),
@@ -312,6 +317,7 @@ pub async fn assemble(
     let live = Arc::default();
     let view = View::open(&store, &live).await?;
     view.start(shutdown.soft.clone());
+    let metrics = Arc::new(Metrics::register(&mut registry));
     let state = State {
         trust_domain: config.trust_domain.clone(),
         server_id,
@@ -327,7 +333,8 @@ pub async fn assemble(
         attestations: Slots::new(config.limits.attestations, config.limits.attestations_per_source),
         begins: Rates::new(config.limits.begins_per_class),
         throttle: Throttle::new(&config.limits),
-        metrics: Arc::new(Metrics::register(&mut registry)),
+        signing: Signing::start(signers(&config), &metrics).map_err(RunError::Threads)?,
+        metrics,
         clock,
         shutdown,
         config,
@@ -337,6 +344,12 @@ pub async fn assemble(
         sweep::renew_own_svid(&state, &tls).await?;
     }
     Ok((Arc::new(state), tls, registry))
+}
+
+/// Threads that sign: one for each core, and where a token signs each SVID one for each of its workers, which wait.
+fn signers(config: &Config) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    cores.max(config.keys.pkcs11.as_ref().map_or(1, |token| token.workers))
 }
 
 async fn bind(key: &'static str, addr: SocketAddr) -> Result<TcpListener, RunError> {

@@ -19,6 +19,7 @@ use crate::{
     mark::Keeper,
     metrics::Metrics,
     rates::Rates,
+    signing::Signing,
     store::{Fact, Outcome, Store, StoreError},
     throttle::Throttle,
     view::View,
@@ -56,7 +57,9 @@ pub struct State {
     pub begins: Rates,
     /// How fast one source may call.
     pub throttle: Throttle,
-    /// The ten series.
+    /// Who signs next.
+    pub signing: Signing,
+    /// Series of all that happens.
     pub metrics: Arc<Metrics>,
     /// Now, as an argument.
     pub clock: Clock,
@@ -75,16 +78,28 @@ impl State {
     /// # Errors
     /// [`StoreError`]; a guard's no is [`Outcome::Refused`].
     pub async fn commit(&self, fact: Fact) -> Result<Outcome, StoreError> {
-        let outcome = self.store.commit(fact).await?;
-        let seen = match outcome {
-            Outcome::Done { .. } => self.view.caught_up().await,
+        self.commit_all(vec![fact]).await?.pop().ok_or(StoreError::Closed)
+    }
+
+    /// Commits facts together; one outcome for each, in order.
+    ///
+    /// # Errors
+    /// As [`State::commit`], of all of them.
+    pub async fn commit_all(&self, facts: Vec<Fact>) -> Result<Vec<Outcome>, StoreError> {
+        // What these change was told to the view with the commit; nobody who asks for an SVID waits for a read.
+        let told = facts.iter().all(|fact| fact.is_issuance() || matches!(fact, Fact::EndInstance(_)));
+        let outcomes = self.store.commit_all(facts).await?;
+        let refused = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(_)));
+        let seen = match (refused, told) {
             // Whatever the guard saw may be newer than our view.
-            Outcome::Refused(_) => self.view.follow().await,
+            (true, _) => self.view.follow().await,
+            (false, false) => self.view.caught_up().await,
+            (false, true) => Ok(()),
         };
         if let Err(problem) = seen {
             tracing::warn!(%problem, "committed, and not seen yet");
         }
-        Ok(outcome)
+        Ok(outcomes)
     }
 
     /// Reads anchors and policies again; what is wrong is told, and what was in force stays.

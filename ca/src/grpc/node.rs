@@ -64,7 +64,7 @@ impl node_server::Node for Service {
         let node = calling_node(&request)?;
         let mut request = request.into_inner();
         let csr = std::mem::take(&mut request.csr);
-        let process = process(request)?;
+        let process = Arc::new(process(request)?);
         let state = Arc::clone(&self.state);
         let svid = detached(async move { instance::begin(&state, &node, &process, &csr).await }).await?;
         Ok(Response::new(BeginResponse { instance_id: svid.id.to_string(), svid: Some(wire_svid(svid)) }))

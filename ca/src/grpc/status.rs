@@ -1,15 +1,23 @@
 //! Use-case problems as gRPC statuses, and statuses as the items of SPIRE's batches.
 
 use chancery_proto::spire::api::types;
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataValue};
 
 use super::wire;
 use crate::{gate::Denial, problem::Problem};
+
+/// How long a client that retries is asked to wait, in milliseconds. Source: gRPC proposal A6, pushback.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// The status of a problem.
 pub fn of(problem: Problem) -> Status {
     match problem {
         Problem::AlreadyExists(text) => Status::already_exists(text),
+        Problem::Busy { retry_ms, .. } => {
+            let mut status = Status::resource_exhausted(problem.to_string());
+            status.metadata_mut().insert(PUSHBACK, MetadataValue::from(retry_ms));
+            status
+        }
         Problem::Conflict(text) => Status::aborted(text),
         Problem::Denied(text) => Status::permission_denied(text),
         Problem::Exhausted(text) => Status::resource_exhausted(text),

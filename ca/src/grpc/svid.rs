@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use chancery_core::node::Node;
 use chancery_proto::spire::api::{
     server::svid::v1::{
         BatchNewWitsvidRequest, BatchNewWitsvidResponse, BatchNewX509svidRequest, BatchNewX509svidResponse,
@@ -12,7 +11,6 @@ use chancery_proto::spire::api::{
     },
     types,
 };
-use futures_util::{StreamExt, stream};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -24,13 +22,11 @@ use super::{
 use crate::{
     downstream,
     gate::Caller,
-    issue::{self, Jwt, X509},
+    issue::{self, Jwt, Wanted, X509},
+    problem::Problem,
     state::State,
     throttle::Rate,
 };
-
-/// Items of one batch under way at once: enough to share a commit, few enough to bound memory.
-const AT_ONCE: usize = 64;
 
 /// The service.
 pub struct Service {
@@ -42,14 +38,14 @@ impl Service {
     pub fn new(state: Arc<State>) -> Self {
         Self { state }
     }
+}
 
-    async fn new_x509(&self, node: Arc<Node>, params: NewX509svidParams) -> batch_new_x509svid_response::Result {
-        let state = Arc::clone(&self.state);
-        let issued = detached(async move { issue::x509(&state, &node, &params.entry_id, &params.csr).await }).await;
-        match issued {
-            Ok(svid) => batch_new_x509svid_response::Result { status: Some(status::ok()), svid: Some(x509(svid)) },
-            // Without `svid`: stock agents decide by its presence.
-            Err(status) => batch_new_x509svid_response::Result { status: Some(status::item(&status)), svid: None },
+/// One of a batch. Without `svid` where there is none: stock agents decide by its presence.
+fn item(issued: Result<X509, Problem>) -> batch_new_x509svid_response::Result {
+    match issued {
+        Ok(svid) => batch_new_x509svid_response::Result { status: Some(status::ok()), svid: Some(x509(svid)) },
+        Err(problem) => {
+            batch_new_x509svid_response::Result { status: Some(status::item(&status::of(problem))), svid: None }
         }
     }
 }
@@ -118,9 +114,12 @@ impl svid_server::Svid for Service {
         }
         check_batch(params.len())?;
         self.state.throttle.pass(Rate::Csr, &peer, params.len()).await.map_err(status::of)?;
-        let each = params.into_iter().map(|params| self.new_x509(Arc::clone(&node), params));
-        // Together, so that a batch shares commits; `buffered` keeps the order.
-        let results = stream::iter(each).buffered(AT_ONCE).collect().await;
+        let wanted = |one: NewX509svidParams| Wanted { entry_id: one.entry_id, csr: one.csr };
+        let wanted = params.into_iter().map(wanted).collect();
+        let state = Arc::clone(&self.state);
+        // Together, so that they share a commit.
+        let issued = detached(async move { issue::x509(&state, &node, wanted).await }).await?;
+        let results = issued.into_iter().map(item).collect();
         Ok(Response::new(BatchNewX509svidResponse { results }))
     }
 

@@ -117,6 +117,13 @@ pub enum Fact {
     UpdateEntry(Entry),
 }
 
+impl Fact {
+    /// Whether it is an SVID that was signed for a node: such facts come by the hundred.
+    pub fn is_issuance(&self) -> bool {
+        matches!(self, Self::BeginInstance(_) | Self::RecordJwt(_) | Self::RecordX509(_) | Self::RenewInstance(_))
+    }
+}
+
 /// Names an authority.
 #[derive(Clone, Debug)]
 pub struct AuthorityId {
@@ -297,7 +304,7 @@ pub struct EnrolKey {
 /// A process becomes an instance.
 ///
 /// Refused, in this order: `NodeNotGood`, `SerialNotCurrent`, `AuthorityNotActive`, `ClassGone`, `AlreadyExists`,
-/// `StartTokenUsed`, `KeyUsed`, `TooManyLive`.
+/// `StartTokenUsed` or `ProcessEnded`, `KeyUsed`, `TooManyLive`.
 #[derive(Clone, Debug)]
 pub struct BeginInstance {
     /// What to store.
@@ -320,7 +327,8 @@ pub struct BeginInstance {
 
 /// A new SVID of a running instance.
 ///
-/// Refused, in this order: `NodeNotGood`, `SerialNotCurrent`, `AuthorityNotActive`, `InstanceNotGood`, `ClassGone`, `KeyUsed`.
+/// Refused, in this order: `NodeNotGood`, `SerialNotCurrent`, `AuthorityNotActive`, `InstanceNotGood`, `ClassGone`,
+/// `KeyUsed`, `KeyNew`.
 #[derive(Clone, Debug)]
 pub struct RenewInstance {
     /// The instance.
@@ -329,14 +337,25 @@ pub struct RenewInstance {
     pub node_id: SpiffeId,
     /// Its process.
     pub start_token: [u8; 32],
-    /// SHA-256 of the certified SubjectPublicKeyInfo; the instance's own or a new one.
+    /// SHA-256 of the certified SubjectPublicKeyInfo.
     pub spki_sha256: [u8; 32],
+    /// Whether that may be a key the instance was not given before.
+    pub key: RenewalKey,
     /// The certificate just signed.
     pub cert: CertRef,
     /// Serial the node came with, decimal.
     pub node_serial: String,
     /// The authority that signed.
     pub authority: String,
+}
+
+/// Which key a renewed SVID may have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RenewalKey {
+    /// One that nobody has, or the instance's own.
+    New,
+    /// One that the instance was given before: a beginning is asked for again.
+    Own,
 }
 
 /// A process has ended, or an operator ends it.

@@ -21,13 +21,16 @@ pub use key::*;
 pub use outcome::{Outcome, Refusal};
 pub use record::*;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 use chancery_core::{class::Class, entry::Entry, instance::Instance, node::Node};
 use chancery_sdk::id::{SpiffeId, TrustDomain};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Facts waiting for the committer before callers wait at the door.
+/// Submissions waiting for the committer before callers wait at the door.
 const QUEUE: usize = 1024;
 
 /// A handle to the database; clones share it.
@@ -41,7 +44,14 @@ struct Inner {
     committer: mpsc::Sender<Message>,
     last: watch::Receiver<i64>,
     moved: watch::Receiver<i64>,
+    listeners: Listeners,
+    /// Reads so far, of any kind.
+    reads: AtomicU64,
 }
+
+/// Who is told of each transaction, between its commit and the answers.
+// Guards the list; held for one push or one round of calls, never over an await.
+type Listeners = Arc<RwLock<Vec<Box<dyn Fn(&Committed) + Send + Sync>>>>;
 
 /// What a committer tells the rest of its server.
 struct Progress {
@@ -50,6 +60,7 @@ struct Progress {
     /// Number of the newest event that changed what is registered or published, by this server or, on PostgreSQL,
     /// announced by another.
     moved: watch::Sender<i64>,
+    listeners: Listeners,
 }
 
 /// Reads have a pool of their own; the committer owns the writing one.
@@ -61,7 +72,7 @@ enum Back {
 /// What the committer is told.
 enum Message {
     Close(oneshot::Sender<()>),
-    Fact(Fact, oneshot::Sender<Result<Outcome, StoreError>>),
+    Facts(Vec<Fact>, oneshot::Sender<Result<Vec<Outcome>, StoreError>>),
 }
 
 /// Which database a URL names.
@@ -72,7 +83,8 @@ enum Target<'a> {
 
 /// Runs `$body` with `$db` = the module of the database at hand.
 macro_rules! read {
-    ($self:expr, |$pool:ident, $db:ident| $body:expr) => {
+    ($self:expr, |$pool:ident, $db:ident| $body:expr) => {{
+        $self.inner.reads.fetch_add(1, Ordering::Relaxed);
         match &$self.inner.back {
             Back::Postgres($pool) => {
                 use postgres as $db;
@@ -83,7 +95,7 @@ macro_rules! read {
                 $body
             }
         }
-    };
+    }};
 }
 
 impl Store {
@@ -95,12 +107,14 @@ impl Store {
     /// [`StoreError::Schema`] unless `migrate` brought the schema to this program's version.
     pub async fn open(url: &str, server: &str) -> Result<Self, StoreError> {
         let (committer, inbox) = mpsc::channel(QUEUE);
-        let ((last, moved), progress) = Progress::new();
+        let listeners = Listeners::default();
+        let ((last, moved), progress) = Progress::new(&listeners);
         let back = match Target::parse(url)? {
             Target::Postgres(url) => Back::Postgres(postgres::open(url, server, inbox, progress).await?),
             Target::Sqlite(path) => Back::Sqlite(sqlite::open(path, server, inbox, progress).await?),
         };
-        Ok(Self { inner: Arc::new(Inner { back, committer, last, moved }) })
+        let reads = AtomicU64::new(0);
+        Ok(Self { inner: Arc::new(Inner { back, committer, last, moved, listeners, reads }) })
     }
 
     /// Brings the schema at `url` to this program's version; makes the SQLite file (0600) where there is none.
@@ -146,10 +160,30 @@ impl Store {
     /// # Errors
     /// [`StoreError`] where the database could not be asked; a guard's no is [`Outcome::Refused`].
     pub async fn commit(&self, fact: Fact) -> Result<Outcome, StoreError> {
+        self.commit_all(vec![fact]).await?.pop().ok_or(StoreError::Closed)
+    }
+
+    /// Hands facts over together, so that one transaction takes them; answers one outcome for each, in order.
+    ///
+    /// As [`Store::commit`] otherwise; one that is refused changes nothing of the others.
+    ///
+    /// # Errors
+    /// [`StoreError`], of all of them.
+    pub async fn commit_all(&self, facts: Vec<Fact>) -> Result<Vec<Outcome>, StoreError> {
         let (answer, wait) = oneshot::channel();
-        let handed = self.inner.committer.send(Message::Fact(fact, answer)).await;
+        let handed = self.inner.committer.send(Message::Facts(facts, answer)).await;
         handed.map_err(|_| StoreError::Closed)?;
         wait.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Has `listener` called after each commit of this server, before anybody is answered. It must not block.
+    pub fn on_commit(&self, listener: impl Fn(&Committed) + Send + Sync + 'static) {
+        self.inner.listeners.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
+    }
+
+    /// How often the database was read so far, outside the committing transactions.
+    pub fn reads(&self) -> u64 {
+        self.inner.reads.load(Ordering::Relaxed)
     }
 
     /// The number of the newest event this server knows to be committed; -1 = none. Others' events may be newer.
@@ -320,9 +354,20 @@ impl Store {
 }
 
 impl Progress {
-    fn new() -> ((watch::Receiver<i64>, watch::Receiver<i64>), Self) {
+    fn new(listeners: &Listeners) -> ((watch::Receiver<i64>, watch::Receiver<i64>), Self) {
         let ((last, told), (moved, stirred)) = (watch::channel(-1), watch::channel(-1));
-        ((told, stirred), Self { last, moved })
+        ((told, stirred), Self { last, moved, listeners: Arc::clone(listeners) })
+    }
+
+    /// Tells everybody what was committed; whoever is answered afterwards finds it in memory.
+    fn committed(&self, committed: &Committed, registered: bool) {
+        for listener in self.listeners.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            listener(committed);
+        }
+        self.last.send_replace(committed.until);
+        if registered {
+            self.moved.send_replace(committed.until);
+        }
     }
 }
 

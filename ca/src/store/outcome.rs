@@ -78,6 +78,9 @@ pub enum Refusal {
     /// Another node is bound to this token's attestation key.
     #[error("the token's attestation key belongs to another node")]
     KeyTaken,
+    /// The key is not one that the running instance was given before.
+    #[error("this process is an instance already, with another key: reconcile and renew")]
+    KeyNew,
     /// The public key was used by an instance before; a key belongs to one instance for ever.
     #[error("the public key belongs to another instance")]
     KeyUsed,
@@ -90,14 +93,17 @@ pub enum Refusal {
     /// An authority is tainted before it is revoked.
     #[error("the authority is not tainted")]
     NotTainted,
+    /// The instance that the process was has ended; its process never begins again.
+    #[error("instance {0} has ended: its process never begins again")]
+    ProcessEnded(String),
     /// The node's certificate is neither its current nor its fresh one.
     #[error("the node's certificate was replaced")]
     SerialNotCurrent,
     /// The row was changed since it was read.
     #[error("changed meanwhile")]
     Stale,
-    /// The process began before; it never begins again.
-    #[error("the process was an instance before")]
+    /// The process is a running instance.
+    #[error("the process is an instance already")]
     StartTokenUsed,
     /// The key for the node's SVID is another node's, an instance's or an attestation key.
     #[error("the key of the SVID belongs to another identity")]

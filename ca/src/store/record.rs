@@ -209,6 +209,19 @@ pub struct Changes {
     pub more: bool,
 }
 
+/// What one transaction of this server added to the log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Committed {
+    /// The log.
+    pub epoch: i64,
+    /// Number of its first event.
+    pub first: i64,
+    /// Number of its last event.
+    pub until: i64,
+    /// Those of its events that change what servers keep in memory, in order.
+    pub changes: Vec<Logged>,
+}
+
 /// Where the log ends.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LogEnd {

@@ -8,18 +8,19 @@ use std::{
 
 use chancery_core::{
     entry::{Entry, Graph},
+    instance,
     node::Standing,
 };
 use chancery_sdk::id::{SpiffeId, TrustDomain};
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, TICK, View,
     changes::{Change, Changes, Numbered},
+    instances::{Instances, Moved},
     registry::{Concern, Registry, Row},
 };
-use crate::store::{Logged, Store, StoreError};
+use crate::store::{Committed, InstanceFilter, Logged, Store, StoreError};
 
 /// Changes read at once.
 const PAGE: u32 = 1000;
@@ -29,9 +30,11 @@ const ENTRIES: u32 = 10_000;
 /// Everything there is, and where the log stood before it was read: what came meanwhile is applied again.
 pub(super) async fn load(store: &Store) -> Result<Shared, StoreError> {
     let end = store.log_end().await?;
+    let running = InstanceFilter { standing: Some(instance::Standing::Good), ..InstanceFilter::default() };
     let graph = entries(store).await?;
     let (classes, nodes) = (store.classes().await?, store.nodes().await?);
-    let registry = Registry::of(graph, classes, nodes, store.federated_bundles().await?);
+    let instances = Instances::of(store.instances(&running).await?, end.number);
+    let registry = Registry::of(graph, classes, nodes, store.federated_bundles().await?, instances);
     Ok(Shared { registry, changes: Changes::after(end.number, end.hash), epoch: end.epoch, applied: end.number })
 }
 
@@ -102,6 +105,7 @@ impl View {
             self.watchers.reloaded();
             return Ok(false);
         }
+        let moved = moves(&page.changes);
         let mut seen = HashSet::new();
         // The newest word about each thing: the row is what it is now.
         let newest = page.changes.iter().rev().filter_map(|logged| {
@@ -118,7 +122,7 @@ impl View {
             };
             rows.push((numbered, row));
         }
-        self.apply(rows, page.until);
+        self.apply(&moved, rows, page.until);
         Ok(page.more)
     }
 
@@ -128,8 +132,49 @@ impl View {
             Change::Entry(id) => Some(id.as_str()),
             _ => None,
         });
-        let entries = self.store.entries_of(&ids.collect::<Vec<_>>()).await?;
+        let ids: Vec<_> = ids.collect();
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let entries = self.store.entries_of(&ids).await?;
         Ok(entries.into_iter().map(|entry| (entry.id.clone(), entry)).collect())
+    }
+
+    /// Applies what this server committed, without a look at the database: what concerns instances at once, and where
+    /// nothing else happened since, all of it. Anything else is left to [`View::follow`], which may tell it again.
+    pub(super) fn committed(&self, own: &Committed) {
+        let moved = moves(&own.changes);
+        let mut rows = Vec::new();
+        for logged in &own.changes {
+            let Some(change) = change(logged) else { continue };
+            let Change::Ended { node, .. } = &change else { return self.ahead(own, &moved) };
+            let row = Row::Ended { node: node.clone() };
+            rows.push((Numbered { number: logged.number, hash: logged.hash, change }, Some(row)));
+        }
+        let follows = {
+            let shared = self.read();
+            shared.epoch == own.epoch && shared.applied == own.first - 1
+        };
+        match follows {
+            true => self.apply(&moved, rows, own.until),
+            false => self.ahead(own, &moved),
+        }
+    }
+
+    /// Instances only, ahead of what the log tells of others.
+    fn ahead(&self, own: &Committed, moved: &[(i64, Moved)]) {
+        if moved.is_empty() {
+            return;
+        }
+        let mut shared = self.write();
+        if shared.epoch != own.epoch {
+            return;
+        }
+        let applied = shared.applied;
+        // What the log told already may be followed there by its end.
+        for (number, moved) in moved.iter().filter(|(number, _)| *number > applied) {
+            shared.registry.moved(*number, moved);
+        }
     }
 
     async fn row(&self, change: &Change) -> Result<Option<Row>, StoreError> {
@@ -144,10 +189,15 @@ impl View {
     }
 
     /// Applies and tells in one go: no stream looks in between.
-    fn apply(&self, rows: Vec<(Numbered, Option<Row>)>, until: i64) {
+    fn apply(&self, moved: &[(i64, Moved)], rows: Vec<(Numbered, Option<Row>)>, until: i64) {
         let mut lost = Vec::new();
         let mut shared = self.write();
-        for (mut numbered, row) in rows {
+        // What was applied while this was read is not applied again: an instance may have ended since.
+        let applied = shared.applied;
+        for (number, moved) in moved.iter().filter(|(number, _)| *number > applied) {
+            shared.registry.moved(*number, moved);
+        }
+        for (mut numbered, row) in rows.into_iter().filter(|(numbered, _)| numbered.number > applied) {
             let Some(row) = row else { continue };
             if let Row::Node(id, node) = &row {
                 match node {
@@ -176,6 +226,11 @@ impl View {
     }
 }
 
+/// What the events say of instances.
+fn moves(changes: &[Logged]) -> Vec<(i64, Moved)> {
+    changes.iter().filter_map(|logged| Some((logged.number, Moved::of(logged)?))).collect()
+}
+
 /// What an event changes of the view.
 fn change(logged: &Logged) -> Option<Change> {
     let subject = &logged.subject;
@@ -184,10 +239,8 @@ fn change(logged: &Logged) -> Option<Change> {
         "bundle" => Some(Change::Bundle(TrustDomain::new(subject).ok()?)),
         "class" => Some(Change::Class(subject.clone())),
         "entry" => Some(Change::Entry(subject.clone())),
-        "instance" => {
-            let event: Value = serde_json::from_slice(&logged.bytes).ok()?;
-            let node = SpiffeId::parse(event.get("fields")?.get("node")?.as_str()?).ok()?;
-            Some(Change::Ended { node, instance: SpiffeId::parse(subject).ok()? })
+        "instance" if logged.kind == "instance.ended" => {
+            Some(Change::Ended { node: Moved::node_of_ended(logged)?, instance: SpiffeId::parse(subject).ok()? })
         }
         "node" => Some(Change::Node(SpiffeId::parse(subject).ok()?)),
         _ => None,

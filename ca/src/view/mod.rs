@@ -6,11 +6,13 @@
 mod changes;
 mod delta;
 mod follow;
+mod instances;
 mod registry;
 mod watchers;
 
 pub use self::{
     delta::{Delta, Offered},
+    instances::Running,
     registry::Registry,
     watchers::Watching,
 };
@@ -77,14 +79,21 @@ impl View {
     pub async fn open(store: &Store, live: &Arc<LivePeers>) -> Result<Arc<Self>, StoreError> {
         let began = Instant::now();
         let shared = follow::load(store).await?;
-        Ok(Arc::new(Self {
+        let view = Arc::new(Self {
             store: store.clone(),
             live: Arc::clone(live),
             shared: RwLock::new(shared),
             pass: AsyncMutex::new(None),
             confirmed: Mutex::new(began),
             watchers: Watchers::default(),
-        }))
+        });
+        let told = Arc::downgrade(&view);
+        store.on_commit(move |committed| {
+            if let Some(view) = told.upgrade() {
+                view.committed(committed);
+            }
+        });
+        Ok(view)
     }
 
     /// What is registered, if it is fresh enough to let somebody in.
@@ -122,6 +131,14 @@ impl View {
         let last = *self.store.moved().borrow();
         let applied = self.read().applied;
         if applied >= last { Ok(()) } else { self.follow().await }
+    }
+
+    /// Makes sure that everything up to the event `number` is seen.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn reached(&self, number: i64) -> Result<(), StoreError> {
+        if self.read().applied >= number { Ok(()) } else { self.follow().await }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Shared> {

@@ -1,4 +1,5 @@
-//! Entries, classes, nodes and foreign bundles as the database holds them, and what one change does to them.
+//! Entries, classes, nodes, running instances and foreign bundles as the database holds them, and what one change does to
+//! them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,6 +14,7 @@ use chancery_core::{
 };
 use chancery_sdk::id::{SpiffeId, TrustDomain};
 
+use super::instances::{Instances, Moved, Running};
 use crate::store::FederatedBundle;
 
 /// Everything that decides who may have what.
@@ -23,6 +25,7 @@ pub struct Registry {
     classes: BTreeMap<String, Arc<Class>>,
     nodes: HashMap<SpiffeId, Arc<Node>>,
     bundles: BTreeMap<TrustDomain, Arc<FederatedBundle>>,
+    instances: Instances,
 }
 
 /// A row as it is now, after an event said that it changed; `None` = it is gone.
@@ -50,12 +53,19 @@ pub(super) enum Concern {
 
 impl Registry {
     /// Arranges what was read at once.
-    pub(super) fn of(graph: Graph, classes: Vec<Class>, nodes: Vec<Node>, bundles: Vec<FederatedBundle>) -> Self {
+    pub(super) fn of(
+        graph: Graph,
+        classes: Vec<Class>,
+        nodes: Vec<Node>,
+        bundles: Vec<FederatedBundle>,
+        instances: Instances,
+    ) -> Self {
         Self {
             graph,
             classes: classes.into_iter().map(|class| (class.name.as_str().to_owned(), Arc::new(class))).collect(),
             nodes: nodes.into_iter().map(|node| (node.id.clone(), Arc::new(node))).collect(),
             bundles: bundles.into_iter().map(|one| (one.trust_domain.clone(), Arc::new(one))).collect(),
+            instances,
         }
     }
 
@@ -82,6 +92,31 @@ impl Registry {
     /// The foreign bundle of this domain.
     pub fn bundle(&self, domain: &TrustDomain) -> Option<&Arc<FederatedBundle>> {
         self.bundles.get(domain)
+    }
+
+    /// Every foreign bundle, in the order of the name.
+    pub fn bundles(&self) -> impl Iterator<Item = &Arc<FederatedBundle>> {
+        self.bundles.values()
+    }
+
+    /// The running instance of this ID.
+    pub fn instance(&self, id: &SpiffeId) -> Option<&Arc<Running>> {
+        self.instances.one(id)
+    }
+
+    /// The running instance that this process of the node is.
+    pub fn process(&self, node: &SpiffeId, start_token: &[u8; 32]) -> Option<&Arc<Running>> {
+        self.instances.of_process(node, start_token)
+    }
+
+    /// What runs on the node, in no order.
+    pub fn running_on(&self, node: &SpiffeId) -> impl Iterator<Item = &Arc<Running>> {
+        self.instances.on_node(node)
+    }
+
+    /// Applies what event `number` says of an instance.
+    pub(super) fn moved(&mut self, number: i64, moved: &Moved) {
+        self.instances.apply(number, moved);
     }
 
     /// Puts a row where it belongs; whom that concerns, before and after.

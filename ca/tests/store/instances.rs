@@ -19,6 +19,7 @@ on_both! {
     a_node_runs_at_most_its_limit
     a_renewal_needs_the_running_process_of_its_node
     a_renewal_may_keep_its_key_or_take_a_new_one
+    asking_to_begin_again_gives_no_new_key
     an_instance_ends_once_and_by_its_own_node
     an_operator_ends_any_instance
     reconciling_ends_what_does_not_live
@@ -105,7 +106,8 @@ async fn a_process_never_begins_again(db: Bench) {
     fact.instance.start_token = [1; 32];
     assert_eq!(db.refused(Fact::BeginInstance(fact.clone())).await, Refusal::StartTokenUsed);
     db.done(Fact::EndInstance(sample::end(1, 1))).await;
-    assert_eq!(db.refused(Fact::BeginInstance(fact)).await, Refusal::StartTokenUsed);
+    let ended = Refusal::ProcessEnded(sample::end(1, 1).id.to_string());
+    assert_eq!(db.refused(Fact::BeginInstance(fact)).await, ended);
 }
 
 async fn the_same_start_token_may_begin_on_another_node(db: Bench) {
@@ -156,6 +158,15 @@ async fn a_renewal_may_keep_its_key_or_take_a_new_one(db: Bench) {
     }
     let newest = db.store.instance(&sample::renewal(1, 1).id).await.unwrap().unwrap().newest;
     assert_eq!(newest.serial, "81");
+}
+
+async fn asking_to_begin_again_gives_no_new_key(db: Bench) {
+    begun(&db, &[1]).await;
+    let again = |key| RenewInstance { spki_sha256: [key; 32], key: RenewalKey::Own, ..sample::renewal(1, 1) };
+    db.done(Fact::RenewInstance(again(1))).await;
+    assert_eq!(db.refused(Fact::RenewInstance(again(101))).await, Refusal::KeyNew);
+    db.done(Fact::RenewInstance(sample::renewal(1, 1))).await;
+    db.done(Fact::RenewInstance(again(101))).await;
 }
 
 async fn an_instance_ends_once_and_by_its_own_node(db: Bench) {

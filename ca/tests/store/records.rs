@@ -99,10 +99,11 @@ async fn cleaning_up_never_un_revokes(db: Bench) {
                 continue;
             }
             assert_eq!(standing, Some(want), "{id} at {now}");
-            assert_eq!(db.store.key_owner(&[life.run; 32]).await.unwrap(), Some(id));
+            assert_eq!(db.store.key_owner(&[life.run; 32]).await.unwrap(), Some(id.clone()));
             let mut again = sample::begin(1, 200);
             again.instance.start_token = [life.run; 32];
-            assert_eq!(db.refused(Fact::BeginInstance(again)).await, Refusal::StartTokenUsed);
+            let used = if life.end.is_some() { Refusal::ProcessEnded(id.to_string()) } else { Refusal::StartTokenUsed };
+            assert_eq!(db.refused(Fact::BeginInstance(again)).await, used);
             let mut again = sample::begin(1, 201);
             again.spki_sha256 = [life.run; 32];
             assert_eq!(db.refused(Fact::BeginInstance(again)).await, Refusal::KeyUsed);

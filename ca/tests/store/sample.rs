@@ -206,6 +206,7 @@ pub(crate) fn renewal(n: u8, run: u8) -> RenewInstance {
         node_id: node_id(n),
         start_token: [run; 32],
         spki_sha256: [run + 100; 32],
+        key: RenewalKey::New,
         cert: cert(&format!("8{run}")),
         node_serial: begun.node_serial,
         authority: X509.into(),

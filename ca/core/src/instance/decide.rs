@@ -35,9 +35,9 @@ pub struct BeginFacts<'a> {
     pub asked: &'a ClassName,
     /// What the attestor saw of the process.
     pub selectors: &'a Selectors,
-    /// The instance this start token began before, if any.
+    /// The instance this start token began before, if any. Whether one ended, the committing transaction knows.
     pub known: Option<&'a Instance>,
-    /// Whether the request's key is the one `known` has.
+    /// Whether the request's key is the one `known` has, as far as is known; the committing transaction asks again.
     pub same_key: bool,
     /// Running instances of the node.
     pub live: usize,
@@ -105,8 +105,8 @@ pub enum InstanceError {
     /// The node's standing is not good.
     #[error("the node is {0}")]
     NodeNotGood(node::Standing),
-    /// The instance runs elsewhere or under another start token.
-    #[error("no such instance on this node")]
+    /// The instance has ended, or runs elsewhere or under another start token.
+    #[error("no such instance runs on this node")]
     NotYours,
     /// More than [`MAX_LIVE_PER_NODE`].
     #[error("the node runs {MAX_LIVE_PER_NODE} instances already")]

@@ -1,6 +1,6 @@
 use super::{
     Context, Events, Stop, Tx, admit, anchors, authorities, claims, classes, entries, federation, guests, instances,
-    keys, nodes, records, svids, tokens,
+    issuing, keys, nodes, records, svids, tokens,
 };
 use crate::store::Fact;
 use chancery_core::event::Event;
@@ -14,7 +14,10 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::AdmitNode(f) => admit::admit(tx, at, f).await,
         Fact::BanNode(f) => nodes::ban(tx, at, f).await,
         Fact::BeatClaim(f) => claims::beat(tx, context, f).await,
-        Fact::BeginInstance(f) => instances::begin(tx, f).await,
+        Fact::BeginInstance(_) | Fact::RecordJwt(_) | Fact::RecordX509(_) | Fact::RenewInstance(_) => {
+            let verdicts = issuing::apply(tx, std::slice::from_ref(fact)).await?;
+            verdicts.into_iter().map(|verdict| verdict.map_err(Stop::from)).collect()
+        }
         Fact::CreateClass(f) => classes::create(tx, f).await,
         Fact::CreateEntry(f) => entries::create(tx, f).await,
         Fact::CreateToken(f) => tokens::create(tx, at, f).await,
@@ -38,9 +41,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::PublishKey(f) => guests::publish(tx, context, f).await,
         Fact::Reconcile(f) => instances::reconcile(tx, at, f).await,
         Fact::RecordCa(f) => svids::record_ca(tx, f).await,
-        Fact::RecordJwt(f) => svids::record_jwt(tx, f).await,
         Fact::RecordMint(f) => svids::record_mint(tx, f).await,
-        Fact::RecordX509(f) => svids::record_x509(tx, f).await,
         Fact::RefusedStrangers(f) => Ok(vec![
             Event::new("strangers.refused", f.reason.code())
                 .with("count", f.count)
@@ -49,7 +50,6 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         ]),
         Fact::ReleaseClaim(f) => claims::release(tx, context, f).await,
         Fact::RemoveAuthority(f) => authorities::remove(tx, context, f).await,
-        Fact::RenewInstance(f) => instances::renew(tx, f).await,
         Fact::RenewNode(f) => nodes::renew(tx, f).await,
         Fact::RetireAuthority(f) => authorities::retire(tx, f).await,
         Fact::RevokeAuthority(f) => authorities::revoke(tx, context, f).await,

@@ -8,18 +8,24 @@ use ring::rand::{SecureRandom, SystemRandom};
 use sqlx::{Connection, QueryBuilder};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{ANNOUNCE, BEGIN, Context, Db, Pool, Stop, Tx, apply::apply, claims, events, schema};
-use crate::store::{Fact, Message, Outcome, Progress, StoreError};
+use super::{ANNOUNCE, BEGIN, Context, Db, Pool, Stop, Tx, apply::apply, claims, events, issuing, many, schema};
+use crate::store::{Committed, Fact, Logged, Message, Outcome, Progress, Refusal, StoreError};
 
-/// Facts in one transaction at most; more would make the first wait for the last.
+/// Facts in one transaction, one submission more at most; more would make the first wait for the last.
 const BATCH: usize = 256;
 /// Rows in one INSERT; 8 values each stay below SQLite's 32,766 parameters.
-const ROWS: usize = 2000;
+const ROWS: usize = 2048;
+const EVENTS: &str = "INSERT INTO events (number, epoch, at, server, kind, subject, bytes, hash) \
+    SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8 FROM (";
+const CLEAR: &str = "INSERT INTO event_clear (number, epoch, field, salt, value) \
+    SELECT v.column1, v.column2, v.column3, v.column4, v.column5 FROM (";
 /// Takes the one row every writing transaction begins with: from here on this transaction is alone.
 const TAKE: &str = "UPDATE counter SET next = next WHERE id = 0 RETURNING epoch, next";
 const ADVANCE: &str = "UPDATE counter SET next = $1, bundle_revision = bundle_revision + $2 WHERE id = 0";
 
-type Answer = oneshot::Sender<Result<Outcome, StoreError>>;
+type Answer = oneshot::Sender<Result<Vec<Outcome>, StoreError>>;
+/// Facts handed over together, and who waits for what becomes of them.
+type Submission = (Vec<Fact>, Answer);
 
 /// Checks the schema, tells where the log ends, and starts the task.
 pub(in crate::store) async fn start(
@@ -54,23 +60,25 @@ struct Log {
 
 impl Committer {
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
-        let mut messages = Vec::with_capacity(BATCH);
         let mut closers = Vec::new();
-        while inbox.recv_many(&mut messages, BATCH).await > 0 {
-            let (mut facts, mut answers) = (Vec::new(), Vec::new());
-            for message in messages.drain(..) {
+        while let Some(first) = inbox.recv().await {
+            let (mut submissions, mut count, mut next) = (Vec::new(), 0, Some(first));
+            while let Some(message) = next.take() {
                 match message {
                     Message::Close(done) => {
                         inbox.close();
                         closers.push(done);
                     }
-                    Message::Fact(fact, answer) => {
-                        facts.push(fact);
-                        answers.push(answer);
+                    Message::Facts(facts, answer) => {
+                        count += facts.len();
+                        submissions.push((facts, answer));
                     }
                 }
+                if count < BATCH {
+                    next = inbox.try_recv().ok();
+                }
             }
-            self.settle(&facts, answers).await;
+            self.settle(submissions).await;
         }
         self.write.close().await;
         for done in closers {
@@ -79,19 +87,32 @@ impl Committer {
     }
 
     /// Commits the facts together; where one of them makes the batch fail, each alone.
-    async fn settle(&mut self, facts: &[Fact], answers: Vec<Answer>) {
+    async fn settle(&mut self, submissions: Vec<Submission>) {
+        let sizes: Vec<usize> = submissions.iter().map(|(facts, _)| facts.len()).collect();
+        let (facts, answers): (Vec<_>, Vec<_>) = submissions.into_iter().unzip();
+        let facts: Vec<Fact> = facts.into_iter().flatten().collect();
+        let mut outcomes = self.outcomes(&facts).await.into_iter();
+        for (size, to) in sizes.into_iter().zip(answers) {
+            // A caller that went away does not need its answer.
+            let _ = to.send(outcomes.by_ref().take(size).collect());
+        }
+    }
+
+    async fn outcomes(&mut self, facts: &[Fact]) -> Vec<Result<Outcome, StoreError>> {
         if facts.is_empty() {
-            return;
+            return Vec::new();
         }
         match self.commit(facts).await {
-            Ok(outcomes) => outcomes.into_iter().zip(answers).for_each(|(outcome, to)| answer(to, Ok(outcome))),
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             Err(error) if facts.len() > 1 && error.is_of_one_fact() => {
-                for (fact, to) in facts.iter().zip(answers) {
-                    let alone = self.commit(std::slice::from_ref(fact)).await;
-                    answer(to, alone.and_then(|o| o.into_iter().next().ok_or(StoreError::Closed)));
+                let mut alone = Vec::with_capacity(facts.len());
+                for fact in facts {
+                    let outcome = self.commit(std::slice::from_ref(fact)).await;
+                    alone.push(outcome.and_then(|o| o.into_iter().next().ok_or(StoreError::Closed)));
                 }
+                alone
             }
-            Err(error) => answers.into_iter().for_each(|to| answer(to, Err(error.clone()))),
+            Err(error) => vec![Err(error); facts.len()],
         }
     }
 
@@ -124,17 +145,23 @@ impl Committer {
         let mut context = Context { at: chancery_daemon::clock::now(), bundle_changes: 0, unlogged: false };
         let mut log = Log { epoch, next, events: Vec::new() };
         let mut outcomes = Vec::with_capacity(facts.len());
-        for fact in facts {
-            let (refusal, events) = match apply(&mut tx, &mut context, fact).await {
-                Ok(events) => (None, events),
-                Err(Stop::Refused(refusal, events)) => (Some(refusal), events),
+        let mut left = facts;
+        while let Some(first) = left.first() {
+            let together = left.iter().take_while(|fact| fact.is_issuance()).count();
+            if together > 1 {
+                let (issuances, others) = left.split_at(together);
+                for verdict in issuing::apply(&mut tx, issuances).await? {
+                    outcomes.push(log.take(verdict.map(|event| vec![event]).map_err(|refusal| (refusal, Vec::new()))));
+                }
+                left = others;
+                continue;
+            }
+            outcomes.push(log.take(match apply(&mut tx, &mut context, first).await {
+                Ok(events) => Ok(events),
+                Err(Stop::Refused(refusal, events)) => Err((refusal, events)),
                 Err(Stop::Failed(error)) => return Err(error),
-            };
-            outcomes.push(match refusal {
-                Some(refusal) => Outcome::Refused(refusal),
-                None => Outcome::Done { epoch, number: log.number_of(&events) },
-            });
-            log.events.extend(events);
+            }));
+            left = &left[1..];
         }
         if log.events.is_empty() {
             // No event, no change; a claim is the exception.
@@ -145,50 +172,52 @@ impl Committer {
             return Ok(outcomes);
         }
         let moved = log.events.iter().any(|event| events::is_registered(event.kind));
-        let end = self.write_log(&mut tx, log, context.at).await?;
-        sqlx::query(ADVANCE).bind(end).bind(context.bundle_changes).execute(&mut *tx).await?;
+        let committed = self.write_log(&mut tx, log, context.at).await?;
+        sqlx::query(ADVANCE).bind(committed.until + 1).bind(context.bundle_changes).execute(&mut *tx).await?;
         if let (true, Some(announce)) = (moved, ANNOUNCE) {
             sqlx::query(announce).execute(&mut *tx).await?;
         }
         tx.commit().await.map_err(commit_error)?;
-        self.progress.last.send_replace(end - 1);
-        if moved {
-            self.progress.moved.send_replace(end - 1);
-        }
+        self.progress.committed(&committed, moved);
         Ok(outcomes)
     }
 
-    /// Numbers, seals and writes the events; answers the next free number.
-    async fn write_log(&self, tx: &mut Tx, log: Log, at: UnixTime) -> Result<i64, StoreError> {
+    /// Numbers, seals and writes the events; answers what they come to.
+    async fn write_log(&self, tx: &mut Tx, log: Log, at: UnixTime) -> Result<Committed, StoreError> {
         let (epoch, mut number) = (log.epoch, log.next);
-        let mut rows = Vec::with_capacity(log.events.len());
+        let mut committed = Committed { epoch, first: number, until: number, changes: Vec::new() };
+        let mut rows = Vec::with_capacity(many::places(log.events.len()));
         let mut clear = Vec::new();
         for event in log.events {
             let (kind, subject) = (event.kind, event.subject.clone());
             let place = Place { epoch, number, at, server: &self.server };
             let sealed = event.seal(place, || self.salt());
-            clear.extend(sealed.clear.into_iter().map(|(field, salt, value)| (number, field, salt, value)));
-            rows.push((number, kind, subject, sealed.bytes, sealed.hash));
-            number += 1;
+            clear.extend(sealed.clear.into_iter().map(|(f, salt, value)| (Some(number), f, salt.to_vec(), value)));
+            if events::is_followed(kind) {
+                let (bytes, hash) = (sealed.bytes.clone(), sealed.hash);
+                committed.changes.push(Logged { number, kind: kind.into(), subject: subject.clone(), bytes, hash });
+            }
+            rows.push((Some(number), kind, subject, sealed.bytes, sealed.hash.to_vec()));
+            (committed.until, number) = (number, number + 1);
         }
-        for chunk in rows.chunks(ROWS) {
-            let head = "INSERT INTO events (epoch, number, at, server, kind, subject, bytes, hash) ";
-            let mut insert = QueryBuilder::<Db>::new(head);
-            insert.push_values(chunk, |mut row, (number, kind, subject, bytes, hash)| {
-                row.push_bind(epoch).push_bind(*number).push_bind(at.0).push_bind(self.server.clone());
-                row.push_bind(*kind).push_bind(subject.clone()).push_bind(bytes.clone()).push_bind(hash.to_vec());
+        while !rows.is_empty() {
+            let chunk = rows.drain(..rows.len().min(ROWS)).collect();
+            let mut insert = QueryBuilder::<Db>::new(EVENTS);
+            insert.push_values(many::filled(chunk), |mut row, (number, kind, subject, bytes, hash)| {
+                row.push_bind(number).push_bind(epoch).push_bind(at.0).push_bind(self.server.clone());
+                row.push_bind(kind).push_bind(subject).push_bind(bytes).push_bind(hash);
             });
-            insert.build().execute(&mut *tx).await?;
+            insert.push(") AS v WHERE v.column1 IS NOT NULL").build().execute(&mut *tx).await?;
         }
-        for chunk in clear.chunks(ROWS) {
-            let mut insert = QueryBuilder::<Db>::new("INSERT INTO event_clear (epoch, number, field, salt, value) ");
-            insert.push_values(chunk, |mut row, (number, field, salt, value)| {
-                row.push_bind(epoch).push_bind(*number).push_bind(*field).push_bind(salt.to_vec());
-                row.push_bind(value.clone());
+        while !clear.is_empty() {
+            let chunk = clear.drain(..clear.len().min(ROWS)).collect();
+            let mut insert = QueryBuilder::<Db>::new(CLEAR);
+            insert.push_values(many::filled(chunk), |mut row, (number, field, salt, value)| {
+                row.push_bind(number).push_bind(epoch).push_bind(field).push_bind(salt).push_bind(value);
             });
-            insert.build().execute(&mut *tx).await?;
+            insert.push(") AS v WHERE v.column1 IS NOT NULL").build().execute(&mut *tx).await?;
         }
-        Ok(number)
+        Ok(committed)
     }
 
     fn salt(&self) -> [u8; 16] {
@@ -199,16 +228,21 @@ impl Committer {
 }
 
 impl Log {
+    /// Takes a fact's events, or those that are left of a refused one; its outcome.
+    fn take(&mut self, done: Result<Vec<Event>, (Refusal, Vec<Event>)>) -> Outcome {
+        let (outcome, events) = match done {
+            Ok(events) => (Outcome::Done { epoch: self.epoch, number: self.number_of(&events) }, events),
+            Err((refusal, events)) => (Outcome::Refused(refusal), events),
+        };
+        self.events.extend(events);
+        outcome
+    }
+
     /// The number the first of `events` will have; of the last one before where there is none.
     fn number_of(&self, events: &[Event]) -> i64 {
         let free = self.next + i64::try_from(self.events.len()).unwrap_or(i64::MAX);
         if events.is_empty() { free - 1 } else { free }
     }
-}
-
-/// A caller that went away does not need its answer.
-fn answer(to: Answer, result: Result<Outcome, StoreError>) {
-    let _ = to.send(result);
 }
 
 /// A connection lost while committing leaves open what happened; an answer of the database does not.

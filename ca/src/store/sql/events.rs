@@ -6,10 +6,10 @@ use crate::store::{
 
 const AFTER: &str = "SELECT epoch, number, bytes, hash FROM events \
     WHERE epoch = (SELECT epoch FROM counter WHERE id = 0) AND number > $1 ORDER BY number LIMIT $2";
-/// What other parts of a server keep in memory; [`is_registered`] says the same of a kind.
+/// What other parts of a server keep in memory; [`is_followed`] says the same of a kind.
 const CHANGES: &str = "SELECT number, kind, subject, bytes, hash FROM events \
     WHERE epoch = $1 AND number > $2 AND number < $3 AND (kind LIKE 'bundle.%' OR kind LIKE 'class.%' \
-    OR kind LIKE 'entry.%' OR kind LIKE 'node.%' OR kind LIKE 'authority.%' OR kind = 'instance.ended') \
+    OR kind LIKE 'entry.%' OR kind LIKE 'node.%' OR kind LIKE 'authority.%' OR kind LIKE 'instance.%') \
     ORDER BY number LIMIT $4";
 const HASH: &str = "SELECT hash FROM events WHERE epoch = $1 AND number = $2";
 const COUNTER: &str = "SELECT epoch, next, bundle_revision FROM counter WHERE id = 0";
@@ -28,7 +28,12 @@ pub(in crate::store) async fn bundle_revision(pool: &Pool) -> Result<BundleRevis
     Ok(BundleRevision { epoch, revision })
 }
 
-/// Whether an event of this kind changes what is registered, or what is published.
+/// Whether an event of this kind changes what servers keep in memory.
+pub(super) fn is_followed(kind: &str) -> bool {
+    is_registered(kind) || kind.starts_with("instance.")
+}
+
+/// Whether an event of this kind changes what is registered, or what is published: others are woken.
 pub(super) fn is_registered(kind: &str) -> bool {
     let group = kind.split_once('.').map_or("", |(group, _)| group);
     matches!(group, "authority" | "bundle" | "class" | "entry" | "node") || kind == "instance.ended"

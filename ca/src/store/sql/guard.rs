@@ -1,6 +1,6 @@
 //! Guards: standings asked again under the counter row, so that nothing is granted after a revocation.
 
-use chancery_core::{instance, node};
+use chancery_core::node;
 use chancery_sdk::id::{SpiffeId, TrustDomain};
 
 use super::{Stop, Tx};
@@ -15,7 +15,7 @@ pub(super) async fn node(tx: &mut Tx, id: &SpiffeId, serial: &str) -> Result<(),
     Ok(stands(&standing, current.as_deref(), fresh.as_deref(), serial)?)
 }
 
-/// [`node`] and [`authority`] in one round trip, for the facts that come by the hundred.
+/// [`node`] and [`authority`] in one round trip.
 pub(super) async fn issuing(
     tx: &mut Tx,
     id: &SpiffeId,
@@ -35,7 +35,8 @@ pub(super) async fn issuing(
     if active == 1 { Ok(()) } else { Err(Refusal::AuthorityNotActive.into()) }
 }
 
-fn stands(standing: &str, current: Option<&str>, fresh: Option<&str>, serial: &str) -> Result<(), Refusal> {
+/// Whether a node of this standing and these serials may come with `serial`.
+pub(super) fn stands(standing: &str, current: Option<&str>, fresh: Option<&str>, serial: &str) -> Result<(), Refusal> {
     if standing != node::Standing::Good.as_str() {
         return Err(Refusal::NodeNotGood);
     }
@@ -50,23 +51,6 @@ pub(super) async fn authority(tx: &mut Tx, id: &str, kind: AuthorityKind) -> Res
     let query = sqlx::query_scalar(ONE).bind(id).bind(kind.as_str()).bind(state);
     let active: i64 = query.fetch_one(&mut *tx).await?;
     if active == 1 { Ok(()) } else { Err(Refusal::AuthorityNotActive.into()) }
-}
-
-/// The instance runs, on this node, as this process; answers its class.
-pub(super) async fn instance(tx: &mut Tx, id: &SpiffeId, node: &SpiffeId, token: &[u8; 32]) -> Result<String, Stop> {
-    const ONE: &str =
-        "SELECT class FROM instances WHERE id = $1 AND node_id = $2 AND start_token = $3 AND standing = $4";
-    let good = instance::Standing::Good.as_str();
-    let query = sqlx::query_scalar(ONE).bind(id.as_str()).bind(node.as_str()).bind(token.to_vec()).bind(good);
-    let class: Option<String> = query.fetch_optional(&mut *tx).await?;
-    Ok(class.ok_or(Refusal::InstanceNotGood)?)
-}
-
-/// The class is there; answers its revision and whether unproven nodes may run it.
-pub(super) async fn class(tx: &mut Tx, name: &str) -> Result<(i64, bool), Stop> {
-    const ONE: &str = "SELECT revision, any_node FROM classes WHERE name = $1";
-    let row: Option<(i64, bool)> = sqlx::query_as(ONE).bind(name).fetch_optional(&mut *tx).await?;
-    Ok(row.ok_or(Refusal::ClassGone)?)
 }
 
 /// The entry is unchanged; answers its SPIFFE ID.
@@ -89,11 +73,20 @@ pub(super) async fn federated(tx: &mut Tx, domains: &[TrustDomain]) -> Result<()
     Ok(())
 }
 
-/// Exactly one row was written. Guards passed under the counter row, so anything else is a fault of ours or of the
-/// database; the batch is undone.
+/// Exactly one row was written.
 pub(super) fn one_row(affected: u64, table: &'static str, key: &str) -> Result<(), StoreError> {
-    if affected == 1 {
+    exactly(affected, 1, table, key)
+}
+
+/// As many rows were written as things were to be.
+pub(super) fn rows(affected: u64, wanted: usize, table: &'static str) -> Result<(), StoreError> {
+    exactly(affected, u64::try_from(wanted).unwrap_or(u64::MAX), table, "")
+}
+
+/// Guards passed under the counter row, so anything else is a fault of ours or of the database; the batch is undone.
+fn exactly(affected: u64, wanted: u64, table: &'static str, key: &str) -> Result<(), StoreError> {
+    if affected == wanted {
         return Ok(());
     }
-    Err(StoreError::Corrupt { table, key: key.into(), fault: format!("{affected} rows written, not 1") })
+    Err(StoreError::Corrupt { table, key: key.into(), fault: format!("{affected} rows written, not {wanted}") })
 }

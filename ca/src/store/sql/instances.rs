@@ -5,10 +5,7 @@ use chancery_core::{
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
 
 use super::{Events, Pool, Stop, Tx, all_of, guard};
-use crate::store::{
-    AuthorityKind, BeginInstance, EndInstance, InstanceFilter, Reconcile, Refusal, RenewInstance, StoreError,
-    rows::InstanceRow,
-};
+use crate::store::{EndInstance, InstanceFilter, Reconcile, Refusal, StoreError, rows::InstanceRow};
 
 macro_rules! select {
     ($rest:literal) => {
@@ -25,15 +22,6 @@ const FILTERED: &str = select!(
     "WHERE ($1 = '' OR class = $1) AND ($2 = '' OR node_id = $2) AND ($3 = '' OR standing = $3) AND id > $4 \
      ORDER BY id LIMIT $5"
 );
-const INSERT: &str = "INSERT INTO instances (id, class, node_id, start_token, standing, begun_at, end_reason, serial, \
-    expires_at) VALUES ($1, $2, $3, $4, 'good', $5, '', $6, $7)";
-const USED: &str = "SELECT (SELECT COUNT(*) FROM instances WHERE id = $1), \
-    (SELECT COUNT(*) FROM instances WHERE node_id = $2 AND start_token = $3), \
-    (SELECT COUNT(*) FROM instance_keys WHERE spki_sha256 = $4), \
-    (SELECT COUNT(*) FROM instances WHERE node_id = $2 AND standing = 'good')";
-const KEY_OWNER: &str = "SELECT instance_id FROM instance_keys WHERE spki_sha256 = $1";
-const OWN_KEY: &str = "INSERT INTO instance_keys (spki_sha256, instance_id) VALUES ($1, $2)";
-const NEWEST: &str = "UPDATE instances SET serial = $2, expires_at = $3 WHERE id = $1 AND standing = 'good'";
 const STANDING: &str = "SELECT standing, node_id FROM instances WHERE id = $1";
 const END: &str = "UPDATE instances SET standing = 'ended', ended_at = $2, end_reason = $3 \
     WHERE id = $1 AND standing = 'good' RETURNING class, node_id";
@@ -74,84 +62,6 @@ pub(in crate::store) async fn of_key(pool: &Pool, spki_sha256: &[u8; 32]) -> Res
     ));
     let row = query.bind(spki_sha256.to_vec()).fetch_optional(pool).await?;
     Ok(row.map(Instance::try_from).transpose()?.map(|instance| instance.id))
-}
-
-pub(super) async fn begin(tx: &mut Tx, fact: &BeginInstance) -> Result<Events, Stop> {
-    let instance = &fact.instance;
-    let (id, node_id) = (instance.id.as_str(), instance.node_id.as_str());
-    let token = instance.start_token.to_vec();
-    guard::issuing(tx, &instance.node_id, &fact.node_serial, &fact.authority, AuthorityKind::X509).await?;
-    let (revision, any_node) = guard::class(tx, instance.class.as_str()).await?;
-    if revision != fact.class_revision {
-        return Err(Refusal::ClassGone.into());
-    }
-    free(tx, fact).await?;
-    let insert = sqlx::query(INSERT)
-        .bind(id)
-        .bind(instance.class.as_str())
-        .bind(node_id)
-        .bind(&token)
-        .bind(instance.begun_at.0)
-        .bind(&instance.newest.serial)
-        .bind(instance.newest.expires_at.0);
-    insert.execute(&mut *tx).await?;
-    own_key(tx, &fact.spki_sha256, id).await?;
-    Ok(vec![begun(fact, any_node)])
-}
-
-/// ID, process and key were never used, and the node has room: one round trip.
-async fn free(tx: &mut Tx, fact: &BeginInstance) -> Result<(), Stop> {
-    let query = sqlx::query_as(USED)
-        .bind(fact.instance.id.as_str())
-        .bind(fact.instance.node_id.as_str())
-        .bind(fact.instance.start_token.to_vec())
-        .bind(fact.spki_sha256.to_vec());
-    let (ids, processes, keys, live): (i64, i64, i64, i64) = query.fetch_one(&mut *tx).await?;
-    match (ids, processes, keys) {
-        (0, 0, 0) if live < fact.max_live => Ok(()),
-        (0, 0, 0) => Err(Refusal::TooManyLive { max: fact.max_live }.into()),
-        (0, 0, _) => Err(Refusal::KeyUsed.into()),
-        (0, _, _) => Err(Refusal::StartTokenUsed.into()),
-        (_, _, _) => Err(Refusal::AlreadyExists(None).into()),
-    }
-}
-
-fn begun(fact: &BeginInstance, any_node: bool) -> Event {
-    let instance = &fact.instance;
-    let event = Event::new("instance.begun", instance.id.as_str())
-        .with("allow_unproven_nodes", any_node)
-        .with("authority", fact.authority.as_str())
-        .with("class", instance.class.as_str())
-        .with("class_revision", fact.class_revision)
-        .with("expires_at", instance.newest.expires_at.0)
-        .with("node", instance.node_id.as_str())
-        .with("pid_proof", fact.pid_proof.as_str())
-        .with("serial", instance.newest.serial.as_str())
-        .with("spki_sha256", hex::encode(fact.spki_sha256))
-        .with("start_token", hex::encode(instance.start_token));
-    fact.facts.iter().fold(event, |event, (name, value)| event.with_personal(name, value))
-}
-
-pub(super) async fn renew(tx: &mut Tx, fact: &RenewInstance) -> Result<Events, Stop> {
-    let id = fact.id.as_str();
-    guard::issuing(tx, &fact.node_id, &fact.node_serial, &fact.authority, AuthorityKind::X509).await?;
-    let class = guard::instance(tx, &fact.id, &fact.node_id, &fact.start_token).await?;
-    guard::class(tx, &class).await?;
-    match key_owner(tx, &fact.spki_sha256).await? {
-        Some(owner) if owner != id => return Err(Refusal::KeyUsed.into()),
-        Some(_) => {}
-        None => own_key(tx, &fact.spki_sha256, id).await?,
-    }
-    let newest = sqlx::query(NEWEST).bind(id).bind(&fact.cert.serial).bind(fact.cert.expires_at.0);
-    guard::one_row(newest.execute(&mut *tx).await?.rows_affected(), "instances", id)?;
-    let event = Event::new("instance.renewed", id)
-        .with("authority", fact.authority.as_str())
-        .with("class", class)
-        .with("expires_at", fact.cert.expires_at.0)
-        .with("node", fact.node_id.as_str())
-        .with("serial", fact.cert.serial.as_str())
-        .with("spki_sha256", hex::encode(fact.spki_sha256));
-    Ok(vec![event])
 }
 
 pub(super) async fn end(tx: &mut Tx, at: UnixTime, fact: &EndInstance) -> Result<Events, Stop> {
@@ -217,13 +127,4 @@ async fn end_each(tx: &mut Tx, at: UnixTime, ids: Vec<String>, reason: &str) -> 
         events.push(Event::new("instance.ended", id).with("class", class).with("node", node).with("reason", reason));
     }
     Ok(events)
-}
-
-async fn key_owner(tx: &mut Tx, spki_sha256: &[u8; 32]) -> Result<Option<String>, Stop> {
-    Ok(sqlx::query_scalar(KEY_OWNER).bind(spki_sha256.to_vec()).fetch_optional(&mut *tx).await?)
-}
-
-async fn own_key(tx: &mut Tx, spki_sha256: &[u8; 32], id: &str) -> Result<(), Stop> {
-    sqlx::query(OWN_KEY).bind(spki_sha256.to_vec()).bind(id).execute(&mut *tx).await?;
-    Ok(())
 }

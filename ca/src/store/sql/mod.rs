@@ -18,6 +18,8 @@ pub(in crate::store) mod schema;
 mod admit;
 mod apply;
 mod guard;
+mod issuing;
+mod many;
 mod records;
 mod svids;
 mod tokens;
