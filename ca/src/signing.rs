@@ -94,7 +94,10 @@ struct Queue {
 
 impl fmt::Debug for Signing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signing").field("threads", &self.threads).field("waiting", &self.waiting()).finish_non_exhaustive()
+        f.debug_struct("Signing")
+            .field("threads", &self.threads)
+            .field("waiting", &self.waiting())
+            .finish_non_exhaustive()
     }
 }
 
@@ -299,7 +302,8 @@ mod tests {
         for urgency in Urgency::ALL.into_iter().rev() {
             let (line, done) = (Arc::clone(&signing), Arc::clone(&order));
             let before = signing.waiting();
-            waiting.push(tokio::spawn(async move { line.one(urgency, move || done.lock().unwrap().push(urgency)).await }));
+            waiting
+                .push(tokio::spawn(async move { line.one(urgency, move || done.lock().unwrap().push(urgency)).await }));
             while signing.waiting() == before {
                 tokio::task::yield_now().await;
             }

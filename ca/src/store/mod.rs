@@ -44,6 +44,7 @@ struct Inner {
     committer: mpsc::Sender<Message>,
     last: watch::Receiver<i64>,
     moved: watch::Receiver<i64>,
+    announced: watch::Receiver<()>,
     listeners: Listeners,
     /// Reads so far, of any kind.
     reads: AtomicU64,
@@ -57,11 +58,15 @@ type Listeners = Arc<RwLock<Vec<Box<dyn Fn(&Committed) + Send + Sync>>>>;
 struct Progress {
     /// Number of the newest event.
     last: watch::Sender<i64>,
-    /// Number of the newest event that changed what is registered or published, by this server or, on PostgreSQL,
-    /// announced by another.
+    /// Number of this server's newest event that changed what is registered or published.
     moved: watch::Sender<i64>,
+    /// On PostgreSQL another server announced one.
+    announced: watch::Sender<()>,
     listeners: Listeners,
 }
+
+/// The receiving ends of a [`Progress`].
+type Told = (watch::Receiver<i64>, watch::Receiver<i64>, watch::Receiver<()>);
 
 /// Reads have a pool of their own; the committer owns the writing one.
 enum Back {
@@ -108,13 +113,13 @@ impl Store {
     pub async fn open(url: &str, server: &str) -> Result<Self, StoreError> {
         let (committer, inbox) = mpsc::channel(QUEUE);
         let listeners = Listeners::default();
-        let ((last, moved), progress) = Progress::new(&listeners);
+        let ((last, moved, announced), progress) = Progress::new(&listeners);
         let back = match Target::parse(url)? {
             Target::Postgres(url) => Back::Postgres(postgres::open(url, server, inbox, progress).await?),
             Target::Sqlite(path) => Back::Sqlite(sqlite::open(path, server, inbox, progress).await?),
         };
         let reads = AtomicU64::new(0);
-        Ok(Self { inner: Arc::new(Inner { back, committer, last, moved, listeners, reads }) })
+        Ok(Self { inner: Arc::new(Inner { back, committer, last, moved, announced, listeners, reads }) })
     }
 
     /// Brings the schema at `url` to this program's version; makes the SQLite file (0600) where there is none.
@@ -191,10 +196,14 @@ impl Store {
         self.inner.last.clone()
     }
 
-    /// The number of the newest event known to have changed what is registered or published. Changes too when another
-    /// server announces one; then the number is the one known before.
+    /// The number of the newest event of this server that changed what is registered or published.
     pub fn moved(&self) -> watch::Receiver<i64> {
         self.inner.moved.clone()
+    }
+
+    /// Changes when another server announces such an event, which some databases let it do.
+    pub fn announced(&self) -> watch::Receiver<()> {
+        self.inner.announced.clone()
     }
 
     /// At most `limit` events above `after` that changed what is registered or published.
@@ -354,9 +363,10 @@ impl Store {
 }
 
 impl Progress {
-    fn new(listeners: &Listeners) -> ((watch::Receiver<i64>, watch::Receiver<i64>), Self) {
+    fn new(listeners: &Listeners) -> (Told, Self) {
         let ((last, told), (moved, stirred)) = (watch::channel(-1), watch::channel(-1));
-        ((told, stirred), Self { last, moved, listeners: Arc::clone(listeners) })
+        let (announced, heard) = watch::channel(());
+        ((told, stirred, heard), Self { last, moved, announced, listeners: Arc::clone(listeners) })
     }
 
     /// Tells everybody what was committed; whoever is answered afterwards finds it in memory.

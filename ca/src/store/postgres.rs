@@ -21,8 +21,9 @@ use super::{Accepted, Message, Migrated, Progress, Seen, StoreError};
 
 type Db = sqlx::Postgres;
 
-/// A wake-up for the other servers, delivered with the commit; what it is about is in the log.
-const ANNOUNCE: Option<&str> = Some("SELECT pg_notify('chancery_events', '')");
+/// A wake-up for the other servers, delivered with the commit, that names the one it is from (`$1`); what it is about is
+/// in the log.
+const ANNOUNCE: Option<&str> = Some("SELECT pg_notify('chancery_events', $1)");
 /// The channel of [`ANNOUNCE`].
 const CHANNEL: &str = "chancery_events";
 /// Between two tries to listen.
@@ -45,32 +46,33 @@ pub(super) async fn open(
 ) -> Result<PgPool, StoreError> {
     let write = pool(url, WRITERS).await?;
     let read = pool(url, READERS).await?;
-    let moved = progress.moved.clone();
+    let (announced, own) = (progress.announced.clone(), server.to_owned());
     commit::start(write, &read, server, inbox, progress).await?;
-    tokio::spawn(listen(url.to_owned(), moved));
+    tokio::spawn(listen(url.to_owned(), own, announced));
     Ok(read)
 }
 
 /// Passes on other servers' announcements until nobody wants them. One that is lost costs the time to the next look at
 /// the log, nothing else.
-async fn listen(url: String, moved: watch::Sender<i64>) {
-    while !moved.is_closed() {
-        if let Err(problem) = announcements(&url, &moved).await {
+async fn listen(url: String, own: String, announced: watch::Sender<()>) {
+    while !announced.is_closed() {
+        if let Err(problem) = announcements(&url, &own, &announced).await {
             tracing::warn!(%problem, "not listening for other servers; the log is still read every second");
         }
         tokio::time::sleep(RELISTEN).await;
     }
 }
 
-async fn announcements(url: &str, moved: &watch::Sender<i64>) -> Result<(), sqlx::Error> {
+async fn announcements(url: &str, own: &str, announced: &watch::Sender<()>) -> Result<(), sqlx::Error> {
     let mut listener = PgListener::connect(url).await?;
     listener.listen(CHANNEL).await?;
     loop {
         tokio::select! {
-            () = moved.closed() => return Ok(()),
+            () = announced.closed() => return Ok(()),
             heard = listener.try_recv() => match heard? {
+                Some(heard) if heard.payload() == own => {}
                 // None: the connection broke and is made anew; what was announced meanwhile is lost, so look.
-                Some(_) | None => moved.send_modify(|_| {}),
+                Some(_) | None => announced.send_replace(()),
             },
         }
     }

@@ -72,14 +72,16 @@ impl View {
     pub fn start(self: &Arc<Self>, stop: CancellationToken) {
         let view = Arc::clone(self);
         tokio::spawn(async move {
-            let mut moved = view.store.moved();
+            let (mut moved, mut announced) = (view.store.moved(), view.store.announced());
             loop {
-                let woken = tokio::select! {
+                let (woken, followed) = tokio::select! {
                     () = stop.cancelled() => return,
-                    woken = moved.changed() => woken.is_ok(),
-                    () = tokio::time::sleep(TICK) => true,
+                    // Most of what this server commits was told with the commit.
+                    woken = moved.changed() => (woken.is_ok(), view.caught_up().await),
+                    woken = announced.changed() => (woken.is_ok(), view.follow().await),
+                    () = tokio::time::sleep(TICK) => (true, view.follow().await),
                 };
-                match view.follow().await {
+                match followed {
                     Ok(()) if woken => {}
                     // The store is closing: nothing wakes us any more.
                     Ok(()) => tokio::time::sleep(TICK).await,

@@ -109,12 +109,12 @@ async fn the_newest_of_two_renewals_in_one_transaction_counts(db: Bench) {
     ready(&db).await;
     db.done(Fact::BeginInstance(sample::begin(1, 1))).await;
     db.done(Fact::BeginInstance(sample::begin(1, 2))).await;
-    let renew = |serial: &str| {
-        Fact::RenewInstance(RenewInstance { cert: sample::cert(serial), ..sample::renewal(1, 1) })
-    };
+    let renew =
+        |serial: &str| Fact::RenewInstance(RenewInstance { cert: sample::cert(serial), ..sample::renewal(1, 1) });
     let facts = vec![renew("100"), Fact::RenewInstance(sample::renewal(1, 2)), renew("200")];
     assert!(outcomes(&db, facts).await.into_iter().all(|outcome| outcome.done().is_ok()));
-    let serial = async |run| db.store.instance(&sample::begin(1, run).instance.id).await.unwrap().unwrap().newest.serial;
+    let serial =
+        async |run| db.store.instance(&sample::begin(1, run).instance.id).await.unwrap().unwrap().newest.serial;
     assert_eq!((serial(1).await, serial(2).await), ("200".into(), "82".into()));
 }
 

@@ -228,18 +228,18 @@ async fn a_banned_nodes_stream_ends(db: Bench) {
 async fn postgres_announces_what_another_server_commits() {
     let db = Bench::postgres().await;
     let store = Store::open(&db.url, "other").await.unwrap();
-    let mut moved = store.moved();
+    let mut announced = store.announced();
     // It listens from some moment on, and hears only what comes then.
     let mut number = 0;
     loop {
         number += 1;
         db.done(Fact::CreateEntry(sample::entry(&format!("e{number}")))).await;
-        if tokio::time::timeout(Duration::from_millis(200), moved.changed()).await.is_ok() {
+        if tokio::time::timeout(Duration::from_millis(200), announced.changed()).await.is_ok() {
             break;
         }
         assert!(number < 100, "a hundred commits, and no announcement");
     }
-    assert_eq!(*moved.borrow(), -1, "its own number is not moved by others");
+    assert_eq!(*store.moved().borrow(), -1, "its own number is not moved by others");
 }
 
 async fn the_views_own_task_finds_what_another_server_commits(db: Bench) {

@@ -175,7 +175,7 @@ impl Committer {
         let committed = self.write_log(&mut tx, log, context.at).await?;
         sqlx::query(ADVANCE).bind(committed.until + 1).bind(context.bundle_changes).execute(&mut *tx).await?;
         if let (true, Some(announce)) = (moved, ANNOUNCE) {
-            sqlx::query(announce).execute(&mut *tx).await?;
+            sqlx::query(announce).bind(&self.server).execute(&mut *tx).await?;
         }
         tx.commit().await.map_err(commit_error)?;
         self.progress.committed(&committed, moved);

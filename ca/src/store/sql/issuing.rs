@@ -5,11 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use chancery_core::{
-    event::Event,
-    instance::Standing,
-    node::CertRef,
-};
+use chancery_core::{event::Event, instance::Standing, node::CertRef};
 use chancery_sdk::id::SpiffeId;
 use sqlx::QueryBuilder;
 
@@ -206,9 +202,10 @@ impl Known {
 
     /// The instance runs, on this node, as this process, and its class is there; answers the class.
     fn running(&self, id: &SpiffeId, node: &SpiffeId, token: &Token) -> Result<&str, Refusal> {
-        let known = self.instances.get(id.as_str()).filter(|known| {
-            known.runs && known.node == node.as_str() && known.token.as_slice() == token.as_slice()
-        });
+        let known = self
+            .instances
+            .get(id.as_str())
+            .filter(|known| known.runs && known.node == node.as_str() && known.token.as_slice() == token.as_slice());
         let known = known.ok_or(Refusal::InstanceNotGood)?;
         if known.has_class { Ok(&known.class) } else { Err(Refusal::ClassGone) }
     }

@@ -1,0 +1,100 @@
+//! Issuing as nodes meet it: gRPC, mTLS, the gate, the policy and a durable record, against one signature and one
+//! verification by the same provider.
+//!
+//! The load comes from other processes (`loadgen`, with CSRs made beforehand); what counts is the CA's processor time for
+//! each SVID, as the kernel says. `BENCH_ISSUE` (seconds) makes it shorter. Source of the targets: a2 and h.
+
+use std::{path::Path, time::Duration};
+
+use super::{
+    ROUNDS,
+    figure::{Figure, Target},
+    issue::Bare,
+    load::{Lines, load, size},
+};
+use crate::playground::{Attest, Options, Playground};
+
+/// A file system in memory: what is "durable" there costs no disk.
+const IN_MEMORY: &str = "/dev/shm";
+/// SVIDs under way in both comparisons of records.
+const IN_FLIGHT: &str = "64";
+
+/// The figures of batches, of single calls, and of what durability costs.
+pub(super) fn measure() -> Result<Vec<Figure>, String> {
+    let folder = super::folder(None)?;
+    let ca = server(folder.path())?;
+    let bare = Bare::new()?;
+    bare.sign_and_verify()?;
+    let (mut batches, mut singles) = (Cost::default(), Cost::default());
+    for _ in 0..ROUNDS {
+        let before = bare.mean()?;
+        let batch = issue(&ca, &["--batch", "32", "--in-flight", "8"])?;
+        let single = issue(&ca, &["--batch", "1", "--in-flight", IN_FLIGHT])?;
+        // Before and after, so that both sides see the same machine.
+        let floor = (before + bare.mean()?) / 2;
+        batches.add(floor, &batch)?;
+        singles.add(floor, &single)?;
+    }
+    let durable = durable(&ca)?;
+    Ok(vec![
+        batches.figure("served: (sign + verify) / CPU, batches of 32", 0.80)?,
+        singles.figure("served: (sign + verify) / CPU, single calls", 0.55)?,
+        durable,
+    ])
+}
+
+/// The rate with the database on disk against the rate with it in memory, in turns.
+fn durable(on_disk: &Playground) -> Result<Figure, String> {
+    const NAME: &str = "records on disk / in memory, rate at 64";
+    let folder = super::folder(Some(Path::new(IN_MEMORY)))?;
+    let in_memory = server(folder.path())?;
+    let rate = |ca: &Playground| {
+        let lines = issue(ca, &["--batch", "1", "--in-flight", IN_FLIGHT])?;
+        lines.number("issue", &["items_per_second"])
+    };
+    let (mut ratios, mut note) = (Vec::new(), String::new());
+    for _ in 0..ROUNDS {
+        let (first, memory, again) = (rate(on_disk)?, rate(&in_memory)?, rate(on_disk)?);
+        let disk = f64::midpoint(first, again);
+        ratios.push(disk / memory);
+        note = format!("last round: {disk:.0} and {memory:.0} SVIDs a second");
+    }
+    Figure::new(NAME, "", Target::AtLeast(0.95), ratios, note)
+}
+
+/// One kind of call, round by round.
+#[derive(Default)]
+struct Cost {
+    ratios: Vec<f64>,
+    note: String,
+}
+
+impl Cost {
+    fn add(&mut self, floor: Duration, lines: &Lines) -> Result<(), String> {
+        let each = lines.number("issue", &["server_cpu_us_per_item"])?;
+        let floor = floor.as_secs_f64() * 1e6;
+        self.ratios.push(floor / each);
+        let (rate, p99) =
+            (lines.number("issue", &["items_per_second"])?, lines.ms("issue", "issue", "p99").unwrap_or_default());
+        self.note = format!(
+            "last round: {each:.1} us of the CA for each SVID, {floor:.1} us sign + verify; {rate:.0}/s, p99 {p99:.1} ms"
+        );
+        Ok(())
+    }
+
+    fn figure(self, name: &'static str, target: f64) -> Result<Figure, String> {
+        Figure::new(name, "", Target::AtLeast(target), self.ratios, self.note)
+    }
+}
+
+fn issue(ca: &Playground, how: &[&str]) -> Result<Lines, String> {
+    let time = format!("{}s", size("BENCH_ISSUE", 5)?);
+    let mut args = vec!["issue", "--for", &time, "--warm-up", "1s", "--echo", "0s"];
+    args.extend(how);
+    load(ca, ca, &args)
+}
+
+fn server(folder: &Path) -> Result<Playground, String> {
+    let options = Options { nodes: 0, attest: Attest::JoinToken, ..Options::new(folder.join("playground")) };
+    Playground::start(&options)
+}
