@@ -138,7 +138,7 @@ impl Metrics {
 
     /// Shows the usual rows before their first event: a rate needs the zero.
     fn begin_at_zero(&self) {
-        let rows: [(_, _, &[&str]); 3] = [
+        let rows: [(_, _, &[&str]); 4] = [
             (&self.handshakes, "result", &["done", "no_slot", "refused", "timeout"]),
             (&self.signing_shed, "urgency", &["first", "expiring", "unknown", "refresh"]),
             (&self.svids, "kind", &["instance", "jwt", "node", "x509"]),

@@ -53,6 +53,8 @@ pub fn longest_wait(now: UnixTime, expires_at: UnixTime) -> Duration {
 /// Source: ARCHITECTURE, Identities: rotation due once, so that a fleet issued together does not renew together.
 pub fn due_at(issued_at: UnixTime, expires_at: UnixTime, spread: u16) -> UnixTime {
     let life = expires_at.since(issued_at).max(0);
-    let thousandths = EARLIEST + (LATEST - EARLIEST) * i64::from(spread) / i64::from(u16::MAX);
-    issued_at.plus(life.saturating_mul(thousandths) / 1000)
+    // Not rounded to a thousandth first: of an hour that is 3.6 s, and a fleet would come in steps of it.
+    let most = i128::from(u16::MAX);
+    let part = i128::from(EARLIEST) * most + i128::from(LATEST - EARLIEST) * i128::from(spread);
+    issued_at.plus(i64::try_from(i128::from(life) * part / (1000 * most)).unwrap_or(i64::MAX))
 }

@@ -4,14 +4,16 @@
 //! with ASCII keys are ever written, for which serde_json's sorted output is canonical
 //! (docs/decisions/0004). Hash: SHA-256(0x00 || bytes), the Merkle leaf.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use chancery_sdk::time::UnixTime;
 use ring::digest::{Context, SHA256};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Version of the event's JSON.
 pub const SCHEMA: u32 = 1;
+/// Most events are shorter.
+const TYPICAL_BYTES: usize = 640;
 
 /// What happened, before it has a number.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,25 +74,42 @@ impl Event {
 
     /// Writes the canonical bytes. `salts` yields 16 fresh random bytes for each personal fact.
     pub fn seal(self, place: Place<'_>, mut salts: impl FnMut() -> [u8; 16]) -> Sealed {
-        let mut fields: Map<String, Value> = self.fields.into_iter().map(|(k, v)| (k.into(), v)).collect();
+        let mut fields = self.fields;
         let mut clear = Vec::with_capacity(self.personal.len());
         for (name, value) in self.personal {
             let salt = salts();
             let mut digest = Context::new(&SHA256);
             digest.update(&salt);
             digest.update(value.as_bytes());
-            fields.insert(name.into(), json!({ "salted_sha256": hex::encode(digest.finish()) }));
+            fields.insert(name, json!({ "salted_sha256": hex::encode(digest.finish()) }));
             clear.push((name, salt, value));
         }
-        let bytes = json!({
-            "at": place.at.0, "epoch": place.epoch, "fields": fields, "kind": self.kind,
-            "number": place.number, "schema": SCHEMA, "server": place.server, "subject": self.subject,
-        })
-        .to_string()
-        .into_bytes();
+        let (kind, server, subject) = (Value::from(self.kind), Value::from(place.server), Value::from(self.subject));
+        // The keys in order; a tree of them would be made and thrown away for every event.
+        let mut text = String::with_capacity(TYPICAL_BYTES);
+        text.push_str(&format!("{{\"at\":{},\"epoch\":{},\"fields\":{{", place.at.0, place.epoch));
+        for (place, (name, value)) in fields.iter().enumerate() {
+            text.push_str(if place == 0 { "\"" } else { ",\"" });
+            text.push_str(name);
+            text.push_str("\":");
+            write(&mut text, value);
+        }
+        text.push_str("},\"kind\":");
+        write(&mut text, &kind);
+        text.push_str(&format!(",\"number\":{},\"schema\":{SCHEMA},\"server\":", place.number));
+        write(&mut text, &server);
+        text.push_str(",\"subject\":");
+        write(&mut text, &subject);
+        text.push('}');
+        let bytes = text.into_bytes();
         let hash = leaf_hash(&bytes);
         Sealed { bytes, hash, clear }
     }
+}
+
+fn write(text: &mut String, value: &Value) {
+    // A String takes everything.
+    let _ = fmt::Write::write_fmt(text, format_args!("{value}"));
 }
 
 /// The Merkle leaf of an event's bytes.
@@ -115,6 +134,21 @@ mod tests {
         let want = "{\"at\":100,\"epoch\":0,\"fields\":{\"a\":\"x\",\"b\":1},\"kind\":\"entry.created\",\"number\":7,\"schema\":1,\"server\":\"s1\",\"subject\":\"e\\u0001é\"}";
         assert_eq!(String::from_utf8(sealed.bytes.clone()).unwrap(), want);
         assert_eq!(sealed.hash, leaf_hash(&sealed.bytes));
+    }
+
+    #[test]
+    fn bytes_are_those_of_a_sorted_tree() {
+        let event = Event::new("a.b", "spiffe://td/\"x\"\n\u{1F600}")
+            .with("zeta", vec!["a", "b\\"])
+            .with("alpha", true)
+            .with("none", json!([{"d": 1, "c": -9}]))
+            .with_personal("path", "/usr/bin/agent")
+            .with_personal("a", "first");
+        let tree = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap().to_string().into_bytes();
+        let sealed = event.seal(PLACE, || [1; 16]);
+        assert_eq!(sealed.bytes, tree(&sealed.bytes));
+        let empty = Event::new("k", "").seal(PLACE, || [0; 16]);
+        assert_eq!(empty.bytes, tree(&empty.bytes));
     }
 
     #[test]

@@ -60,7 +60,7 @@ async fn what_this_server_begins_renews_and_ends_is_in_its_view_with_the_commit_
     view.reached(number).await.unwrap();
     view.caught_up().await.unwrap();
     assert_eq!(db.store.reads(), reads, "nothing was read");
-    db.store.entries().await.unwrap();
+    db.store.classes().await.unwrap();
     assert_eq!(db.store.reads(), reads + 1, "what is read is counted");
 }
 

@@ -9,6 +9,7 @@ mod issue;
 mod load;
 mod memory;
 mod scale;
+mod served;
 mod token;
 
 pub use figure::Figure;
@@ -20,8 +21,9 @@ const ROUNDS: usize = 5;
 type Measurement = (&'static str, &'static str, fn() -> Result<Vec<Figure>, String>);
 
 /// All of them, in the order of the table.
-const MEASUREMENTS: [Measurement; 7] = [
+const MEASUREMENTS: [Measurement; 8] = [
     ("issue", "issuing in the library", issue::measure),
+    ("served", "issuing as nodes meet it", served::measure),
     ("token", "keys in a token", token::measure),
     ("fetch", "cached fetches over the socket", fetch::measure),
     ("memory", "memory: two TPM nodes, four agents, 1,000 entries", memory::measure),

@@ -21,7 +21,7 @@ const IN_FLIGHT: &str = "64";
 
 /// The figures of batches, of single calls, and of what durability costs.
 pub(super) fn measure() -> Result<Vec<Figure>, String> {
-    let folder = super::folder(None)?;
+    let folder = folder(&std::env::temp_dir())?;
     let ca = server(folder.path())?;
     let bare = Bare::new()?;
     bare.sign_and_verify()?;
@@ -46,7 +46,7 @@ pub(super) fn measure() -> Result<Vec<Figure>, String> {
 /// The rate with the database on disk against the rate with it in memory, in turns.
 fn durable(on_disk: &Playground) -> Result<Figure, String> {
     const NAME: &str = "records on disk / in memory, rate at 64";
-    let folder = super::folder(Some(Path::new(IN_MEMORY)))?;
+    let folder = folder(Path::new(IN_MEMORY))?;
     let in_memory = server(folder.path())?;
     let rate = |ca: &Playground| {
         let lines = issue(ca, &["--batch", "1", "--in-flight", IN_FLIGHT])?;
@@ -92,6 +92,11 @@ fn issue(ca: &Playground, how: &[&str]) -> Result<Lines, String> {
     let mut args = vec!["issue", "--for", &time, "--warm-up", "1s", "--echo", "0s"];
     args.extend(how);
     load(ca, ca, &args)
+}
+
+fn folder(below: &Path) -> Result<tempfile::TempDir, String> {
+    let made = tempfile::Builder::new().prefix("chancery-bench-").tempdir_in(below);
+    made.map_err(|e| format!("{}: {e}", below.display()))
 }
 
 fn server(folder: &Path) -> Result<Playground, String> {
