@@ -11,7 +11,7 @@ use std::{
 use chancery_attestor::ca::{CaError, Condition, Servers};
 use common::{
     Machine,
-    ca::{FakeCa, Mood},
+    ca::{Authority, FakeCa, Mood},
     node::{Rig, Running, TOKEN, by_tpm, config},
 };
 use tonic::Code;
@@ -137,7 +137,8 @@ async fn not_now_of_one_server_is_asked_of_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn not_now_of_every_server_is_believed_without_asking_around_each_time() {
     let pair = Pair::new().await;
-    let node = pair.node(TOKEN).await;
+    let machine = Machine::new();
+    let node = pair.node(&by_tpm(&machine)).await;
     let servers = node.ca.servers();
     let reach = servers.reach();
     for ca in [&pair.rig.ca, &pair.second] {
@@ -150,6 +151,11 @@ async fn not_now_of_every_server_is_believed_without_asking_around_each_time() {
         assert!(matches!(node.ca.bundle().await, Err(CaError::Lost(_))));
     }
     assert_eq!(servers.connections(), connections, "no connection was made to hear the same again");
+    assert_eq!(
+        pair.rig.ca.known.borrow().attested.len(),
+        1,
+        "whoever says \"not now\" is not asked to attest the node"
+    );
     for ca in [&pair.rig.ca, &pair.second] {
         ca.become_(Mood::Fine);
     }
@@ -170,6 +176,26 @@ async fn a_decision_is_believed_and_not_taken_to_another_server() {
     }
     assert_eq!((used.asked(), other.asked()), (4, 0));
     assert_eq!(in_use(&servers), used.address.to_string());
+    node.stop().await;
+}
+
+/// GOAWAY, as at the age of a connection and at the stop of a server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_asked_to_close_costs_no_call() {
+    let authority = Authority::new();
+    let ca = FakeCa::aging(&authority, Duration::from_millis(200)).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Running::start(config(dir.path(), &ca.address.to_string(), &authority.pem, TOKEN)).await;
+    node.identity().await;
+    let servers = node.ca.servers();
+    let mut calls = 0;
+    let end = Instant::now() + Duration::from_secs(20);
+    while servers.connections() < 5 {
+        node.ca.bundle().await.unwrap();
+        calls += 1;
+        assert!(Instant::now() < end, "{} connections", servers.connections());
+    }
+    println!("{calls} calls over 5 connections");
     node.stop().await;
 }
 

@@ -93,7 +93,8 @@ impl Ca {
         let answer = timeout(CALL_DEADLINE, asked).await.map_err(late).and_then(|answer| answer);
         match &answer {
             Err(CaError::Denied(Some(denial))) => self.report(Trouble::Denied(*denial)),
-            Err(CaError::Lost(_)) => self.report(Trouble::Lost),
+            // Who says "not now" has taken our certificate.
+            Err(CaError::Lost(_)) if !self.servers.any_refuses() => self.report(Trouble::Lost),
             _ => {}
         }
         answer

@@ -162,6 +162,11 @@ impl Servers {
         others.into_iter().all(|(_, row)| row.server.condition.is_bad() && now < row.at + CALM)
     }
 
+    /// Whether a server answers, be it with "not now".
+    pub(super) fn any_refuses(&self) -> bool {
+        self.known().rows.iter().any(|row| row.server.condition == Condition::Refusing)
+    }
+
     /// It did not answer, or not as it must.
     pub(crate) fn failed(&self, server: usize, problem: &str) {
         self.set(server, Condition::Failed, problem);

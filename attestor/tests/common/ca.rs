@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -59,6 +60,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::server::Connected};
 
 pub const DOMAIN: &str = "td.test";
+/// Age at which the connections of most servers are asked to close.
+const NEVER: Duration = Duration::from_secs(3600);
 
 /// What the CA knows and did; tests wait on it and change it.
 #[derive(Debug, Default)]
@@ -160,15 +163,28 @@ impl FakeCa {
     pub async fn start_as(authority: &Arc<Authority>, path: &str, address: &str) -> Self {
         let known =
             watch::Sender::new(Known { life: 3600, tokens: BTreeSet::from(["token".into()]), ..Known::default() });
-        Self::serve(authority, path, address, known).await
+        Self::serve(authority, path, address, known, NEVER).await
+    }
+
+    /// Asks every connection to close at an age.
+    pub async fn aging(authority: &Arc<Authority>, age: Duration) -> Self {
+        let known =
+            watch::Sender::new(Known { life: 3600, tokens: BTreeSet::from(["token".into()]), ..Known::default() });
+        Self::serve(authority, "/spire/server", "127.0.0.1:0", known, age).await
     }
 
     /// Another server, which knows what this one knows.
     pub async fn beside(&self, authority: &Arc<Authority>) -> Self {
-        Self::serve(authority, "/spire/server", "127.0.0.1:0", self.known.clone()).await
+        Self::serve(authority, "/spire/server", "127.0.0.1:0", self.known.clone(), NEVER).await
     }
 
-    async fn serve(authority: &Arc<Authority>, path: &str, address: &str, known: watch::Sender<Known>) -> Self {
+    async fn serve(
+        authority: &Arc<Authority>,
+        path: &str,
+        address: &str,
+        known: watch::Sender<Known>,
+        age: Duration,
+    ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -183,6 +199,7 @@ impl FakeCa {
             asked: Arc::clone(&asked),
         });
         let serving = tonic::transport::Server::builder()
+            .max_connection_age(age)
             .add_service(AgentServer::from_arc(Arc::clone(&service)))
             .add_service(BundleServer::from_arc(service))
             .serve_with_incoming(ReceiverStream::new(incoming));

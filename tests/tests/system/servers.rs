@@ -19,8 +19,12 @@ use chancery_tests::{
     playground::Attest,
     process::until,
 };
+use rustix::process::Signal;
 
 use crate::support::{SOON, Stage, postgres_database, stage};
+
+/// 1 s of patience, 1 s for the probe, a dial; and what a busy machine adds.
+const FROZEN_BOUND: Duration = Duration::from_secs(6);
 
 /// States that the stream told the attestor of node 0.
 fn told(stage: &Stage, state: &str) -> i64 {
@@ -97,6 +101,29 @@ fn a_killed_server_costs_no_call_and_no_full_state() {
     assert_eq!(told(&stage, "full"), full, "full state was needed");
     assert!(told(&stage, "changes") > 0);
     println!("another server was asked {moved:?} after the kill; {calls} calls meanwhile, none failed");
+}
+
+/// A process that stands still keeps its connections and answers nothing; so does a host without power, but for the kernel.
+/// A new instance waits for 2 s of patience and the dial, and its process is not refused.
+#[test]
+fn a_frozen_server_holds_a_new_instance_up_for_no_longer_than_the_bound() {
+    let Some(url) = postgres_database("attestor_frozen") else { return };
+    let mut stage = stage(Attest::JoinToken, |o| (o.servers, o.db) = (2, url));
+    stage.unproven_class("soak/worker");
+    stage.workload(0).await_x509();
+    let victim = stage.playground.machines[0].server_in_use().unwrap();
+    stage.playground.server_at(&victim).unwrap().process().signal(Signal::STOP);
+    let began = Instant::now();
+    stage.workload(0).x509().unwrap();
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(1), "{took:?}: nobody waited for the frozen server");
+    assert!(took < FROZEN_BOUND, "{took:?}");
+    assert_ne!(stage.playground.machines[0].server_in_use().unwrap(), victim);
+    // Nobody waits for it again.
+    let began = Instant::now();
+    stage.workload(0).x509().unwrap();
+    println!("a new instance had its SVID {took:?} after the freeze, the next one after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
 /// All servers are away: agents talk on until the printed second, and not one second after the last of what they hold.
