@@ -200,6 +200,35 @@ async fn node_gets_svids_of_its_own_entries_only() {
 }
 
 #[tokio::test]
+async fn a_batch_is_answered_in_order_and_what_is_wrong_in_it_spoils_no_other() {
+    let world = world().await;
+    let ours = created(&world, draft("/spire/agent/tpm/aa", "/db", &["unix:uid:1"])).await;
+    let second = created(&world, draft("/spire/agent/tpm/aa", "/web", &["unix:uid:2"])).await;
+    let good = || csr(&KeyPair::generate().unwrap());
+    let mut wanted = Vec::new();
+    for n in 0..32 {
+        let (entry_id, csr) = match n {
+            3 => ("gone".to_owned(), good()),
+            17 => (ours.id.clone(), vec![0x30, 0]),
+            31 => (String::new(), good()),
+            n if n % 2 == 0 => (ours.id.clone(), good()),
+            _ => (second.id.clone(), good()),
+        };
+        wanted.push(Wanted { entry_id, csr });
+    }
+    let answers = issue::x509(&world.state, &world.node, wanted).await.unwrap();
+    for (n, answer) in answers.iter().enumerate() {
+        match (n, answer) {
+            (3, Err(Problem::NotFound(_))) | (17 | 31, Err(Problem::Invalid(_))) => {}
+            (_, Ok(svid)) => assert_eq!(svid.id, id(if n % 2 == 0 { "/db" } else { "/web" }), "{n}"),
+            (_, Err(problem)) => panic!("{n}: {problem}"),
+        }
+    }
+    assert_eq!((answers.len(), recorded(&world.state, "svid.issued").await), (32, 29));
+    assert!(issue::x509(&world.state, &world.node, Vec::new()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn wrong_csr_is_refused_and_leaves_no_record() {
     let world = world().await;
     let ours = created(&world, draft("/spire/agent/tpm/aa", "/db", &["unix:uid:1"])).await;

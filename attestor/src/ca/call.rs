@@ -1,9 +1,10 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
+use chancery_daemon::jitter::jittered;
 use chancery_sdk::id::TrustDomain;
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tonic::{Response, Status, transport::Channel};
 
@@ -80,7 +81,7 @@ impl Ca {
     {
         let asked = async {
             let mut lines = self.line.subscribe();
-            match self.line()?.ask(&ask).await {
+            match patiently(|| async { self.line()?.ask(&ask).await }).await {
                 Err(CaError::Lost(_)) if lines.has_changed().unwrap_or(false) => self.line()?.ask(&ask).await,
                 Err(CaError::Denied(Some(Denial::NotActive))) => {
                     let _ = timeout(SUCCESSION, lines.changed()).await;
@@ -109,5 +110,41 @@ impl Ca {
         if self.line.borrow().is_some() {
             let _ = self.trouble.try_send(trouble);
         }
+    }
+}
+
+/// Asks, and once more when the CA, which has too much to do, says to come: those it told the same come apart.
+async fn patiently<T, Fut: Future<Output = Result<T, CaError>>>(ask: impl Fn() -> Fut) -> Result<T, CaError> {
+    match ask().await {
+        Err(CaError::Busy(wait)) => {
+            sleep(wait + jittered(wait)).await;
+            ask().await
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_ca_is_asked_once_more_and_not_before_it_said() {
+        let (began, asked) = (Instant::now(), Mutex::new(Vec::new()));
+        let busy = || {
+            asked.lock().unwrap().push(began.elapsed());
+            std::future::ready(Err::<(), _>(CaError::Busy(Duration::from_secs(2))))
+        };
+        assert_eq!(
+            patiently(busy).await,
+            Err(CaError::Busy(Duration::from_secs(2))),
+            "its caller has patience of its own"
+        );
+        let asked = asked.into_inner().unwrap();
+        assert!(asked.len() == 2 && (Duration::from_secs(2)..=Duration::from_secs(4)).contains(&asked[1]), "{asked:?}");
     }
 }

@@ -1,4 +1,4 @@
-use std::io;
+use std::{io, time::Duration};
 
 use chancery_proto::{google::rpc, spire::api::types::PermissionDeniedDetails};
 use chancery_sdk::x509::VerifyError;
@@ -9,11 +9,18 @@ use tonic::{Code, Status};
 
 use super::alive::Loss;
 
+/// How long a server that has too much to do asks to wait, in milliseconds. Source: gRPC proposal A6, pushback.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+/// Longest wait that is believed.
+const LONGEST_PUSHBACK: Duration = Duration::from_secs(10);
 const DETAILS_TYPE: &str = "type.googleapis.com/spire.api.types.PermissionDeniedDetails";
 
 /// Why a call of the CA gave nothing.
 #[derive(Clone, Debug, Error, Eq, PartialEq)]
 pub enum CaError {
+    /// The CA has too much to do, and says when to come again.
+    #[error("the CA has too much to do, and asks to wait {} ms", .0.as_millis())]
+    Busy(Duration),
     /// The CA knows the node and says no; with a denial the node's own standing is meant, without one this request.
     #[error("the CA denied the call{}", .0.map(|d| format!(": {d}")).unwrap_or_default())]
     Denied(Option<Denial>),
@@ -72,8 +79,17 @@ impl From<Status> for CaError {
         if status.code() == Code::PermissionDenied {
             return Self::Denied(denial(status.details()));
         }
+        if let Some(wait) = pushback(&status) {
+            return Self::Busy(wait);
+        }
         Self::Refused { code: status.code(), message: status.message().into() }
     }
+}
+
+fn pushback(status: &Status) -> Option<Duration> {
+    let asked = status.metadata().get(PUSHBACK).filter(|_| status.code() == Code::ResourceExhausted)?;
+    let wait = Duration::from_millis(asked.to_str().ok()?.parse().ok()?);
+    Some(wait.min(LONGEST_PUSHBACK))
 }
 
 fn denial(details: &[u8]) -> Option<Denial> {
@@ -163,6 +179,25 @@ impl DialError {
         match fault {
             Some(VerifyError::Expired { .. } | VerifyError::NotYetValid { .. }) => Self::Time { address, problem },
             _ => Self::Untrusted { address, problem },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_with_too_much_to_do_says_when_to_come_again_and_is_believed_within_reason() {
+        let told = |code: Code, pushback: &'static str| {
+            let mut status = Status::new(code, "full");
+            status.metadata_mut().insert(PUSHBACK, pushback.parse().unwrap());
+            CaError::from(status)
+        };
+        assert_eq!(told(Code::ResourceExhausted, "250"), CaError::Busy(Duration::from_millis(250)));
+        assert_eq!(told(Code::ResourceExhausted, "99999999999"), CaError::Busy(LONGEST_PUSHBACK));
+        for (code, pushback) in [(Code::ResourceExhausted, "-1"), (Code::InvalidArgument, "250")] {
+            assert!(matches!(told(code, pushback), CaError::Refused { .. }), "{code:?} {pushback}");
         }
     }
 }

@@ -233,7 +233,7 @@ impl Keeper {
 fn is_final(error: &CaError) -> bool {
     match error {
         CaError::Denied(node) => node.is_none(),
-        CaError::Lost(_) => false,
+        CaError::Busy(_) | CaError::Lost(_) => false,
         CaError::Refused { code, .. } => matches!(
             code,
             Code::InvalidArgument
