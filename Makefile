@@ -1,7 +1,7 @@
 # Every target does its own set-up. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test test-hsm soak demo demo-ha demo-hsm bench load fuzz mutants lint fmt docs
+.PHONY: help setup build test test-hsm faults soak demo demo-ha demo-hsm bench load fuzz mutants lint fmt docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -21,6 +21,11 @@ test: setup ## the whole suite: SQLite, PostgreSQL, swtpm, SoftHSM2, tpm2-pkcs11
 test-hsm: ## the key stores on every PKCS#11 module; a line for each at the end
 	@scripts/setup hsm
 	scripts/test-hsm
+
+faults: ## break it for real, CHANCERY_FAULT_ROUNDS (20) times each: kills, failover, partition, clock, fsync, full disk
+	@scripts/setup faults
+	cargo build --workspace --all-targets
+	scripts/faults
 
 soak: setup ## kill -9 the CA 20 times under load and 55 times at its keys, rotate its authorities 6 times
 	cargo build --workspace --all-targets

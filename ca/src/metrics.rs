@@ -34,6 +34,10 @@ pub struct Metrics {
     pub bundle_sequence: Gauge<i64, AtomicI64>,
     /// Connections open now.
     pub connections: Gauge<i64, AtomicI64>,
+    /// 1: the database lacks what this server has seen of it.
+    pub database_behind: Gauge<i64, AtomicI64>,
+    /// What a commit survives: 0 no database can be used, 1 a crash, 2 the loss of the machine.
+    pub database_durability: Gauge<i64, AtomicI64>,
     /// Number of the last event this server committed.
     pub event_number: Gauge<i64, AtomicI64>,
     /// TLS handshakes by result.
@@ -81,6 +85,8 @@ impl Metrics {
             authority_ends: Family::default(),
             bundle_sequence: Gauge::default(),
             connections: Gauge::default(),
+            database_behind: Gauge::default(),
+            database_durability: Gauge::default(),
             event_number: Gauge::default(),
             handshakes: Family::default(),
             instances_good: Gauge::default(),
@@ -114,6 +120,16 @@ impl Metrics {
         );
         ca.register("bundle_sequence", "Sequence number of the bundle served", metrics.bundle_sequence.clone());
         ca.register("connections", "Connections open now", metrics.connections.clone());
+        ca.register(
+            "database_behind",
+            "Whether the database lacks what this server has seen",
+            metrics.database_behind.clone(),
+        );
+        ca.register(
+            "database_durability",
+            "What a commit survives: 0 none can be made, 1 a crash, 2 the loss of the machine",
+            metrics.database_durability.clone(),
+        );
         ca.register("event_number", "Number of the last event committed here", metrics.event_number.clone());
         ca.register("handshakes", "TLS handshakes by result", metrics.handshakes.clone());
         ca.register("instances_good", "Running instances", metrics.instances_good.clone());

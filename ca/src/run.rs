@@ -282,8 +282,9 @@ pub async fn assemble(
     if !database.contains(':') && !Path::new(&database).exists() {
         return Err(RunError::NoDatabase(database));
     }
-    let store = Store::open(&database, &server_id).await?;
     let mark = Keeper::new(&config.data_dir);
+    let seen = mark.read()?;
+    let store = Store::open_requiring(&database, &server_id, config.database_requires, seen.as_ref()).await?;
     mark.check(&store).await?;
     let claim = Claim::take(&config.data_dir, &server_id, &store).await?;
     let own = config.clone();
@@ -360,7 +361,7 @@ async fn serve_metrics(state: &Arc<State>, registry: Registry) -> Result<(), Run
     let Some(addr) = state.config.metrics_listen else { return Ok(()) };
     let ready = Arc::clone(state);
     let served =
-        metrics::serve(addr, Arc::new(registry), Arc::new(move || ready.is_ready()), state.shutdown.hard.clone());
+        metrics::serve(addr, Arc::new(registry), Arc::new(move || ready.readiness()), state.shutdown.hard.clone());
     served.await.map(drop).map_err(|source| RunError::Bind { key: "metrics_listen", addr, source })
 }
 

@@ -20,7 +20,7 @@ use crate::{
     metrics::Metrics,
     rates::Rates,
     signing::Signing,
-    store::{Fact, Outcome, Store, StoreError},
+    store::{Fact, Health, Outcome, Store, StoreError},
     throttle::Throttle,
     view::View,
 };
@@ -126,10 +126,31 @@ impl State {
 
     /// Whether the CA can sign now.
     pub fn is_ready(&self) -> bool {
+        self.readiness().is_ok()
+    }
+
+    /// Whether the CA can sign now.
+    ///
+    /// # Errors
+    /// One line for each thing that is in the way; what to do is in docs/RUNBOOK.md.
+    pub fn readiness(&self) -> Result<(), String> {
         let (x509, jwt, now) = (self.authority.x509_not_after(), self.authority.jwt_not_after(), self.now());
-        let signs = self.keys.token().is_none_or(|token| token.signs());
-        let valid = x509.is_some_and(|end| now < end) && jwt.is_some_and(|end| now < end);
-        let authority = *self.authority.need().borrow() != Need::Now;
-        valid && signs && authority && self.view.is_fresh() && !self.shutdown.soft.is_cancelled()
+        let database = self.store.health().and_then(|health| match &*health.borrow() {
+            Health::Fit(_) => None,
+            Health::Behind(why) | Health::Unfit(why) => Some(format!("database: {why}")),
+        });
+        let faults = [
+            self.shutdown.soft.is_cancelled().then(|| "stopping".to_owned()),
+            database,
+            (!self.view.is_fresh())
+                .then(|| format!("view: the log could not be read for {} s", self.view.age().as_secs())),
+            (!self.keys.token().is_none_or(|token| token.signs())).then(|| "keys: the token does not sign".to_owned()),
+            (*self.authority.need().borrow() == Need::Now)
+                .then(|| "authority: none of the ceremony's signs; import one".to_owned()),
+            x509.is_none_or(|end| now >= end).then(|| "authority: no X.509 authority in force".to_owned()),
+            jwt.is_none_or(|end| now >= end).then(|| "authority: no JWT authority in force".to_owned()),
+        ];
+        let faults: Vec<String> = faults.into_iter().flatten().collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
     }
 }

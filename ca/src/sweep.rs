@@ -10,7 +10,7 @@ use crate::{
     authorities::offline::Need,
     claim::{self, ClaimError},
     state::State,
-    store::{Authority, AuthorityKind, Fact, Moment, Outcome},
+    store::{Authority, AuthorityKind, Durability, Fact, Health, Moment, Outcome},
     tls::{self, IdentityError, Tls},
 };
 
@@ -113,6 +113,14 @@ async fn authorities(state: &State, tls: &Tls) {
         state.metrics.token_generation.get_or_create(&row).set(i64::try_from(token.generation).unwrap_or(i64::MAX));
         state.metrics.token_waiting.get_or_create(&row).set(i64::try_from(token.waiting).unwrap_or(i64::MAX));
     }
+    let (durability, behind) = match state.store.health().map(|health| health.borrow().clone()) {
+        None | Some(Health::Fit(Durability::Machine)) => (1, 0),
+        Some(Health::Fit(Durability::Standby)) => (2, 0),
+        Some(Health::Behind(_)) => (0, 1),
+        Some(Health::Unfit(_)) => (0, 0),
+    };
+    state.metrics.database_durability.set(durability);
+    state.metrics.database_behind.set(behind);
     state.metrics.upstream_up.set(i64::from(state.authority.upstream_trouble().is_none()));
     let sequence = state.authority.published().borrow().sequence;
     if let Err(problem) = state.mark.keep(&state.store, sequence, state.now()).await {

@@ -26,11 +26,10 @@ const READY: Duration = Duration::from_secs(60);
 
 /// `$1` = folder of the binaries, `$2` = our folder, `$3` = process to end with, where that is not our parent.
 /// The shell outlives the server only to remove the folder.
-/// fsync is off: what is tested is what the store asks of the database, not the database.
 const SCRIPT: &str = r#"
 "$1/initdb" -D "$2/data" -U chancery -A trust --no-sync --no-instructions -E UTF8 --no-locale >&2 || exit 1
 setpriv --pdeathsig INT "$1/postgres" -D "$2/data" -c listen_addresses= -c unix_socket_directories="$2" \
-    -c max_connections=200 -c fsync=off &
+    -c max_connections=200 &
 server=$!
 trap 'kill -INT $server' TERM INT
 if [ -n "$3" ]; then
@@ -130,8 +129,11 @@ fn start(folder: &Path, lifeline: Option<u32>) {
     run(command);
 }
 
-/// The newest installed version's folder.
-fn binaries() -> PathBuf {
+/// The newest installed version's folder of programs.
+///
+/// # Panics
+/// Where PostgreSQL is not installed.
+pub fn binaries() -> PathBuf {
     let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .map(|versions| versions.flatten().filter_map(|v| version_folder(&v.path())).collect())
         .unwrap_or_default();

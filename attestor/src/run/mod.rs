@@ -184,7 +184,8 @@ fn collector(config: &Config, tpm: Option<Tpm>, token: Option<NodeToken>) -> Col
 async fn serve_metrics(node: &Node, registry: Registry) -> Result<(), RunError> {
     let Some(address) = node.config.metrics_listen else { return Ok(()) };
     let identity = node.identity.clone();
-    let ready: metrics::Ready = Arc::new(move || identity.borrow().is_some());
+    let ready: metrics::Ready =
+        Arc::new(move || identity.borrow().as_ref().map(drop).ok_or_else(|| "the node has no standing".to_owned()));
     let served = metrics::serve(address, Arc::new(registry), ready, node.shutdown.soft.clone()).await;
     served.map(drop).map_err(|e| {
         RunError::Start(format!("metrics_listen {address}: {e}; stop what listens there or choose another address"))

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 /// Content type of the OpenMetrics text form.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Says whether the daemon can do its work now.
-pub type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
+/// Says whether the daemon can do its work now, else why not.
+pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// Listens on `addr` and answers until `stop`.
 ///
@@ -55,8 +55,10 @@ fn respond(request: &Request<Incoming>, registry: &Registry, ready: &Ready) -> R
             }
         }
         (&Method::GET, "/live") => (StatusCode::OK, "text/plain", "live\n".into()),
-        (&Method::GET, "/ready") if ready() => (StatusCode::OK, "text/plain", "ready\n".into()),
-        (&Method::GET, "/ready") => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n".into()),
+        (&Method::GET, "/ready") => match ready() {
+            Ok(()) => (StatusCode::OK, "text/plain", "ready\n".into()),
+            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("not ready\n{why}\n")),
+        },
         (&Method::GET, _) => (StatusCode::NOT_FOUND, "text/plain", "not found\n".into()),
         _ => (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n".into()),
     };

@@ -3,6 +3,7 @@
 use chancery_daemon::config::Span;
 
 use super::{Config, Enrol, KeyStoreKind, UpstreamKind};
+use crate::store::Require;
 
 /// Shortest lifetime of anything issued.
 const MIN_TTL: Span = Span::secs(10);
@@ -162,6 +163,12 @@ fn rest(config: &Config) -> Option<String> {
     }
     if config.pkcs11.enrolment_ca_file.is_none() && !config.pkcs11.enrolment_crl_files.is_empty() {
         return Some("pkcs11.enrolment_crl_files: nobody's CRLs without pkcs11.enrolment_ca_file; name both".into());
+    }
+    if config.database_requires == Require::Replicated && !config.database().starts_with("postgres") {
+        return Some(
+            "database_requires: \"replicated\" needs a PostgreSQL with a synchronous standby; a SQLite file is on one machine"
+                .into(),
+        );
     }
     let id = config.server_id.as_deref().unwrap_or("x");
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);

@@ -18,7 +18,7 @@ use chancery_daemon::{
 use chancery_sdk::id::TrustDomain;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::keys::token_key::TokenKeyConfig;
+use crate::{keys::token_key::TokenKeyConfig, store::Require};
 
 /// Default of `admin_socket`.
 const ADMIN_SOCKET: &str = "/run/chancery/ca/admin.sock";
@@ -32,8 +32,11 @@ pub struct Config {
     pub trust_domain: TrustDomain,
     /// Folder of keys and server id; made with mode 0700 when missing.
     pub data_dir: PathBuf,
-    /// Path of a SQLite file or a `postgres://` URL; default `ca.sqlite3` in `data_dir`.
+    /// Path of a SQLite file or a `postgres://` URL, which may name several hosts; default `ca.sqlite3` in `data_dir`.
     pub database: Option<String>,
+    /// What a commit must survive.
+    #[serde(default)]
+    pub database_requires: Require,
     /// Address of the mTLS door.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
@@ -465,6 +468,8 @@ mod tests {
             ("[tpm]\nenrol = \"open\"", "tpm.allow"),
             ("[limits]\nhandshakes = 0", "limits.handshakes"),
             ("node_attestors = []", "node_attestors"),
+            ("database_requires = \"replicated\"", "database_requires"),
+            ("database_requires = \"two\"", "replicated"),
             ("server_id = \"a b\"", "server_id"),
             ("[keys]\nstore = \"pkcs11\"", "keys.pkcs11"),
             ("[keys.pkcs11]\nmodule = \"/m.so\"\nuri = \"pkcs11:token=a\"", "keys.store"),

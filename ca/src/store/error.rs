@@ -8,6 +8,12 @@ pub enum StoreError {
     /// The database cannot be reached, or holds its locks for too long.
     #[error("database is away")]
     Away(#[source] Arc<sqlx::Error>),
+    /// A database that lacks what this server has seen.
+    #[error(
+        "database {0}; it is a standby that was behind, or a restored backup. Go back to the newest one, or accept the \
+         loss: stop every server, then `chancery-ca restore-accept --config FILE`"
+    )]
+    Behind(String),
     /// The connection broke while committing: the fact is durable or not, and a read will tell.
     #[error("connection to the database was lost while committing")]
     CommitUnknown(#[source] Arc<sqlx::Error>),
@@ -52,6 +58,9 @@ pub enum StoreError {
     /// Any other SQL error.
     #[error("database")]
     Sql(#[source] Arc<sqlx::Error>),
+    /// A database whose commits are not what this server promises.
+    #[error("database {0}")]
+    Unfit(String),
     /// Neither a path nor `sqlite:` nor `postgres://`.
     #[error("database '{scheme}:' is neither a path, sqlite:PATH nor postgres://")]
     Url {
@@ -66,8 +75,10 @@ fn schema_advice(found: i64, needed: i64) -> &'static str {
 }
 
 /// SQLSTATE classes of PostgreSQL that mean "away": connection, operator intervention, lock not available,
-/// too many connections. Source: PostgreSQL manual, appendix A.
-const AWAY: [&str; 4] = ["08", "57", "55", "53300"];
+/// too many connections, and that a primary became a standby. Source: PostgreSQL manual, appendix A.
+const AWAY: [&str; 5] = ["08", "57", "55", "53300", "25006"];
+/// Those of them that speak of the server, so that another one may serve.
+const ELSEWHERE: [&str; 3] = ["08", "57P", "25006"];
 /// SQLSTATE disk_full; SQLITE_FULL.
 const FULL: [&str; 2] = ["53100", "13"];
 /// SQLITE_BUSY, SQLITE_LOCKED, SQLITE_CANTOPEN and SQLITE_IOERR (primary codes).
@@ -97,6 +108,20 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
+    /// Whether another server of the database may do better: this one is gone, silent or no primary any more.
+    pub(super) fn is_of_the_server(&self) -> bool {
+        match self {
+            Self::Away(error) | Self::CommitUnknown(error) => match &**error {
+                sqlx::Error::Database(db) => {
+                    db.code().is_some_and(|code| ELSEWHERE.iter().any(|class| code.starts_with(class)))
+                }
+                _ => true,
+            },
+            Self::Unfit(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether each fact of a batch could fare better alone: no, where the database itself is the trouble.
     pub(super) fn is_of_one_fact(&self) -> bool {
         matches!(self, Self::Corrupt { .. } | Self::Sql(_))

@@ -5,29 +5,40 @@
 //! One SQL text serves SQLite and PostgreSQL: `sql/` is compiled once for each. Called by the use cases only.
 
 mod claim;
+mod durable;
 mod error;
 mod fact;
 mod key;
 mod outcome;
 mod postgres;
+mod primary;
 mod record;
 mod rows;
 mod sqlite;
 
 pub use claim::*;
+pub use durable::{Durability, Require};
 pub use error::StoreError;
 pub use fact::*;
 pub use key::*;
 pub use outcome::{Outcome, Refusal};
+pub use primary::Health;
 pub use record::*;
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use chancery_core::{class::Class, entry::Entry, instance::Instance, node::Node};
-use chancery_sdk::id::{SpiffeId, TrustDomain};
+use chancery_daemon::clock;
+use chancery_sdk::{
+    id::{SpiffeId, TrustDomain},
+    time::UnixTime,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Submissions waiting for the committer before callers wait at the door.
@@ -70,14 +81,21 @@ type Told = (watch::Receiver<i64>, watch::Receiver<i64>, watch::Receiver<()>);
 
 /// Reads have a pool of their own; the committer owns the writing one.
 enum Back {
-    Postgres(sqlx::PgPool),
+    Postgres(Arc<primary::Primary>),
     Sqlite(sqlx::SqlitePool),
 }
 
 /// What the committer is told.
 enum Message {
     Close(oneshot::Sender<()>),
-    Facts(Vec<Fact>, oneshot::Sender<Result<Vec<Outcome>, StoreError>>),
+    Facts(Vec<Fact>, Handed, oneshot::Sender<Result<Vec<Outcome>, StoreError>>),
+}
+
+/// When facts were handed over: what is in them was decided by the clock of that moment.
+#[derive(Clone, Copy, Debug)]
+struct Handed {
+    wall: UnixTime,
+    steady: Instant,
 }
 
 /// Which database a URL names.
@@ -91,9 +109,11 @@ macro_rules! read {
     ($self:expr, |$pool:ident, $db:ident| $body:expr) => {{
         $self.inner.reads.fetch_add(1, Ordering::Relaxed);
         match &$self.inner.back {
-            Back::Postgres($pool) => {
+            Back::Postgres(primary) => {
                 use postgres as $db;
-                $body
+                let pool = primary.line().reads.clone();
+                let $pool = &pool;
+                primary.read(async { $body }).await
             }
             Back::Sqlite($pool) => {
                 use sqlite as $db;
@@ -104,18 +124,35 @@ macro_rules! read {
 }
 
 impl Store {
-    /// Opens the database at `url` (a path, `sqlite:PATH` or `postgres://...`) and starts this server's committer.
-    ///
-    /// `server` is the name written into every event.
+    /// [`Store::open_requiring`] that a commit is durable on the database's machine.
     ///
     /// # Errors
-    /// [`StoreError::Schema`] unless `migrate` brought the schema to this program's version.
+    /// As there.
     pub async fn open(url: &str, server: &str) -> Result<Self, StoreError> {
+        Self::open_requiring(url, server, Require::Durable, None).await
+    }
+
+    /// Opens the database at `url` (a path, `sqlite:PATH` or `postgres://...`, where several hosts may be named) and
+    /// starts this server's committer.
+    ///
+    /// `server` is the name written into every event; a server of the database that lacks what was `seen` is not used.
+    ///
+    /// # Errors
+    /// [`StoreError::Schema`] unless `migrate` brought the schema to this program's version, or a newer release to the
+    /// next one; [`StoreError::Unfit`] where a commit does not survive what `require` names.
+    pub async fn open_requiring(
+        url: &str,
+        server: &str,
+        require: Require,
+        seen: Option<&Seen>,
+    ) -> Result<Self, StoreError> {
         let (committer, inbox) = mpsc::channel(QUEUE);
         let listeners = Listeners::default();
         let ((last, moved, announced), progress) = Progress::new(&listeners);
         let back = match Target::parse(url)? {
-            Target::Postgres(url) => Back::Postgres(postgres::open(url, server, inbox, progress).await?),
+            Target::Postgres(url) => {
+                Back::Postgres(postgres::open(url, server, (require, seen), inbox, progress).await?)
+            }
             Target::Sqlite(path) => Back::Sqlite(sqlite::open(path, server, inbox, progress).await?),
         };
         let reads = AtomicU64::new(0);
@@ -153,7 +190,7 @@ impl Store {
             let _ = wait.await;
         }
         match &self.inner.back {
-            Back::Postgres(pool) => pool.close().await,
+            Back::Postgres(primary) => primary.line().reads.close().await,
             Back::Sqlite(pool) => pool.close().await,
         }
     }
@@ -176,9 +213,17 @@ impl Store {
     /// [`StoreError`], of all of them.
     pub async fn commit_all(&self, facts: Vec<Fact>) -> Result<Vec<Outcome>, StoreError> {
         let (answer, wait) = oneshot::channel();
-        let handed = self.inner.committer.send(Message::Facts(facts, answer)).await;
+        let handed = self.inner.committer.send(Message::Facts(facts, Handed::now(), answer)).await;
         handed.map_err(|_| StoreError::Closed)?;
         wait.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// What is known of the database, as it changes; `None` for SQLite, which is a file of ours.
+    pub fn health(&self) -> Option<watch::Receiver<Health>> {
+        match &self.inner.back {
+            Back::Postgres(primary) => Some(primary.health()),
+            Back::Sqlite(_) => None,
+        }
     }
 
     /// Has `listener` called after each commit of this server, before anybody is answered. It must not block.
@@ -359,6 +404,19 @@ impl Store {
     /// At most `limit` events of the current epoch with a number above `after` (`None` = from the first), in order.
     pub async fn events(&self, after: Option<i64>, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
         read!(self, |pool, db| db::events::after(pool, after, limit).await)
+    }
+}
+
+impl Handed {
+    fn now() -> Self {
+        Self { wall: clock::now(), steady: Instant::now() }
+    }
+
+    /// Errors where the clock was set meanwhile: the fact may hold times that are wrong by as much.
+    fn clock_is_the_same(self) -> Result<(), StoreError> {
+        let waited = i64::try_from(self.steady.elapsed().as_secs()).unwrap_or(i64::MAX);
+        durable::agrees(self.wall.0.saturating_add(waited), clock::now())
+            .map_err(|_| StoreError::Unfit("was not asked: our clock was set meanwhile; ask again".into()))
     }
 }
 

@@ -6,18 +6,16 @@ mod sql;
 
 pub(super) use sql::*;
 
-use std::{str::FromStr, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use sqlx::{
-    ConnectOptions, Connection,
-    postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions},
-};
+use chancery_daemon::clock;
+use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
 };
 
-use super::{Accepted, Message, Migrated, Progress, Seen, StoreError};
+use super::{Accepted, Message, Migrated, Progress, Require, Seen, StoreError, durable, primary::Primary};
 
 type Db = sqlx::Postgres;
 
@@ -31,83 +29,141 @@ const RELISTEN: Duration = Duration::from_secs(1);
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations/postgres");
 /// The counter row serialises writers; SERIALIZABLE would only make most of them fail (measured: 83 %).
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
-/// The committer works through one batch at a time; more writers on the counter row make all of them slower.
-const WRITERS: u32 = 1;
-/// Readers at once.
-const READERS: u32 = 8;
-/// How long a caller waits for a connection.
+/// How long a transaction may take before its connection is given up. What it came to is then not known.
+const COMMIT: Duration = Duration::from_secs(15);
+/// How long the one connection of a command may take.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Times a migration is tried where running servers hold what it needs.
+const MIGRATE_TRIES: u32 = 20;
+/// Between two questions whether the listening connection still lives.
+const HEARS: Duration = Duration::from_secs(15);
+/// What a commit is worth may change under us: the transaction itself says on what terms it commits.
+const TAKE: &str = "UPDATE counter SET next = next WHERE id = 0 RETURNING epoch, next, \
+    current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), \
+    extract(epoch FROM clock_timestamp())::bigint";
+
+/// The committer's way to the database.
+pub(super) struct Writer(Arc<Primary>);
+
+impl Writer {
+    /// Connections to write by, and their generation.
+    fn pool(&self) -> (u64, PgPool) {
+        let line = self.0.line();
+        (line.generation, line.writes.clone())
+    }
+
+    /// A transaction with its deadline; one that has none may hang with its network.
+    async fn within<T>(&self, transaction: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let silent = || sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        timeout(COMMIT, transaction).await.unwrap_or_else(|_| Err(StoreError::CommitUnknown(Arc::new(silent()))))
+    }
+
+    /// Waits until the connections of this generation are given up.
+    async fn replaced(&self, generation: u64) {
+        self.0.replaced(generation).await;
+    }
+
+    fn failed(&self, generation: u64, error: &StoreError) {
+        self.0.failed(generation, error);
+    }
+
+    /// Whether a commit on these terms, at this time of the database, is what was promised.
+    fn allows(&self, synchronous_commit: &str, standby_names: &str, now: i64) -> Result<(), StoreError> {
+        let promised = durable::commits(self.0.require(), synchronous_commit, standby_names);
+        promised.and_then(|()| durable::agrees(now, clock::now())).map_err(StoreError::Unfit)
+    }
+}
 
 pub(super) async fn open(
     url: &str,
     server: &str,
+    (require, known): (Require, Option<&Seen>),
     inbox: mpsc::Receiver<Message>,
     progress: Progress,
-) -> Result<PgPool, StoreError> {
-    let write = pool(url, WRITERS).await?;
-    let read = pool(url, READERS).await?;
+) -> Result<Arc<Primary>, StoreError> {
+    let primary = Primary::find(url, require, known, progress.last.subscribe()).await?;
     let (announced, own) = (progress.announced.clone(), server.to_owned());
-    commit::start(write, &read, server, inbox, progress).await?;
-    tokio::spawn(listen(url.to_owned(), own, announced));
-    Ok(read)
+    let reads = primary.line().reads.clone();
+    commit::start(Writer(Arc::clone(&primary)), &reads, server, inbox, progress).await?;
+    let closed = announced.clone();
+    tokio::spawn(Arc::clone(&primary).keep(async move { closed.closed().await }));
+    tokio::spawn(listen(Arc::clone(&primary), own, announced));
+    Ok(primary)
 }
 
 /// Passes on other servers' announcements until nobody wants them. One that is lost costs the time to the next look at
 /// the log, nothing else.
-async fn listen(url: String, own: String, announced: watch::Sender<()>) {
+async fn listen(primary: Arc<Primary>, own: String, announced: watch::Sender<()>) {
     while !announced.is_closed() {
-        if let Err(problem) = announcements(&url, &own, &announced).await {
+        if let Err(problem) = announcements(&primary, &own, &announced).await {
             tracing::warn!(%problem, "not listening for other servers; the log is still read every second");
         }
         tokio::time::sleep(RELISTEN).await;
     }
 }
 
-async fn announcements(url: &str, own: &str, announced: &watch::Sender<()>) -> Result<(), sqlx::Error> {
-    let mut listener = PgListener::connect(url).await?;
+/// Until the connections are replaced, or this one is silent.
+async fn announcements(primary: &Primary, own: &str, announced: &watch::Sender<()>) -> Result<(), sqlx::Error> {
+    let mut generation = primary.generation();
+    generation.mark_unchanged();
+    let one = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None).acquire_timeout(CONNECT);
+    let pool = one.connect_lazy_with(primary.line().options.clone());
+    let mut listener = PgListener::connect_with(&pool).await?;
     listener.listen(CHANNEL).await?;
     loop {
         tokio::select! {
             () = announced.closed() => return Ok(()),
+            _ = generation.changed() => return Ok(()),
             heard = listener.try_recv() => match heard? {
                 Some(heard) if heard.payload() == own => {}
                 // None: the connection broke and is made anew; what was announced meanwhile is lost, so look.
                 Some(_) | None => announced.send_replace(()),
+            },
+            () = tokio::time::sleep(HEARS) => match timeout(CONNECT, listener.listen(CHANNEL)).await {
+                Ok(heard) => heard?,
+                Err(_) => return Ok(()),
             },
         }
     }
 }
 
 pub(super) async fn migrate(url: &str) -> Result<Migrated, StoreError> {
-    let options = PgConnectOptions::from_str(url)?;
-    reach(&options).await?;
-    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT).connect_with(options).await?;
-    let done = schema::migrate(&pool).await;
+    let pool = one(url).await?;
+    let mut tries = 0;
+    let done = loop {
+        tries += 1;
+        match schema::migrate(&pool).await {
+            // Running servers lock the same tables, for moments and in their own order. A step is one transaction.
+            Err(StoreError::Migration(error)) if tries < MIGRATE_TRIES && is_in_the_way(&error) => {
+                tracing::info!(tries, "running servers were in the way of a migration; trying again");
+            }
+            done => break done,
+        }
+    };
     pool.close().await;
     done
 }
 
+/// SQLSTATE lock_not_available, deadlock_detected.
+fn is_in_the_way(error: &sqlx::migrate::MigrateError) -> bool {
+    use sqlx::migrate::MigrateError::{Execute, ExecuteMigration};
+    let (Execute(error) | ExecuteMigration(error, _)) = error else { return false };
+    error.as_database_error().and_then(|db| db.code()).is_some_and(|code| ["55P03", "40P01"].contains(&&*code))
+}
+
 pub(super) async fn accept_restore(url: &str, server: &str, seen: Option<&Seen>) -> Result<Accepted, StoreError> {
-    let pool = pool(url, WRITERS).await?;
+    let pool = one(url).await?;
     let done = restore::accept(&pool, server, seen).await;
     pool.close().await;
     done
 }
 
-async fn pool(url: &str, connections: u32) -> Result<PgPool, StoreError> {
-    // Milliseconds. A session that hangs must not keep the counter row from all servers.
-    let limits =
-        [("lock_timeout", "5000"), ("statement_timeout", "10000"), ("idle_in_transaction_session_timeout", "15000")];
-    let options = PgConnectOptions::from_str(url)?.application_name("chancery-ca").options(limits);
-    reach(&options).await?;
-    let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(CONNECT);
-    Ok(pool.connect_with(options).await?)
-}
-
-/// Connects once by hand: a pool says only that its time is over, not why nobody answers.
-async fn reach(options: &PgConnectOptions) -> Result<(), StoreError> {
-    match timeout(CONNECT, options.connect()).await {
-        Ok(connection) => Ok(connection?.close().await?),
-        Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
-    }
+/// One connection to the primary, for a command that needs no more.
+async fn one(url: &str) -> Result<PgPool, StoreError> {
+    // Nothing was committed by a command: it compares nothing.
+    let (_, committed) = watch::channel(-1);
+    let primary = Primary::find(url, Require::Durable, None, committed).await?;
+    // A step may take its time over a large table; that it waits for a lock holds up everybody behind it.
+    let options = primary.line().options.clone().options([("statement_timeout", "0")]);
+    Ok(PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT).connect_with(options).await?)
 }

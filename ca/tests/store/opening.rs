@@ -10,6 +10,7 @@ use crate::{
 on_both! {
     migrating_again_changes_nothing
     a_newer_schema_is_refused_and_left_alone
+    the_schema_of_the_next_release_is_worked_on_and_the_one_after_it_refused
     a_closed_store_refuses_facts
 }
 
@@ -31,6 +32,22 @@ async fn a_newer_schema_is_refused_and_left_alone(db: Bench) {
         assert!(matches!(error, StoreError::Schema { found: 9999, .. }), "{error:?}");
         assert!(!error.to_string().contains('\n'));
     }
+}
+
+/// While servers are upgraded one by one, the first of the new ones migrates under those of this release.
+async fn the_schema_of_the_next_release_is_worked_on_and_the_one_after_it_refused(db: Bench) {
+    let newest = Store::migrate(&db.url).await.unwrap().to;
+    let columns = "version, description, success, checksum, execution_time";
+    let rest = if db.url.starts_with("postgres") { "'x', true, '', 0" } else { "'x', 1, x'', 0" };
+    let step = |version: i64| format!("INSERT INTO _sqlx_migrations ({columns}) VALUES ({version}, {rest})");
+    db.sql(&step(newest + 1)).await;
+    db.done(started()).await;
+    let store = Store::open(&db.url, "second").await.unwrap();
+    store.commit(started()).await.unwrap();
+    store.close().await;
+    db.sql(&step(newest + 2)).await;
+    let error = Store::open(&db.url, "third").await.err().unwrap();
+    assert!(matches!(error, StoreError::Schema { found, .. } if found == newest + 2), "{error:?}");
 }
 
 async fn a_closed_store_refuses_facts(db: Bench) {

@@ -218,7 +218,10 @@ fn config_text(folder: &Path, database: &str, grpc: SocketAddr, metrics: SocketA
 }
 
 /// A loopback address nobody listens on now.
-pub(super) fn free_address() -> Result<SocketAddr, String> {
+///
+/// # Errors
+/// The system has no port left.
+pub fn free_address() -> Result<SocketAddr, String> {
     let probe = TcpListener::bind("127.0.0.1:0").map_err(|e| format!("no free port: {e}"))?;
     probe.local_addr().map_err(|e| format!("no free port: {e}"))
 }

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-pub use authority::Authority;
+pub use authority::{Authority, free_address};
 pub use binaries::Binaries;
 pub use machine::{Machine, preferred_ek};
 pub use options::{Attest, CaKeys, Lifetimes, Options, Upstream};

@@ -2,14 +2,21 @@
 //!
 //! Callers may vanish at any time; a fact that was handed over is committed or refused by itself.
 
+use std::time::Duration;
+
 use chancery_core::event::{Event, Place};
 use chancery_sdk::time::UnixTime;
 use ring::rand::{SecureRandom, SystemRandom};
-use sqlx::{Connection, QueryBuilder};
-use tokio::sync::{mpsc, oneshot};
+use sqlx::{Connection, QueryBuilder, pool::PoolConnection};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
-use super::{ANNOUNCE, BEGIN, Context, Db, Pool, Stop, Tx, apply::apply, claims, events, issuing, many, schema};
-use crate::store::{Committed, Fact, Logged, Message, Outcome, Progress, Refusal, StoreError};
+use super::{
+    ANNOUNCE, BEGIN, Context, Db, Pool, Stop, TAKE, Tx, Writer, apply::apply, claims, events, issuing, many, schema,
+};
+use crate::store::{Committed, Fact, Handed, Logged, Message, Outcome, Progress, Refusal, StoreError};
 
 /// Facts in one transaction, one submission more at most; more would make the first wait for the last.
 const BATCH: usize = 256;
@@ -19,9 +26,9 @@ const EVENTS: &str = "INSERT INTO events (number, epoch, at, server, kind, subje
     SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8 FROM (";
 const CLEAR: &str = "INSERT INTO event_clear (number, epoch, field, salt, value) \
     SELECT v.column1, v.column2, v.column3, v.column4, v.column5 FROM (";
-/// Takes the one row every writing transaction begins with: from here on this transaction is alone.
-const TAKE: &str = "UPDATE counter SET next = next WHERE id = 0 RETURNING epoch, next";
 const ADVANCE: &str = "UPDATE counter SET next = $1, bundle_revision = bundle_revision + $2 WHERE id = 0";
+/// How long a connection that failed may take to say goodbye: its network may be silent.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 type Answer = oneshot::Sender<Result<Vec<Outcome>, StoreError>>;
 /// Facts handed over together, and who waits for what becomes of them.
@@ -29,13 +36,13 @@ type Submission = (Vec<Fact>, Answer);
 
 /// Checks the schema, tells where the log ends, and starts the task.
 pub(in crate::store) async fn start(
-    write: Pool,
+    write: Writer,
     read: &Pool,
     server: &str,
     inbox: mpsc::Receiver<Message>,
     progress: Progress,
 ) -> Result<(), StoreError> {
-    schema::check(&write).await?;
+    schema::check(read).await?;
     progress.last.send_replace(events::last_number(read).await?);
     let committer = Committer { write, server: server.into(), progress, random: SystemRandom::new(), claim: None };
     tokio::spawn(committer.run(inbox));
@@ -43,7 +50,7 @@ pub(in crate::store) async fn start(
 }
 
 struct Committer {
-    write: Pool,
+    write: Writer,
     server: String,
     progress: Progress,
     random: SystemRandom,
@@ -62,14 +69,15 @@ impl Committer {
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut closers = Vec::new();
         while let Some(first) = inbox.recv().await {
-            let (mut submissions, mut count, mut next) = (Vec::new(), 0, Some(first));
+            let (mut submissions, mut oldest, mut count, mut next) = (Vec::new(), None, 0, Some(first));
             while let Some(message) = next.take() {
                 match message {
                     Message::Close(done) => {
                         inbox.close();
                         closers.push(done);
                     }
-                    Message::Facts(facts, answer) => {
+                    Message::Facts(facts, handed, answer) => {
+                        oldest.get_or_insert(handed);
                         count += facts.len();
                         submissions.push((facts, answer));
                     }
@@ -78,36 +86,38 @@ impl Committer {
                     next = inbox.try_recv().ok();
                 }
             }
-            self.settle(submissions).await;
+            if let Some(oldest) = oldest {
+                self.settle(submissions, oldest).await;
+            }
         }
-        self.write.close().await;
+        self.write.pool().1.close().await;
         for done in closers {
             let _ = done.send(());
         }
     }
 
     /// Commits the facts together; where one of them makes the batch fail, each alone.
-    async fn settle(&mut self, submissions: Vec<Submission>) {
+    async fn settle(&mut self, submissions: Vec<Submission>, oldest: Handed) {
         let sizes: Vec<usize> = submissions.iter().map(|(facts, _)| facts.len()).collect();
         let (facts, answers): (Vec<_>, Vec<_>) = submissions.into_iter().unzip();
         let facts: Vec<Fact> = facts.into_iter().flatten().collect();
-        let mut outcomes = self.outcomes(&facts).await.into_iter();
+        let mut outcomes = self.outcomes(&facts, oldest).await.into_iter();
         for (size, to) in sizes.into_iter().zip(answers) {
             // A caller that went away does not need its answer.
             let _ = to.send(outcomes.by_ref().take(size).collect());
         }
     }
 
-    async fn outcomes(&mut self, facts: &[Fact]) -> Vec<Result<Outcome, StoreError>> {
+    async fn outcomes(&mut self, facts: &[Fact], oldest: Handed) -> Vec<Result<Outcome, StoreError>> {
         if facts.is_empty() {
             return Vec::new();
         }
-        match self.commit(facts).await {
+        match self.commit(facts, oldest).await {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             Err(error) if facts.len() > 1 && error.is_of_one_fact() => {
                 let mut alone = Vec::with_capacity(facts.len());
                 for fact in facts {
-                    let outcome = self.commit(std::slice::from_ref(fact)).await;
+                    let outcome = self.commit(std::slice::from_ref(fact), oldest).await;
                     alone.push(outcome.and_then(|o| o.into_iter().next().ok_or(StoreError::Closed)));
                 }
                 alone
@@ -120,12 +130,13 @@ impl Committer {
     ///
     /// A connection that saw an error is thrown away: SQLite rolls back by itself on some (disk full), which the
     /// driver does not notice, and a broken one is no use.
-    async fn commit(&mut self, facts: &[Fact]) -> Result<Vec<Outcome>, StoreError> {
-        let mut connection = self.write.acquire().await?;
-        let done = self.transact(&mut connection, facts).await;
-        if done.is_err() {
+    async fn commit(&mut self, facts: &[Fact], oldest: Handed) -> Result<Vec<Outcome>, StoreError> {
+        let (generation, mut connection) = self.connected().await?;
+        let done = self.write.within(self.transact(&mut connection, facts, oldest)).await;
+        if let Err(error) = &done {
             // Closing ends the transaction; that it was broken is known already.
-            let _ = connection.close().await;
+            let _ = timeout(GOODBYE, connection.close()).await;
+            self.write.failed(generation, error);
         }
         for (fact, outcome) in facts.iter().zip(done.iter().flatten()) {
             if let (Fact::TakeClaim(taken), Outcome::Done { .. }) = (fact, outcome) {
@@ -135,10 +146,29 @@ impl Committer {
         done
     }
 
+    /// A connection to write by. Whoever waits for one of a server that is given up gets one of the next.
+    async fn connected(&self) -> Result<(u64, PoolConnection<Db>), StoreError> {
+        loop {
+            let (generation, pool) = self.write.pool();
+            let acquired = tokio::select! {
+                acquired = pool.acquire() => acquired,
+                () = self.write.replaced(generation) => continue,
+            };
+            return acquired.map(|connection| (generation, connection)).map_err(|error| {
+                let error = error.into();
+                self.write.failed(generation, &error);
+                error
+            });
+        }
+    }
+
     /// Counter row, facts, log, counter, commit.
-    async fn transact(&self, connection: &mut Tx, facts: &[Fact]) -> Result<Vec<Outcome>, StoreError> {
+    async fn transact(&self, connection: &mut Tx, facts: &[Fact], oldest: Handed) -> Result<Vec<Outcome>, StoreError> {
         let mut tx = connection.begin_with(BEGIN).await?;
-        let (epoch, next): (i64, i64) = sqlx::query_as(TAKE).fetch_one(&mut *tx).await?;
+        let taken: (i64, i64, String, String, i64) = sqlx::query_as(TAKE).fetch_one(&mut *tx).await?;
+        let (epoch, next, synchronous_commit, standby_names, now) = taken;
+        oldest.clock_is_the_same()?;
+        self.write.allows(&synchronous_commit, &standby_names, now)?;
         if let Some(nonce) = &self.claim {
             claims::holds(&mut tx, &self.server, nonce).await?;
         }

@@ -27,7 +27,7 @@ mod tokens;
 use chancery_core::event::Event;
 use chancery_sdk::time::UnixTime;
 
-use super::{ANNOUNCE, BEGIN, Db, MIGRATIONS};
+use super::{ANNOUNCE, BEGIN, Db, MIGRATIONS, TAKE, Writer};
 use crate::store::{Refusal, StoreError};
 
 /// The connection of the committing transaction; it holds the counter row.

@@ -5,10 +5,21 @@ use sqlx::migrate::MigrateError;
 use super::{MIGRATIONS, Pool};
 use crate::store::{Migrated, StoreError};
 
-/// Errors as [`StoreError::Schema`] unless exactly this program's migrations were applied.
+/// Errors as [`StoreError::Schema`] unless this program's migrations were applied, and at most the next one, which only
+/// adds what this program does not look at: while servers are upgraded one by one, a newer one migrates first
+/// (docs/decisions/0058).
 pub(super) async fn check(pool: &Pool) -> Result<(), StoreError> {
     let applied = applied(pool).await?;
-    if applied.iter().copied().eq(MIGRATIONS.iter().map(|m| m.version)) {
+    let known = MIGRATIONS.iter().map(|m| m.version);
+    if applied.iter().copied().eq(known.clone()) {
+        return Ok(());
+    }
+    if applied.iter().copied().eq(known.chain([needed() + 1])) {
+        tracing::warn!(
+            found = needed() + 1,
+            ours = needed(),
+            "a newer release has migrated the database; this server works on it until it is upgraded too"
+        );
         return Ok(());
     }
     Err(StoreError::Schema { found: applied.last().copied().unwrap_or(0), needed: needed() })
