@@ -4,7 +4,11 @@
 //! do. The first end of anything in use is the budget. A process that has no identity yet, and a JWT-SVID for a new
 //! audience, have none at all: they need the CA.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use chancery_sdk::time::UnixTime;
 use prometheus_client::{
@@ -143,8 +147,8 @@ impl Door {
     }
 }
 
-/// The gauges, counted when they are asked for.
-pub(super) struct Outlook(pub Arc<Door>);
+/// The gauges, counted when they are asked for. The door holds the metrics, so they do not hold the door.
+pub(super) struct Outlook(pub Weak<Door>);
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Ends {
@@ -164,7 +168,7 @@ impl fmt::Debug for Outlook {
 
 impl Collector for Outlook {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let door = &self.0;
+        let Some(door) = self.0.upgrade() else { return Ok(()) };
         let help = "Time for which agents keep working without the CA, by what ends then";
         let mut rows = encoder.encode_descriptor("outage_budget", help, Some(&Unit::Seconds), MetricType::Gauge)?;
         for end in door.ends() {

@@ -192,7 +192,7 @@ async fn open(
         stood: AtomicBool::new(false),
     };
     let door = Arc::new(door);
-    door.metrics.outlook.set(Outlook(Arc::clone(&door)));
+    door.metrics.outlook.set(Outlook(Arc::downgrade(&door)));
     tokio::spawn(Door::forget_tokens(Arc::clone(&door)));
     tokio::spawn(Door::tell_outages(Arc::clone(&door)));
     Ok(door)

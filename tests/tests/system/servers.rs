@@ -16,15 +16,19 @@ use chancery_tests::{
         agents::{Agent, Agents},
         hsm::gauge,
     },
-    playground::Attest,
+    playground::{Attest, Authority},
     process::until,
 };
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::support::{SOON, Stage, postgres_database, stage};
 
 /// 1 s of patience, 1 s for the probe, a dial; and what a busy machine adds.
 const FROZEN_BOUND: Duration = Duration::from_secs(6);
+
+/// A ping after 15 s without a word, 5 s for its answer, half a second of jitter; and what a busy machine adds.
+const PINGS_BOUND: Duration = Duration::from_secs(40);
 
 /// States that the stream told the attestor of node 0.
 fn told(stage: &Stage, state: &str) -> i64 {
@@ -54,6 +58,28 @@ fn ids(stage: &Stage) -> Vec<String> {
     context.svids.iter().map(|svid| svid.svid.id().to_string()).collect()
 }
 
+/// An entry for every process of this user on node 0, made at one server; its SPIFFE ID.
+fn create_entry(stage: &Stage, server: &Authority) -> Result<String, String> {
+    let id = format!("spiffe://{}/after", stage.playground.trust_domain);
+    let parent = &stage.playground.machines[0].spiffe_id;
+    let uid = format!("unix:uid:{}", rustix::process::geteuid().as_raw());
+    server.cli(&["entry", "create", "--parent-id", parent, "--spiffe-id", &id, "--selector", &uid]).map(|_| id)
+}
+
+/// What `doctor` says of node 0, and its exit code.
+fn doctor(stage: &Stage) -> (Option<i32>, Value) {
+    let mut command = Command::new(stage.playground.bin.path("chancery-attestor"));
+    command.args(["doctor", "--output", "json", "--config"]).arg(&stage.playground.machines[0].config);
+    let out = command.output().unwrap();
+    (out.status.code(), serde_json::from_slice(&out.stdout).unwrap())
+}
+
+/// Whether each server is as it should be, and whether the attestor cannot do without it.
+fn servers_of(doctor: &Value) -> Vec<(bool, bool)> {
+    let findings = doctor["findings"].as_array().unwrap().iter().filter(|finding| finding["name"] == "ca");
+    findings.map(|finding| (finding["ok"] == true, finding["required"] == true)).collect()
+}
+
 /// kill -9 of the server in use: the Workload API answers on, a new instance begins at its first call, and the stream goes
 /// on at the other server where it was.
 #[test]
@@ -80,12 +106,9 @@ fn a_killed_server_costs_no_call_and_no_full_state() {
         let asked = until(SOON, asks_another);
         let moved = killed.elapsed();
         // Pushed by the other server; whoever has an identity already lets nobody poll.
-        let after = format!("spiffe://{}/after", stage.playground.trust_domain);
-        let parent = &stage.playground.machines[0].spiffe_id;
-        let uid = format!("unix:uid:{}", rustix::process::geteuid().as_raw());
-        let args = ["entry", "create", "--parent-id", parent, "--spiffe-id", &after, "--selector", &uid];
         let other = stage.playground.servers().find(|server| Ok(server.grpc.to_string()) == asked);
-        let arrived = other.ok_or_else(|| format!("{asked:?}")).and_then(|other| other.cli(&args)).and_then(|_| {
+        let made = other.ok_or_else(|| format!("{asked:?}")).and_then(|other| create_entry(stage, other));
+        let arrived = made.and_then(|after| {
             until(SOON, || match ids(stage) {
                 ids if ids.contains(&after) && ids.contains(&ours) => Ok(()),
                 ids => Err(format!("{ids:?}")),
@@ -100,6 +123,10 @@ fn a_killed_server_costs_no_call_and_no_full_state() {
     assert!(calls > 0 && failures.is_empty(), "{calls} calls, {} failed: {:?}", failures.len(), failures.first());
     assert_eq!(told(&stage, "full"), full, "full state was needed");
     assert!(told(&stage, "changes") > 0);
+    let (code, said) = doctor(&stage);
+    let mut servers = servers_of(&said);
+    servers.sort();
+    assert_eq!((code, servers), (Some(0), vec![(false, false), (true, false)]), "{said}");
     println!("another server was asked {moved:?} after the kill; {calls} calls meanwhile, none failed");
 }
 
@@ -110,7 +137,10 @@ fn a_frozen_server_holds_a_new_instance_up_for_no_longer_than_the_bound() {
     let Some(url) = postgres_database("attestor_frozen") else { return };
     let mut stage = stage(Attest::JoinToken, |o| (o.servers, o.db) = (2, url));
     stage.unproven_class("soak/worker");
-    stage.workload(0).await_x509();
+    // It lives on: its end would be a commit, and a server that freezes in one holds up every other's too, until
+    // PostgreSQL ends its session.
+    let mut first = stage.workload(0);
+    first.await_x509();
     let victim = stage.playground.machines[0].server_in_use().unwrap();
     stage.playground.server_at(&victim).unwrap().process().signal(Signal::STOP);
     let began = Instant::now();
@@ -124,6 +154,22 @@ fn a_frozen_server_holds_a_new_instance_up_for_no_longer_than_the_bound() {
     stage.workload(0).x509().unwrap();
     println!("a new instance had its SVID {took:?} after the freeze, the next one after {:?}", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+/// Nobody asks the CA anything: only the pings of the connection notice that its server stands still.
+#[test]
+fn a_frozen_server_that_only_pushes_is_left_within_its_pings() {
+    let Some(url) = postgres_database("attestor_pings") else { return };
+    let mut stage = stage(Attest::JoinToken, |o| (o.servers, o.db) = (2, url));
+    let ours = stage.entry_for_us(0, "/before");
+    until(SOON, || if ids(&stage).contains(&ours) { Ok(()) } else { Err("no identity yet".into()) }).unwrap();
+    let victim = stage.playground.machines[0].server_in_use().unwrap();
+    stage.playground.server_at(&victim).unwrap().process().signal(Signal::STOP);
+    let began = Instant::now();
+    let other = stage.playground.servers().find(|server| server.grpc.to_string() != victim).unwrap();
+    let after = create_entry(&stage, other).unwrap();
+    until(PINGS_BOUND, || if ids(&stage).contains(&after) { Ok(()) } else { Err("not pushed".into()) }).unwrap();
+    println!("an entry made at the other server arrived {:?} after the freeze", began.elapsed());
 }
 
 /// All servers are away: agents talk on until the printed second, and not one second after the last of what they hold.
@@ -147,18 +193,15 @@ fn agents_work_for_as_long_as_the_outage_budget_says_and_fail_closed_after_it() 
     assert_eq!((budget.what.as_str(), budget.expires_at), ("instance_svid", first_end));
     let shown = gauge::sum(machine.metrics, "chancery_attestor_outage_budget_seconds", "instance_svid").unwrap();
     assert!(shown > 0 && shown <= budget.seconds_left, "{shown} > {}", budget.seconds_left);
-    let (log, config) = (machine.log().to_owned(), machine.config.display().to_string());
-    let says_so = || match std::fs::read_to_string(&log) {
+    let log = machine.log();
+    let says_so = || match std::fs::read_to_string(log) {
         Ok(text) if text.contains("outage_budget_seconds") => Ok(()),
         other => Err(format!("no line of the budget: {}", other.unwrap_or_default())),
     };
     until(SOON, says_so).unwrap();
-    let doctor = Command::new(stage.playground.bin.path("chancery-attestor"))
-        .args(["doctor", "--output", "json", "--config", &config])
-        .output()
-        .unwrap();
-    let doctor: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
-    assert_eq!(doctor["outage_budget"]["expires_at"], first_end.to_string(), "{doctor}");
+    let (code, said) = doctor(&stage);
+    assert_eq!((code, servers_of(&said)), (Some(1), vec![(false, true)]), "{said}");
+    assert_eq!(said["outage_budget"]["expires_at"], first_end.to_string(), "{said}");
 
     // Until then everything goes on; the last second is that of the clocks' rounding.
     let calls = agents.calls();
