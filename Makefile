@@ -1,7 +1,7 @@
 # Every target does its own set-up. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test test-hsm faults soak demo demo-ha demo-hsm bench load fuzz mutants lint fmt docs
+.PHONY: help setup build test test-hsm test-otel faults soak demo demo-ha demo-hsm bench load fuzz mutants lint fmt docs
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -44,9 +44,12 @@ demo-hsm: setup ## CA keys in SoftHSM2, nodes with tokens; the HSM dies and come
 	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests
 	target/release/demo hsm
 
-bench: setup ## measure issuing, a token, cached fetches and resident memory
-	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests
-	target/release/bench
+bench: setup ## measure issuing, a token, fetches, memory, and 5,000 nodes with up to 1,000,000 entries
+	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests -p chancery-loadgen
+	scripts/with-postgres target/release/bench
+
+test-otel: setup ## spans of calls reach a collector: the daemons' optional feature
+	cargo test -p chancery-daemon --features otel --test otel
 
 load: setup ## a short run of every mode of the load generator against a playground
 	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests -p chancery-loadgen

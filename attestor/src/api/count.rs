@@ -3,9 +3,11 @@ use std::{
     time::Instant,
 };
 
+use chancery_daemon::telemetry::call_span;
 use futures_util::future::BoxFuture;
 use tonic::{Code, Status, body::Body, server::NamedService};
 use tower::Service;
+use tracing::Instrument;
 
 use crate::metrics::WorkloadMetrics;
 
@@ -37,14 +39,16 @@ where
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let (began, method, metrics) = (Instant::now(), method(request.uri().path()), self.metrics.clone());
-        let answer = self.inner.call(request);
-        Box::pin(async move {
+        let span = call_span(method, request.headers());
+        let answer = span.in_scope(|| self.inner.call(request));
+        let counted = async move {
             let response = answer.await?;
             // A stream that ends later began well: its end is its caller's, its node's or ours.
             let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
             metrics.called(method, name(code), began.elapsed());
             Ok(response)
-        })
+        };
+        Box::pin(counted.instrument(span))
     }
 }
 

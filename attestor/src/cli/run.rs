@@ -12,7 +12,8 @@ pub(super) fn run(path: &Path) -> Result<(), String> {
     let config = load(path)?;
     hide_pin(&config)?;
     // The TPM library logs every refusal as an error before we have looked at it; its codes reach our own lines.
-    telemetry::init(&format!("tss_esapi=off,{}", config.log_level), config.log_format)?;
+    let level = format!("tss_esapi=off,{}", config.log_level);
+    let _telemetry = telemetry::init("chancery-attestor", &level, config.log_format)?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     let runtime = runtime.map_err(|e| e.to_string())?;

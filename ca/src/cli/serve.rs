@@ -2,7 +2,12 @@
 
 use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt};
 
-use chancery_daemon::{hardening, pkcs11::pin, shutdown::Shutdown, telemetry};
+use chancery_daemon::{
+    hardening,
+    pkcs11::pin,
+    shutdown::Shutdown,
+    telemetry::{self, Telemetry},
+};
 
 use super::{Common, Failure, Output, write};
 use crate::{config::Config, mark::Keeper, store::Store};
@@ -20,7 +25,7 @@ pub fn run(common: &Common) -> Result<(), Failure> {
     let secrets: Vec<&str> = variables.into_iter().flatten().collect();
     pin::leave_environment(&secrets).map_err(|e| Failure::refused(format!("cannot hide the PIN: {e}")))?;
     hardening::make_non_dumpable().map_err(|e| Failure::refused(format!("cannot forbid core dumps: {e}")))?;
-    logging(&config)?;
+    let _telemetry = logging(&config)?;
     runtime()?.block_on(async {
         let shutdown = Shutdown::from_signals().map_err(|e| Failure::refused(format!("signals: {e}")))?;
         crate::run(config, shutdown).await.map_err(|e| Failure::refused(e.to_string()))
@@ -90,6 +95,6 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     runtime.map_err(|e| Failure::refused(format!("cannot start: {e}")))
 }
 
-fn logging(config: &Config) -> Result<(), Failure> {
-    telemetry::init(&config.log_level, config.log_format).map_err(Failure::refused)
+fn logging(config: &Config) -> Result<Telemetry, Failure> {
+    telemetry::init("chancery-ca", &config.log_level, config.log_format).map_err(Failure::refused)
 }

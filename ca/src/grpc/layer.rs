@@ -6,9 +6,11 @@ use std::{
     time::Instant,
 };
 
+use chancery_daemon::telemetry::call_span;
 use futures_util::future::BoxFuture;
 use tonic::body::Body;
 use tower::{Layer, Service};
+use tracing::Instrument;
 
 use super::wire;
 use crate::{State, gate, peer::Peer};
@@ -59,8 +61,11 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let state = Arc::clone(&self.state);
-        Box::pin(async move {
-            let (began, method) = (Instant::now(), request.uri().path().to_string());
+        let (began, method) = (Instant::now(), request.uri().path().to_string());
+        // Callers make no names of their own.
+        let known = if gate::who(&method).is_some() { method.clone() } else { "unknown".to_owned() };
+        let span = call_span(&known, request.headers());
+        let gated = async move {
             let decision = match request.extensions().get::<Arc<Peer>>() {
                 Some(peer) => gate::authorize(&state, peer, &method).await,
                 None => Err(gate::Denial::NotAllowed),
@@ -72,10 +77,10 @@ where
                 }
                 Err(denial) => wire::denial(denial).into_http(),
             };
-            let known = if gate::who(&method).is_some() { method.as_str() } else { "unknown" };
-            state.metrics.called(known, &code(&response), began.elapsed().as_secs_f64());
+            state.metrics.called(&known, &code(&response), began.elapsed().as_secs_f64());
             Ok(response)
-        })
+        };
+        Box::pin(gated.instrument(span))
     }
 }
 
