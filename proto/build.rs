@@ -22,6 +22,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The Workload API's own descriptor: server reflection and the "service is not extended" test read it.
     let workload = protox::compile(["spiffe/workload/workload.proto"], ["."])?;
     std::fs::write(out.join("workload.bin"), prost::Message::encode_to_vec(&workload))?;
-    tonic_prost_build::configure().compile_fds(set)?;
+    tonic_prost_build::configure().codec_path("crate::codec::SmallBuffers").compile_fds(set)?;
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! Field numbers are the contract; what they mean is said in the `.proto` files beside this crate.
 #![allow(clippy::all, missing_docs)]
 
+pub mod codec;
+
 /// Chancery's own protocols.
 pub mod chancery {
     /// Administration that SPIRE has no API for.

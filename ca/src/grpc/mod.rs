@@ -43,8 +43,9 @@ const ATTEST_BYTES: usize = (1 << 20) + (128 << 10);
 const STREAMS: u32 = 1024;
 /// Largest header list of a call.
 const HEADER_BYTES: u32 = 16 << 10;
-/// Between two pings on a quiet connection, and how long to wait for the answer.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(15));
+/// Between two pings on a quiet connection, and how long to wait for the answer. Our attestors ping oftener, so that of
+/// theirs none is: this finds those that are gone.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
 
 /// A door's services behind the gate.
 pub type Door = Router<Stack<GateLayer, Identity>>;

@@ -143,3 +143,6 @@ fn digest(delta: &Delta) -> [u8; 32] {
         delta.classes.iter().map(|offered| (offered.class.name.as_str(), offered.class.revision)),
     )
 }
+
+#[cfg(test)]
+mod tests;

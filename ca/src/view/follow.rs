@@ -25,7 +25,7 @@ use crate::store::{Committed, InstanceFilter, Logged, Store, StoreError};
 /// Changes read at once.
 const PAGE: u32 = 1000;
 /// Entries read at once at the start.
-const ENTRIES: u32 = 10_000;
+const ENTRIES: u32 = 2_000;
 
 /// Everything there is, and where the log stood before it was read: what came meanwhile is applied again.
 pub(super) async fn load(store: &Store) -> Result<Shared, StoreError> {
