@@ -89,6 +89,8 @@ struct Queue {
     jobs: [VecDeque<(usize, Work)>; 4],
     /// SVIDs, not jobs.
     waiting: usize,
+    /// Threads that have nothing to do: waking nobody is a system call too.
+    idle: usize,
     over: bool,
 }
 
@@ -191,8 +193,10 @@ impl Signing {
         for (size, work) in parts {
             line.push_back((size.min(left), work));
             left = left.saturating_sub(size);
-            self.shared.ready.notify_one();
         }
+        let woken = queue.idle.min(line.len());
+        drop(queue);
+        (0..woken).for_each(|_| self.shared.ready.notify_one());
         Ok(())
     }
 
@@ -243,7 +247,9 @@ impl Shared {
             if queue.over {
                 return None;
             }
+            queue.idle += 1;
             queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
         }
     }
 
