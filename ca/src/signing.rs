@@ -194,7 +194,8 @@ impl Signing {
             line.push_back((size.min(left), work));
             left = left.saturating_sub(size);
         }
-        let woken = queue.idle.min(line.len());
+        let jobs = line.len();
+        let woken = queue.idle.min(jobs);
         drop(queue);
         (0..woken).for_each(|_| self.shared.ready.notify_one());
         Ok(())
