@@ -35,7 +35,7 @@ const HEAD_START: Duration = Duration::from_millis(700);
 const IP_DEADLINE: Duration = Duration::from_secs(3);
 /// How often an open connection is probed while only the stream of changes waits. A call does not wait for this: see
 /// [`while_alive`](super::while_alive).
-const PROBE_INTERVAL: Duration = Duration::from_secs(15);
+const PROBE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a probe may stay unanswered.
 const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
