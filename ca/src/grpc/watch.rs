@@ -121,7 +121,9 @@ fn messages(state: &State, delta: Option<Delta>, own: bool) -> VecDeque<WatchRes
             ..WatchResponse::default()
         });
     }
+    let last = messages.pop_back().unwrap_or_default();
     messages.push_back(WatchResponse {
+        more: false,
         cursor: Some(pb::Cursor { epoch: delta.cursor.epoch, number: delta.cursor.number, hash: delta.cursor.hash }),
         classes: delta.classes.into_iter().map(node::class).collect(),
         removed_classes: delta.gone_classes,
@@ -129,7 +131,7 @@ fn messages(state: &State, delta: Option<Delta>, own: bool) -> VecDeque<WatchRes
         removed_bundles: delta.gone_bundles.iter().map(|domain| domain.name().to_owned()).collect(),
         ended_instances: delta.ended.iter().map(ToString::to_string).collect(),
         digest: digest.map(Vec::from).unwrap_or_default(),
-        ..WatchResponse::default()
+        ..last
     });
     if let Some(first) = messages.front_mut() {
         first.full = delta.full;

@@ -34,6 +34,7 @@ async fn a_node_that_never_reads_costs_a_flag_and_gets_the_last_state_once() {
         assert_eq!(state.view.watching(), 1, "round {round}");
     }
     let told = first(&mut watch).await;
+    assert!(!told.more, "{told:?}");
     // One message for a hundred changes, with each entry as it is now.
     assert_eq!((told.full, told.entries.len(), told.removed_entries.len()), (false, 1, 50));
     let more = tokio::time::timeout(std::time::Duration::from_millis(300), watch.next()).await;
