@@ -8,7 +8,7 @@ use std::{
 use chancery_proto::workload::{JwtsvidRequest, X509svidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient};
 use hyper_util::rt::TokioIo;
 use rustix::process::geteuid;
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, runtime::Runtime};
 use tonic::{
     Request,
     transport::{Channel, Endpoint},
@@ -18,6 +18,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use super::{
     ROUNDS,
     figure::{Figure, Target},
+    memory,
 };
 use crate::{
     playground::{Attest, Options, Playground},
@@ -28,6 +29,10 @@ use crate::{
 const CALLS: usize = 1000;
 /// How long the first identity may take.
 const FIRST_IDENTITY: Duration = Duration::from_secs(15);
+/// Entries of the node in the last figure.
+const MANY: usize = 100_000;
+/// How long the node may take to hear of all of them.
+const ALL_TOLD: Duration = Duration::from_secs(180);
 /// At most this many times the echo.
 const TARGET: Target = Target::AtMost(2.0);
 
@@ -44,7 +49,49 @@ pub(super) fn measure() -> Result<Vec<Figure>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let mut caller = runtime.block_on(Caller::connect(&machine.workload_socket))?;
     until(FIRST_IDENTITY, || runtime.block_on(async { caller.x509().await.and(caller.jwt().await) }))?;
-    runtime.block_on(rounds(&mut caller))
+    let mut figures = runtime.block_on(rounds(&mut caller))?;
+    figures.push(with_many(&playground, &mut caller, &runtime)?);
+    Ok(figures)
+}
+
+/// The same fetch on a node that may serve a hundred thousand entries to others.
+fn with_many(playground: &Playground, caller: &mut Caller, runtime: &Runtime) -> Result<Figure, String> {
+    let machine = playground.machines.first().ok_or("no node")?;
+    let before = runtime.block_on(halves(caller))?;
+    memory::register_many(playground, &machine.spiffe_id, MANY)?;
+    // Made last, told last.
+    let (last, uid) = (format!("spiffe://{}/last", playground.trust_domain), geteuid().as_raw());
+    let uid = format!("unix:uid:{uid}");
+    #[rustfmt::skip]
+    playground.ca(&["entry", "create", "--entry-id", "last", "--parent-id", &machine.spiffe_id, "--spiffe-id", &last, "--selector", &uid])?;
+    until(ALL_TOLD, || match runtime.block_on(caller.svids())? {
+        2.. => Ok(()),
+        _ => Err(format!("the node was not told of all {MANY} entries")),
+    })?;
+    playground.ca(&["entry", "delete", "last"])?;
+    until(ALL_TOLD, || match runtime.block_on(caller.svids())? {
+        1 => Ok(()),
+        _ => Err("the last entry is still served".into()),
+    })?;
+    let after = runtime.block_on(halves(caller))?;
+    let ratios = before.iter().zip(&after).map(|(before, after)| after / before).collect();
+    let note = format!("last round: {:.0} and {:.0} us", before[ROUNDS - 1] * 1e6, after[ROUNDS - 1] * 1e6);
+    Figure::new("fetch p50, 100,000 entries / 1", "", Target::AtMost(1.1), ratios, note)
+}
+
+/// Seconds half of the fetches take, of each round.
+async fn halves(caller: &mut Caller) -> Result<Vec<f64>, String> {
+    let mut halves = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut times = Vec::with_capacity(CALLS);
+        for _ in 0..CALLS {
+            let began = Instant::now();
+            caller.x509().await?;
+            times.push(began.elapsed());
+        }
+        halves.push(percentile(&mut times, 50).as_secs_f64());
+    }
+    Ok(halves)
 }
 
 async fn rounds(caller: &mut Caller) -> Result<Vec<Figure>, String> {
@@ -129,6 +176,13 @@ impl Caller {
         let mut stream = answer.map_err(|e| format!("FetchX509SVID: {e}"))?.into_inner();
         let message = stream.message().await.map_err(|e| format!("FetchX509SVID: {e}"))?;
         message.filter(|m| !m.svids.is_empty()).map(drop).ok_or_else(|| "FetchX509SVID: no SVID".into())
+    }
+
+    /// How many identities the caller has.
+    async fn svids(&mut self) -> Result<usize, String> {
+        let answer = self.api.fetch_x509svid(with_header(X509svidRequest {})).await;
+        let message = answer.map_err(|e| format!("FetchX509SVID: {e}"))?.into_inner().message().await;
+        Ok(message.map_err(|e| format!("FetchX509SVID: {e}"))?.map_or(0, |message| message.svids.len()))
     }
 
     async fn jwt(&mut self) -> Result<(), String> {

@@ -75,8 +75,18 @@ fn register(playground: &Playground) -> Result<(), String> {
     playground.ca(&["class", "create", "--parent-id", &fleet, "--name", "bench/talker", "--selector", &uid, "--selector", &path])?;
     let parents: Vec<_> = playground.machines.iter().map(|m| m.spiffe_id.as_str()).collect();
     let entries: Vec<_> = (0..ENTRIES).map(|n| entry(td, parents[n % parents.len()], n)).collect();
+    made(playground, &entries)
+}
+
+/// Makes entries of one node that match no process here.
+pub(super) fn register_many(playground: &Playground, parent: &str, count: usize) -> Result<(), String> {
+    let entries: Vec<_> = (0..count).map(|n| entry(&playground.trust_domain, parent, n)).collect();
+    made(playground, &entries)
+}
+
+fn made(playground: &Playground, entries: &[types::Entry]) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    runtime.block_on(create(&playground.authority.admin_socket, &entries))
+    runtime.block_on(create(&playground.authority.admin_socket, entries))
 }
 
 /// An entry that matches no process here: its user does not exist.
