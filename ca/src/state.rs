@@ -118,9 +118,14 @@ impl State {
     /// # Errors
     /// [`StoreError`].
     pub async fn find_new_anchors(&self) -> Result<bool, StoreError> {
-        let Some(trust) = self.trust.load().with_new_anchors(&self.store).await? else { return Ok(false) };
-        tracing::info!(anchors = trust.loaded().anchors, "anchors that another server imported are in force");
-        self.trust.store(Arc::new(trust));
+        let before = self.trust.load_full();
+        let Some(trust) = before.with_new_anchors(&self.store).await? else { return Ok(false) };
+        let anchors = trust.loaded().anchors;
+        // A reload that came between has newer policies and read the anchors too: it stays.
+        let found = self.trust.compare_and_swap(&before, Arc::new(trust));
+        if Arc::ptr_eq(&found, &before) {
+            tracing::info!(anchors, "anchors that another server imported are in force");
+        }
         Ok(true)
     }
 
