@@ -165,7 +165,7 @@ fn alias(state: &State, hash_hex: &str, id: SpiffeId, now: UnixTime) -> Result<E
     let parent = token_node(state, hash_hex)?;
     let selector = Selector::new("spiffe_id", parent.as_str()).map_err(|e| Problem::Internal(e.to_string()))?;
     Ok(Entry {
-        id: chance::uuid_v4()?.to_string(),
+        id: chance::uuid_v7()?.to_string(),
         spiffe_id: id,
         parent_id: parent,
         selectors: Selectors::from([selector]),

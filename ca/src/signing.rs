@@ -143,7 +143,8 @@ impl Signing {
         wait.await.map_err(|_| died())
     }
 
-    /// Does `work` with each of `items`, spread over the threads; the answers are in order. All are let in, or none.
+    /// Does `work` with each of `items`, spread over the threads that have nothing to do: handing over costs too. The answers
+    /// are in order. All are let in, or none.
     ///
     /// # Errors
     /// As [`Signing::one`].
@@ -158,7 +159,8 @@ impl Signing {
         T: Send + 'static,
     {
         let (count, mut parts, mut answers) = (items.len(), Vec::new(), Vec::new());
-        let size = count.div_ceil(self.threads).max(1);
+        let idle = self.shared.lock().idle.clamp(1, self.threads);
+        let size = count.div_ceil(idle).max(1);
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
             let part: Vec<I> = items.by_ref().take(size).collect();

@@ -88,6 +88,7 @@ async fn authorities(state: &State, tls: &Tls) {
         tracing::error!(%problem, "authorities");
     }
     distrusted(state);
+    ended(state);
     // Before the first authority of a ceremony nobody can sign it.
     let can = state.authority.x509_id().is_some();
     if can
@@ -158,6 +159,15 @@ fn distrusted(state: &State) {
     });
     if closed > 0 {
         tracing::info!(closed, "connections under authorities that are not published any more closed");
+    }
+}
+
+/// Cuts every connection whose certificate has ended by the wall clock, which a timer of each would not ask.
+fn ended(state: &State) {
+    let now = state.now();
+    let closed = state.live.close_where(|peer| peer.not_after.is_some_and(|end| now > end));
+    if closed > 0 {
+        tracing::info!(closed, "connections whose certificate ended closed");
     }
 }
 

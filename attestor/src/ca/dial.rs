@@ -6,6 +6,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use chancery_core::transcript::Exporters;
+use chancery_daemon::tcp::watched;
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
     tls::{self, Allow, H2, PeerVerifier},
@@ -33,9 +34,11 @@ const DIAL_DEADLINE: Duration = Duration::from_secs(20);
 const HEAD_START: Duration = Duration::from_millis(700);
 /// Longest wait for one of several IP addresses of a name.
 const IP_DEADLINE: Duration = Duration::from_secs(3);
-/// How often an open connection is probed while only the stream of changes waits. A call does not wait for this: see
-/// [`while_alive`](super::while_alive).
-const PROBE_INTERVAL: Duration = Duration::from_secs(30);
+/// A CA's host that says nothing for so long is asked by the kernel whether it is there. A call does not wait for this:
+/// see [`while_alive`](super::while_alive).
+const SILENCE: Duration = Duration::from_secs(15);
+/// How often a quiet connection is probed end to end: for a server that stands still while its kernel answers.
+const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a probe may stay unanswered.
 const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -185,7 +188,7 @@ async fn reach(address: &str) -> io::Result<TcpStream> {
 /// TCP, then TLS on a blocking thread: the handshake may wait for a TPM, and must not stall the runtime.
 async fn connect_to(address: String, config: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, DialError> {
     let tcp = reach(&address).await.map_err(|e| DialError::unreachable(&address, &e))?;
-    tcp.set_nodelay(true).map_err(|e| DialError::unreachable(&address, &e))?;
+    watched(&tcp, SILENCE).map_err(|e| DialError::unreachable(&address, &e))?;
     // Neither sent nor checked: the peer is judged by its SPIFFE ID.
     let name = ServerName::try_from("chancery-ca").map_err(|e| DialError::Setup(e.to_string()))?;
     let runtime = tokio::runtime::Handle::current();

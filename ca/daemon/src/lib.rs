@@ -14,4 +14,5 @@ pub mod public_key;
 pub mod shutdown;
 pub mod socket;
 pub mod span;
+pub mod tcp;
 pub mod telemetry;

@@ -43,7 +43,7 @@ pub enum Created {
 /// [`Problem::Invalid`], [`Problem::AlreadyExists`] where another entry has the ID, [`Problem::Internal`] where a
 /// federated bundle is missing. Source: spire-wire 1.3 (BatchCreateEntry), 4.1.
 pub async fn create(state: &State, draft: Draft) -> Result<Created, Problem> {
-    let id = chance::uuid_v4()?.to_string();
+    let id = chance::uuid_v7()?.to_string();
     let entry = check(draft, Mask::ALL, &state.trust_domain)?.create(&id, state.now())?;
     warn_of_weak_selectors(&entry);
     let outcome = state.commit(Fact::CreateEntry(entry.clone())).await?;

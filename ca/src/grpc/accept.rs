@@ -6,7 +6,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use chancery_core::transcript::Exporters;
-use chancery_daemon::clock::Clock;
+use chancery_daemon::tcp::watched;
 use chancery_sdk::{tls::H2, x509};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -27,6 +27,8 @@ use crate::{
 const BACKLOG: usize = 64;
 /// Open connections of the admin socket; only the operator's own processes can hold them.
 const ADMIN_CONNECTIONS: usize = 256;
+/// A node's host that says nothing for so long is asked whether it is there; attestors ask us oftener.
+const SILENCE: Duration = Duration::from_secs(60);
 /// Rest after accept() failed (no file descriptors left): neither spin nor end.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -93,8 +95,8 @@ impl Door {
     /// Handshake, facts, registry; `None` when the connection came to nothing.
     async fn admit(&self, tcp: TcpStream, from: SocketAddr, slot: Slot) -> Option<PeerIo<TlsStream<TcpStream>>> {
         let result = |word| Metrics::count(&self.state.metrics.handshakes, "result", word);
-        if let Err(problem) = tcp.set_nodelay(true) {
-            tracing::debug!(%problem, "nodelay");
+        if let Err(problem) = watched(&tcp, SILENCE) {
+            tracing::debug!(%problem, "the connection goes on without probes");
         }
         let tls = match tokio::time::timeout(self.timeout, self.tls.acceptor.accept(tcp)).await {
             Ok(Ok(tls)) => tls,
@@ -114,7 +116,7 @@ impl Door {
         };
         result("done");
         let lease = self.state.live.register(Arc::new(peer));
-        Some(PeerIo::new(tls, lease, Some(slot), &self.state.clock))
+        Some(PeerIo::new(tls, lease, Some(slot)))
     }
 
     /// What the finished handshake says of the caller.
@@ -175,7 +177,6 @@ pub fn unix(listener: UnixListener, state: &Arc<State>) -> Incoming<UnixStream> 
 fn local(stream: UnixStream, state: &State) -> Option<PeerIo<UnixStream>> {
     let credentials = stream.peer_cred().ok()?;
     let peer = Peer::local(LocalPeer { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0) });
-    let clock: &Clock = &state.clock;
     (state.live.len() < ADMIN_CONNECTIONS + state.config.limits.connections)
-        .then(|| PeerIo::new(stream, state.live.register(Arc::new(peer)), None, clock))
+        .then(|| PeerIo::new(stream, state.live.register(Arc::new(peer)), None))
 }

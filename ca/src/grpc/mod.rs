@@ -18,7 +18,7 @@ pub mod svid;
 pub mod watch;
 mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use chancery_proto::{
     chancery::{admin::v1::admin_server::AdminServer, node::v1::node_server::NodeServer},
@@ -43,10 +43,6 @@ const ATTEST_BYTES: usize = (1 << 20) + (128 << 10);
 const STREAMS: u32 = 1024;
 /// Largest header list of a call.
 const HEADER_BYTES: u32 = 16 << 10;
-/// Between two pings on a quiet connection, and how long to wait for the answer. Our attestors ping oftener, so that of
-/// theirs none is: this finds those that are gone.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
-
 /// A door's services behind the gate.
 pub type Door = Router<Stack<GateLayer, Identity>>;
 
@@ -76,9 +72,5 @@ pub fn local(state: &Arc<State>) -> Door {
 }
 
 fn builder() -> Server {
-    Server::builder()
-        .max_concurrent_streams(STREAMS)
-        .http2_max_header_list_size(HEADER_BYTES)
-        .http2_keepalive_interval(Some(KEEPALIVE.0))
-        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+    Server::builder().max_concurrent_streams(STREAMS).http2_max_header_list_size(HEADER_BYTES)
 }

@@ -24,6 +24,11 @@ const BEGIN: &str = "BEGIN IMMEDIATE";
 const TAKE: &str = "UPDATE counter SET next = next WHERE id = 0 RETURNING epoch, next, '', '', 0";
 /// How long a writer waits for another process's lock.
 const BUSY: Duration = Duration::from_secs(5);
+/// Most memory for pages that the writer touches, in KiB by its sign: keys come in no order, and a page that is not there is
+/// read again for each.
+const CACHE: &str = "-65536";
+/// Pages (of 4 KiB) of the write-ahead log between two checkpoints: a page that changed often meanwhile is copied once.
+const CHECKPOINT: &str = "4000";
 /// Readers at once; WAL lets them run beside the writer.
 const READERS: u32 = 4;
 
@@ -80,7 +85,8 @@ pub(super) async fn accept_restore(path: &str, server: &str, seen: Option<&Seen>
 /// One connection for ever: SQLite has one writer anyway.
 async fn writer(path: &str) -> Result<SqlitePool, StoreError> {
     let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
-    Ok(pool.connect_with(options(path)).await?)
+    let options = options(path).pragma("cache_size", CACHE).pragma("wal_autocheckpoint", CHECKPOINT);
+    Ok(pool.connect_with(options).await?)
 }
 
 fn options(path: &str) -> SqliteConnectOptions {

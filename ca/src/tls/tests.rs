@@ -1,6 +1,14 @@
 //! The doors over real sockets: a node joins, renews, is banned; strangers get nowhere.
 
-use std::{net::SocketAddr, path::Path, sync::Mutex, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use chancery_core::{evidence::Denied, node::Standing, reason::Reason};
@@ -22,7 +30,10 @@ use chancery_sdk::{
 };
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpStream, UnixStream},
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{
     Code,
@@ -286,7 +297,28 @@ async fn every_connection_is_a_full_handshake_and_http2() {
     let mut tls = handshake(&running, None, &[]).await.unwrap();
     let mut nothing = [0; 1];
     // The door hangs up on a client that offers no ALPN: an end or an error, never an answer.
-    assert!(!matches!(tokio::io::AsyncReadExt::read(&mut tls, &mut nothing).await, Ok(n) if n > 0));
+    assert!(!matches!(tls.read(&mut nothing).await, Ok(n) if n > 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_ends_with_its_certificate_by_the_wall_clock_and_a_strangers_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let ahead = Arc::new(AtomicI64::new(0));
+    let jump = Arc::clone(&ahead);
+    let clock: Clock = Arc::new(move || chancery_daemon::clock::now().plus(jump.load(Ordering::Relaxed)));
+    let running = run::start(sample::prepared(dir.path(), "").await, Shutdown::manual(), clock).await.unwrap();
+    let svid = join(&running, &token(&running).await).await.unwrap();
+    let _stranger = client(&running, None).await;
+    let mut tls = handshake(&running, Some(&svid), &[H2]).await.unwrap();
+    // What the server says first shows that the connection is listed.
+    let mut said = [0; 1024];
+    assert!(tls.read(&mut said).await.unwrap() > 0);
+    let nodes = || running.state.live.ids().len();
+    assert_eq!(nodes(), 1);
+
+    ahead.store(svid.not_after().since(running.state.now()) + 1, Ordering::Relaxed);
+    while !matches!(tls.read(&mut said).await, Ok(0) | Err(_)) {}
+    assert_eq!((nodes(), running.state.live.len()), (0, 1), "the stranger has no certificate that could end");
 }
 
 #[tokio::test(flavor = "multi_thread")]

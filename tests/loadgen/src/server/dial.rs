@@ -41,8 +41,8 @@ pub struct Dialer {
     dials: AtomicU64,
 }
 
-/// Between two pings of a connection whose stream tells nothing.
-const PINGS: Duration = Duration::from_secs(30);
+/// Between two pings of a connection whose stream tells nothing, as our attestor sends them.
+const PINGS: Duration = Duration::from_secs(60);
 
 impl Dialer {
     /// A dialer that trusts `bundle` and takes nobody but `server` for the server.
