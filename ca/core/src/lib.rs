@@ -18,6 +18,7 @@ pub mod ids;
 pub mod instance;
 pub mod leaf;
 pub mod lifetime;
+pub mod log;
 pub mod mint;
 pub mod node;
 pub mod policy;

@@ -8,7 +8,7 @@ pub mod weak;
 use ring::{
     digest::{Context, SHA256, SHA384},
     hmac,
-    signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey},
+    signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey},
 };
 
 /// SHA-256 over the parts in order, nothing between them.
@@ -37,6 +37,12 @@ pub fn sha384(parts: &[&[u8]]) -> [u8; 48] {
 #[must_use]
 pub fn hmac_sha256_is(key: &[u8], message: &[u8], tag: &[u8]) -> bool {
     hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key), message, tag).is_ok()
+}
+
+/// Whether `signature` over `message` is by the Ed25519 key `public` (RFC 8032).
+#[must_use]
+pub fn ed25519_signed(public: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
+    UnparsedPublicKey::new(&ED25519, public).verify(message, signature).is_ok()
 }
 
 /// Whether `signature` (r and s, 32 bytes each) over SHA-256 of `message` is by the key `x`, `y`.
