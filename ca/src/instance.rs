@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use chancery_core::{
     class::{Class, ClassName},
     csr::Csr,
-    instance::{self, Begin, BeginFacts, Instance, Issuance, MAX_LIVE_PER_NODE, Standing},
+    instance::{self, Bars, Begin, BeginFacts, Instance, Issuance, MAX_LIVE_PER_NODE, Standing},
     node::Node,
     selector::Selectors,
 };
@@ -98,10 +98,13 @@ pub async fn begin(
 /// Gathers, decides and signs a beginning; what to commit.
 fn begun(state: &State, node: &Node, process: &Process, csr_der: &[u8]) -> Result<(Fact, X509), Problem> {
     let csr = Csr::parse(csr_der)?;
-    let (classes, known, live) = state.view.look(|registry| {
+    let (classes, known, live, closed, executable) = state.view.look(|registry| {
         let classes: Vec<Class> = registry.classes_of(node).into_iter().cloned().collect();
         let known = registry.process(&node.id, &process.start_token).cloned();
-        (classes, known, registry.running_on(&node.id).count())
+        let is_closed = |class: &&ClassName| registry.is_closed(class.as_str(), &node.id);
+        let closed: Vec<ClassName> = classes.iter().map(|class| &class.name).filter(is_closed).cloned().collect();
+        let executable = process.facts.get("sha256").is_some_and(|hash| registry.is_revoked_executable(hash));
+        (classes, known, registry.running_on(&node.id).count(), closed, executable)
     })?;
     let key = csr.spki_sha256();
     let facts = BeginFacts {
@@ -114,6 +117,7 @@ fn begun(state: &State, node: &Node, process: &Process, csr_der: &[u8]) -> Resul
         same_key: known.as_ref().is_some_and(|known| known.key.is_none_or(|newest| newest == key)),
         known: known.as_ref().map(|known| &known.instance),
         live,
+        bars: Bars { closed: &closed, executable },
     };
     let decided = instance::begin(facts, &csr, chance::uuid_v7()?, issuance(state, node)?)?;
     sign(state, node, process, &csr, decided)

@@ -5,6 +5,8 @@ use std::{fmt, net::IpAddr};
 use chancery_core::transcript::Exporters;
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
 
+use crate::store::Certificate;
+
 /// What a finished handshake, or the kernel, says of a connection.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Peer {
@@ -34,6 +36,12 @@ pub struct LocalPeer {
 }
 
 impl Peer {
+    /// Its certificate by issuer and serial; `None` without one.
+    pub fn certificate(&self) -> Option<Certificate> {
+        let authority = self.authorities.first().filter(|_| !self.serial.is_empty())?;
+        Some(Certificate { authority: authority.clone(), serial: self.serial.clone() })
+    }
+
     /// A caller on the UNIX door.
     pub fn local(local: LocalPeer) -> Self {
         Self {

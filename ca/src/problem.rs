@@ -113,7 +113,9 @@ impl From<Refusal> for Problem {
             Refusal::KeyIdTaken | Refusal::KeyNew | Refusal::KeyUsed | Refusal::StartTokenUsed => {
                 Self::AlreadyExists(text)
             }
-            Refusal::EkNotEnrolled
+            Refusal::ClassClosed
+            | Refusal::EkNotEnrolled
+            | Refusal::ExecutableRevoked
             | Refusal::FederationInUse
             | Refusal::InstanceNotGood
             | Refusal::KeyNotEnrolled
@@ -172,9 +174,11 @@ impl From<InstanceError> for Problem {
         let text = error.to_string();
         match error {
             InstanceError::AlreadyBegun(_) => Self::AlreadyExists(text),
-            InstanceError::Ambiguous(_) | InstanceError::Dead { .. } | InstanceError::Unproven(_) => {
-                Self::Precondition(text)
-            }
+            InstanceError::Ambiguous(_)
+            | InstanceError::ClassClosed(_)
+            | InstanceError::Dead { .. }
+            | InstanceError::ExecutableRevoked
+            | InstanceError::Unproven(_) => Self::Precondition(text),
             InstanceError::ClassUnknown(_) | InstanceError::NotYours => Self::NotFound(text),
             InstanceError::Id(_) | InstanceError::Leaf(_) | InstanceError::TooManySelectors(_) => Self::Invalid(text),
             InstanceError::Lifetime(_) => Self::Unavailable(text),

@@ -36,6 +36,7 @@ reasons! {
     CertifyNonce, "CERTIFY_NONCE", "the certification is not of this challenge and connection", "a replay or relay: look at the source address";
     ChallengeExpired, "CHALLENGE_EXPIRED", "the answer came after the challenge ended", "the TPM or the network is too slow; attest again";
     ChannelUnbound, "CHANNEL_UNBOUND", "the connection has no TLS exporter to bind evidence to", "connect to the CA directly: nothing attests through a proxy that ends TLS";
+    ClassClosed, "CLASS_CLOSED", "an operator revoked an instance of the class on this node, or the class: it begins here no more", "find out what happened to the revoked one, then `chancery-ca class reopen NODE CLASS`";
     ClockRollback, "CLOCK_ROLLBACK", "the TPM clock went back within one boot", "a TPM state was restored from a copy: treat the machine as compromised";
     CsrKey, "CSR_KEY", "the CSR is for another key than the node key", "the evidence is forged or the attestor is broken";
     CsrSignature, "CSR_SIGNATURE", "the CSR's self-signature is wrong or its key is not allowed", "make the CSR with P-256, P-384 or RSA of at least 2048 bits";
@@ -56,6 +57,7 @@ reasons! {
     EkWeak, "EK_WEAK", "the EK's algorithm or size is not allowed", "use a TPM with an RSA-2048, P-256 or P-384 EK";
     EvidenceMalformed, "EVIDENCE_MALFORMED", "the evidence does not parse", "run the attestor of this release";
     EvidenceTooLarge, "EVIDENCE_TOO_LARGE", "a part of the evidence exceeds its limit", "run the attestor of this release";
+    ExecutableRevoked, "EXECUTABLE_REVOKED", "an operator revoked the executable by its hash", "install another build of it; a revoked hash stays revoked";
     FirmwareChanged, "FIRMWARE_CHANGED", "the TPM firmware changed and no activation was made", "the attestor repeats with activation by itself";
     IdentityConflict, "IDENTITY_CONFLICT", "the node, EK or attestation key is bound to other hardware", "evict the old node if the hardware was replaced";
     JoinTokenExpired, "JOIN_TOKEN_EXPIRED", "the join token's time is over; it is spent", "make a new one with `chancery-ca token generate`";

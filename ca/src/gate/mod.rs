@@ -18,6 +18,7 @@ use crate::{
     peer::{LocalPeer, Peer},
     state::State,
     store::{ActivateNodeSerial, Fact, Outcome},
+    view::Registry,
 };
 
 /// Path prefix of node IDs.
@@ -168,7 +169,14 @@ async fn entitled(state: &State, id: &SpiffeId, peer: &Peer, has: impl Fn(&Right
     }
     // A right is never looked up in what may be old: an operator may have taken it away on another server.
     followed(state).await?;
-    let own = state.view.look(|registry| registry.graph.of(id)).map_err(|_| Denial::Unavailable)?;
+    let look = |registry: &Registry| {
+        let revoked = peer.certificate().is_some_and(|certificate| registry.is_revoked(&certificate));
+        (revoked, registry.graph.of(id))
+    };
+    let (revoked, own) = state.view.look(look).map_err(|_| Denial::Unavailable)?;
+    if revoked {
+        return Err(Denial::NotAllowed);
+    }
     let mut in_force = own.into_iter().filter(|e| e.expires_at.is_none_or(|end| now < end));
     in_force.find(|e| has(&e.rights)).ok_or(Denial::NotAllowed)
 }

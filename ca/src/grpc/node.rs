@@ -167,7 +167,8 @@ fn facts(seen: ProcessFacts) -> Result<BTreeMap<&'static str, String>, Status> {
         ("uid", seen.uid.to_string()),
     ]);
     if is_digest {
-        facts.insert("sha256", seen.sha256);
+        // As it is written everywhere else: a revoked one must be met.
+        facts.insert("sha256", seen.sha256.to_ascii_lowercase());
     }
     Ok(facts)
 }

@@ -17,7 +17,10 @@ use chancery_sdk::{
     time::UnixTime,
 };
 
-use super::{Anchor, Authority, AuthorityKind, BeatClaim, Guest, MoveKey, PlanKey, ReleaseClaim, TakeClaim};
+use super::{
+    Anchor, Authority, AuthorityKind, BeatClaim, Guest, MoveKey, PlanKey, ReleaseClaim, ReopenClass, RevokeClass,
+    RevokeEntry, RevokeExecutable, RevokeInstance, RevokeNode, TakeClaim,
+};
 
 /// One guarded business fact.
 #[derive(Clone, Debug)]
@@ -97,10 +100,22 @@ pub enum Fact {
     RenewInstance(RenewInstance),
     /// A new node SVID without new proof. Refused: `NodeNotGood`, `SerialNotCurrent`, `AuthorityNotActive`.
     RenewNode(RenewNode),
+    /// A closed class may begin again; what was revoked stays revoked. Refused: `NotFound` (not closed).
+    ReopenClass(ReopenClass),
     /// Active -> old, still published. Refused: `NotFound`, `Stale` (not active).
     RetireAuthority(AuthorityId),
     /// A tainted authority, out of the bundle; its key is condemned. Refused: `NotFound`, `NotTainted`, `Stale`.
     RevokeAuthority(RevokeAuthority),
+    /// Every run of a class, and the class begins nowhere. Refused: `NotFound`.
+    RevokeClass(RevokeClass),
+    /// An entry, and what was issued through it. Refused: `NotFound` (never was).
+    RevokeEntry(RevokeEntry),
+    /// Every run of an executable, and their classes where they ran; nothing of it begins again. Never refused.
+    RevokeExecutable(RevokeExecutable),
+    /// One run of a class, and the class on its node. Refused: `NotFound`.
+    RevokeInstance(RevokeInstance),
+    /// A ban, and what the node holds. Refused: `NotFound`.
+    RevokeNode(RevokeNode),
     /// A server begins to serve. Never refused.
     ServerStarted(ServerStarted),
     /// As told by PostStatus. Refused: `NotFound`.
@@ -304,7 +319,7 @@ pub struct EnrolKey {
 /// A process becomes an instance.
 ///
 /// Refused, in this order: `NodeNotGood`, `SerialNotCurrent`, `AuthorityNotActive`, `ClassGone`, `AlreadyExists`,
-/// `StartTokenUsed` or `ProcessEnded`, `KeyUsed`, `TooManyLive`.
+/// `StartTokenUsed` or `ProcessEnded`, `ClassClosed`, `ExecutableRevoked`, `KeyUsed`, `TooManyLive`.
 #[derive(Clone, Debug)]
 pub struct BeginInstance {
     /// What to store.

@@ -13,6 +13,7 @@ mod outcome;
 mod postgres;
 mod primary;
 mod record;
+mod revocation;
 mod rows;
 mod sqlite;
 
@@ -24,6 +25,7 @@ pub use key::*;
 pub use outcome::{Outcome, Refusal};
 pub use primary::Health;
 pub use record::*;
+pub use revocation::*;
 
 use std::{
     sync::{
@@ -399,6 +401,36 @@ impl Store {
     /// Version of the trust domain's own bundle.
     pub async fn bundle_revision(&self) -> Result<BundleRevision, StoreError> {
         read!(self, |pool, db| db::events::bundle_revision(pool).await)
+    }
+
+    /// At most `limit` rows of the list of what is revoked and valid by itself at `now`, after the one of this key.
+    pub async fn revocations(&self, now: UnixTime, after: &str, limit: u32) -> Result<Vec<Revocation>, StoreError> {
+        read!(self, |pool, db| db::revocations::listed(pool, now, after, limit).await)
+    }
+
+    /// How much the act that is the event of this kind and subject has hit.
+    pub async fn hits(&self, kind: &str, subject: &str) -> Result<Hits, StoreError> {
+        read!(self, |pool, db| db::revocations::hits(pool, kind, subject).await)
+    }
+
+    /// What entries had issued through the node and is valid at `now`, up to the end of the log.
+    pub async fn under(&self, node: &SpiffeId, now: UnixTime) -> Result<Under, StoreError> {
+        read!(self, |pool, db| db::revocations::under(pool, node.as_str(), now).await)
+    }
+
+    /// Every class that is closed somewhere, in the order of class, then node.
+    pub async fn closures(&self) -> Result<Vec<Closure>, StoreError> {
+        read!(self, |pool, db| db::revocations::closures(pool).await)
+    }
+
+    /// Nodes on which the class is closed, [`EVERY_NODE`] among them, in no order.
+    pub async fn closed_on(&self, class: &str) -> Result<Vec<String>, StoreError> {
+        read!(self, |pool, db| db::revocations::closed_on(pool, class).await)
+    }
+
+    /// Every revoked executable, in the order of the hash.
+    pub async fn revoked_executables(&self) -> Result<Vec<Executable>, StoreError> {
+        read!(self, |pool, db| db::revocations::executables(pool).await)
     }
 
     /// At most `limit` events of the current epoch with a number above `after` (`None` = from the first), in order.

@@ -1,3 +1,4 @@
+use chancery_core::reason::Reason;
 use chancery_sdk::{id::TrustDomain, time::UnixTime};
 
 /// What became of a fact.
@@ -42,6 +43,9 @@ pub enum Refusal {
     /// The key's authority is published.
     #[error("the key's authority is published")]
     AuthorityPublished,
+    /// An operator closed the class on this node, or everywhere.
+    #[error("{}: the class is closed here until an operator reopens it", Reason::ClassClosed)]
+    ClassClosed,
     /// The class is gone or was changed since it was read.
     #[error("the class is gone or was changed")]
     ClassGone,
@@ -54,6 +58,9 @@ pub enum Refusal {
     /// The entry is gone.
     #[error("the entry is gone")]
     EntryGone,
+    /// An operator revoked the process's executable.
+    #[error("{}: the executable was revoked", Reason::ExecutableRevoked)]
+    ExecutableRevoked,
     /// Entries federate with the domain.
     #[error("entries federate with this trust domain")]
     FederationInUse,

@@ -1,10 +1,11 @@
 //! The newest changes, so that a node that was away gets the difference.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use chancery_sdk::id::{SpiffeId, TrustDomain};
 
 use super::Cursor;
+use crate::store::Revoked;
 
 /// Changes that are kept; about 8 MB of entries' IDs.
 const KEPT: usize = 65_536;
@@ -20,6 +21,8 @@ pub(super) enum Change {
     },
     Entry(String),
     Node(SpiffeId),
+    Executable(String),
+    Revoked(Arc<Revoked>),
     /// More than one thing: whoever was away takes full state.
     Wide,
 }

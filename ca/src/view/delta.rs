@@ -16,7 +16,11 @@ use super::{
     registry::Registry,
     watchers::{Waiting, Watching},
 };
-use crate::{gate::NodeDenial, problem::Problem, store::FederatedBundle};
+use crate::{
+    gate::NodeDenial,
+    problem::Problem,
+    store::{FederatedBundle, Revoked},
+};
 
 /// A class as a node is told of it: what the process itself must show.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +52,8 @@ pub struct Delta {
     pub gone_bundles: Vec<TrustDomain>,
     /// Instances of the node that ended.
     pub ended: Vec<SpiffeId>,
+    /// What is not to be accepted; whole where `full`.
+    pub revoked: Vec<Arc<Revoked>>,
 }
 
 impl Delta {
@@ -60,6 +66,7 @@ impl Delta {
             && self.bundles.is_empty()
             && self.gone_bundles.is_empty()
             && self.ended.is_empty()
+            && self.revoked.is_empty()
     }
 }
 
@@ -118,7 +125,12 @@ fn missed(shared: &Shared, node: &Node, number: i64) -> Option<Delta> {
     let too_much = |change: &Change| match change {
         Change::Wide => true,
         Change::Node(id) => *id == node.id,
-        Change::Bundle(_) | Change::Class(_) | Change::Ended { .. } | Change::Entry(_) => false,
+        Change::Bundle(_)
+        | Change::Class(_)
+        | Change::Ended { .. }
+        | Change::Entry(_)
+        | Change::Executable(_)
+        | Change::Revoked(_) => false,
     };
     let whole = shared.changes.above(number).any(|kept| too_much(&kept.change));
     (!whole).then(|| difference(shared, node, number))
@@ -134,6 +146,7 @@ fn everything(shared: &Shared, node: &Node) -> Delta {
         classes: registry.classes_of(node).into_iter().filter_map(|class| Registry::offered(node, class)).collect(),
         bundles: domains.into_iter().filter_map(|domain| registry.bundle(domain).cloned()).collect(),
         entries,
+        revoked: registry.revoked(chancery_daemon::clock::now()),
         ..Delta::default()
     }
 }
@@ -149,7 +162,8 @@ fn difference(shared: &Shared, node: &Node, number: i64) -> Delta {
             Change::Class(name) => drop(classes.insert(name)),
             Change::Ended { node: of, instance } if *of == node.id => delta.ended.push(instance.clone()),
             Change::Entry(id) => drop(entries.insert(id)),
-            Change::Ended { .. } | Change::Node(_) | Change::Wide => {}
+            Change::Revoked(revoked) => delta.revoked.push(Arc::clone(revoked)),
+            Change::Ended { .. } | Change::Executable(_) | Change::Node(_) | Change::Wide => {}
         }
     }
     for id in entries {

@@ -17,15 +17,21 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared, TICK, View,
     changes::{Change, Changes, Numbered},
-    instances::{Instances, Moved},
-    registry::{Concern, Registry, Row},
+    instances::{Instances, Moved, is_end},
+    registry::{Barred, Concern, Registry, Row},
+    revoked,
 };
-use crate::store::{Committed, InstanceFilter, Logged, Store, StoreError};
+use crate::{
+    peer::Peer,
+    store::{Committed, InstanceFilter, Logged, Store, StoreError, What},
+};
 
 /// Changes read at once.
 const PAGE: u32 = 1000;
 /// Entries read at once at the start.
 const ENTRIES: u32 = 2_000;
+/// Rows of the list of revocations read at once at the start.
+const REVOCATIONS: u32 = 5_000;
 
 /// Everything there is, and where the log stood before it was read: what came meanwhile is applied again.
 pub(super) async fn load(store: &Store) -> Result<Shared, StoreError> {
@@ -34,8 +40,23 @@ pub(super) async fn load(store: &Store) -> Result<Shared, StoreError> {
     let graph = entries(store).await?;
     let (classes, nodes) = (store.classes().await?, store.nodes().await?);
     let instances = Instances::of(store.instances(&running).await?, end.number);
-    let registry = Registry::of(graph, classes, nodes, store.federated_bundles().await?, instances);
+    let barred = barred(store).await?;
+    let registry = Registry::of(graph, classes, nodes, store.federated_bundles().await?, instances, barred);
     Ok(Shared { registry, changes: Changes::after(end.number, end.hash), epoch: end.epoch, applied: end.number })
+}
+
+/// What operators barred and revoked.
+async fn barred(store: &Store) -> Result<Barred, StoreError> {
+    let (now, mut revoked, mut last) = (chancery_daemon::clock::now(), Vec::new(), String::new());
+    loop {
+        let page = store.revocations(now, &last, REVOCATIONS).await?;
+        let Some(newest) = page.last() else { break };
+        last.clone_from(&newest.key);
+        revoked.extend(page.into_iter().map(|row| row.revoked));
+    }
+    let closed = store.closures().await?.into_iter().map(|closure| (closure.class, closure.node)).collect();
+    let executables = store.revoked_executables().await?.into_iter().map(|one| one.sha256).collect();
+    Ok(Barred { closed, executables, revoked })
 }
 
 /// Every entry, page by page: a million of them are never there twice. One that comes or changes meanwhile is in the log
@@ -110,11 +131,11 @@ impl View {
         let moved = moves(&page.changes);
         let mut seen = HashSet::new();
         // The newest word about each thing: the row is what it is now.
-        let newest = page.changes.iter().rev().filter_map(|logged| {
-            let change = change(logged).filter(|change| seen.insert(change.clone()))?;
-            Some(Numbered { number: logged.number, hash: logged.hash, change })
-        });
-        let changes: Vec<Numbered> = newest.collect();
+        let mut changes = Vec::new();
+        for logged in page.changes.iter().rev() {
+            let told = changes_of(logged).into_iter().rev().filter(|change| seen.insert(change.clone()));
+            changes.extend(told.map(|change| Numbered { number: logged.number, hash: logged.hash, change }));
+        }
         let mut entries = self.entries_of(&changes).await?;
         let mut rows = Vec::with_capacity(changes.len());
         for numbered in changes.into_iter().rev() {
@@ -148,10 +169,14 @@ impl View {
         let moved = moves(&own.changes);
         let mut rows = Vec::new();
         for logged in &own.changes {
-            let Some(change) = change(logged) else { continue };
-            let Change::Ended { node, .. } = &change else { return self.ahead(own, &moved) };
-            let row = Row::Ended { node: node.clone() };
-            rows.push((Numbered { number: logged.number, hash: logged.hash, change }, Some(row)));
+            for change in changes_of(logged) {
+                let row = match &change {
+                    Change::Ended { node, .. } => Row::Ended { node: node.clone() },
+                    Change::Revoked(revoked) => Row::Revoked(Arc::clone(revoked)),
+                    _ => return self.ahead(own, &moved),
+                };
+                rows.push((Numbered { number: logged.number, hash: logged.hash, change }, Some(row)));
+            }
         }
         let follows = {
             let shared = self.read();
@@ -182,9 +207,13 @@ impl View {
     async fn row(&self, change: &Change) -> Result<Option<Row>, StoreError> {
         Ok(match change {
             Change::Bundle(domain) => Some(Row::Bundle(domain.clone(), self.store.federated_bundle(domain).await?)),
-            Change::Class(name) => Some(Row::Class(name.clone(), self.store.class(name).await?)),
+            Change::Class(name) => {
+                Some(Row::Class(name.clone(), self.store.class(name).await?, self.store.closed_on(name).await?))
+            }
             Change::Ended { node, .. } => Some(Row::Ended { node: node.clone() }),
+            Change::Executable(sha256) => Some(Row::Executable(sha256.clone())),
             Change::Node(id) => Some(Row::Node(id.clone(), self.store.node(id).await?)),
+            Change::Revoked(revoked) => Some(Row::Revoked(Arc::clone(revoked))),
             // Read together, and told by nobody.
             Change::Entry(_) | Change::Wide => None,
         })
@@ -192,7 +221,7 @@ impl View {
 
     /// Applies and tells in one go: no stream looks in between.
     fn apply(&self, moved: &[(i64, Moved)], rows: Vec<(Numbered, Option<Row>)>, until: i64) {
-        let mut lost = Vec::new();
+        let (mut lost, mut revoked) = (Vec::new(), HashSet::new());
         let mut shared = self.write();
         // What was applied while this was read is not applied again: an instance may have ended since.
         let applied = shared.applied;
@@ -206,6 +235,11 @@ impl View {
                     Some(node) if node.standing == Standing::Good => self.watchers.moved(node),
                     Some(_) | None => lost.push(id.clone()),
                 }
+            }
+            if let Row::Revoked(row) = &row
+                && let What::Certificate(certificate) = &row.what
+            {
+                revoked.insert(certificate.clone());
             }
             let concern = shared.registry.apply(row);
             if matches!(concern, Concern::Nobody) {
@@ -225,6 +259,13 @@ impl View {
                 tracing::info!(node = %id, closed, "connections of a node without standing closed");
             }
         }
+        if !revoked.is_empty() {
+            let hit = |peer: &Peer| peer.certificate().is_some_and(|certificate| revoked.contains(&certificate));
+            let closed = self.live.close_where(hit);
+            if closed > 0 {
+                tracing::info!(closed, "connections with a revoked certificate closed");
+            }
+        }
     }
 }
 
@@ -234,6 +275,11 @@ fn moves(changes: &[Logged]) -> Vec<(i64, Moved)> {
 }
 
 /// What an event changes of the view.
+fn changes_of(logged: &Logged) -> Vec<Change> {
+    let revoked = revoked::told(logged).map(|revoked| Change::Revoked(Arc::new(revoked)));
+    change(logged).into_iter().chain(revoked).collect()
+}
+
 fn change(logged: &Logged) -> Option<Change> {
     let subject = &logged.subject;
     let group = logged.kind.split_once('.').map_or("", |(group, _)| group);
@@ -241,7 +287,8 @@ fn change(logged: &Logged) -> Option<Change> {
         "bundle" => Some(Change::Bundle(TrustDomain::new(subject).ok()?)),
         "class" => Some(Change::Class(subject.clone())),
         "entry" => Some(Change::Entry(subject.clone())),
-        "instance" if logged.kind == "instance.ended" => {
+        "executable" => Some(Change::Executable(subject.clone())),
+        "instance" if is_end(&logged.kind) => {
             Some(Change::Ended { node: Moved::node_of_ended(logged)?, instance: SpiffeId::parse(subject).ok()? })
         }
         "node" => Some(Change::Node(SpiffeId::parse(subject).ok()?)),

@@ -101,7 +101,7 @@ impl Instances {
     }
 }
 
-/// What is read of the bytes of `instance.begun`, `.renewed` and `.ended`.
+/// What is read of the bytes of `instance.begun`, `.renewed`, `.ended` and `.revoked`.
 #[derive(Deserialize)]
 struct Told<'a> {
     at: i64,
@@ -131,7 +131,7 @@ impl Moved {
             return None;
         }
         let id = SpiffeId::parse(&logged.subject).ok()?;
-        if logged.kind == "instance.ended" {
+        if is_end(&logged.kind) {
             return Some(Self::Ended { id });
         }
         let Told { at, fields } = serde_json::from_slice(&logged.bytes).ok()?;
@@ -163,6 +163,11 @@ impl Moved {
         let told: Told<'_> = serde_json::from_slice(&logged.bytes).ok()?;
         SpiffeId::parse(&told.fields.node?).ok()
     }
+}
+
+/// Whether an event of this kind says that an instance is over.
+pub(super) fn is_end(kind: &str) -> bool {
+    matches!(kind, "instance.ended" | "instance.revoked")
 }
 
 fn digest(text: &str) -> Option<[u8; 32]> {

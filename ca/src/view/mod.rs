@@ -8,6 +8,7 @@ mod delta;
 mod follow;
 mod instances;
 mod registry;
+mod revoked;
 mod watchers;
 
 pub use self::{

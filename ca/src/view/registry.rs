@@ -2,7 +2,7 @@
 //! them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -12,10 +12,16 @@ use chancery_core::{
     ids,
     node::Node,
 };
-use chancery_sdk::id::{SpiffeId, TrustDomain};
+use chancery_sdk::{
+    id::{SpiffeId, TrustDomain},
+    time::UnixTime,
+};
 
-use super::instances::{Instances, Moved, Running};
-use crate::store::FederatedBundle;
+use super::{
+    instances::{Instances, Moved, Running},
+    revoked::List,
+};
+use crate::store::{Certificate, EVERY_NODE, FederatedBundle, Revoked};
 
 /// Everything that decides who may have what.
 #[derive(Debug, Default)]
@@ -26,15 +32,31 @@ pub struct Registry {
     nodes: HashMap<SpiffeId, Arc<Node>>,
     bundles: BTreeMap<TrustDomain, Arc<FederatedBundle>>,
     instances: Instances,
+    /// Nodes on which a class does not begin, by its name.
+    closed: HashMap<String, HashSet<String>>,
+    /// Hashes of which nothing begins.
+    executables: HashSet<String>,
+    revoked: List,
+}
+
+/// What the registry is made of besides what it arranges by itself.
+#[derive(Debug, Default)]
+pub(super) struct Barred {
+    /// Each as (class, node).
+    pub closed: Vec<(String, String)>,
+    pub executables: Vec<String>,
+    pub revoked: Vec<Revoked>,
 }
 
 /// A row as it is now, after an event said that it changed; `None` = it is gone.
 #[derive(Debug)]
 pub(super) enum Row {
     Bundle(TrustDomain, Option<FederatedBundle>),
-    Class(String, Option<Class>),
+    Class(String, Option<Class>, Vec<String>),
     Ended { node: SpiffeId },
     Entry(String, Option<Entry>),
+    Executable(String),
+    Revoked(Arc<Revoked>),
     Node(SpiffeId, Option<Node>),
 }
 
@@ -59,8 +81,16 @@ impl Registry {
         nodes: Vec<Node>,
         bundles: Vec<FederatedBundle>,
         instances: Instances,
+        barred: Barred,
     ) -> Self {
+        let mut closed: HashMap<String, HashSet<String>> = HashMap::new();
+        for (class, node) in barred.closed {
+            closed.entry(class).or_default().insert(node);
+        }
         Self {
+            closed,
+            executables: barred.executables.into_iter().collect(),
+            revoked: List::of(barred.revoked),
             graph,
             classes: classes.into_iter().map(|class| (class.name.as_str().to_owned(), Arc::new(class))).collect(),
             nodes: nodes.into_iter().map(|node| (node.id.clone(), Arc::new(node))).collect(),
@@ -87,6 +117,26 @@ impl Registry {
     /// The node of this ID.
     pub fn node(&self, id: &SpiffeId) -> Option<&Arc<Node>> {
         self.nodes.get(id)
+    }
+
+    /// Whether the class does not begin on the node, by an operator's word.
+    pub fn is_closed(&self, class: &str, node: &SpiffeId) -> bool {
+        self.closed.get(class).is_some_and(|nodes| nodes.contains(EVERY_NODE) || nodes.contains(node.as_str()))
+    }
+
+    /// Whether nothing of this executable (lower-case hex SHA-256) begins.
+    pub fn is_revoked_executable(&self, sha256: &str) -> bool {
+        self.executables.contains(sha256)
+    }
+
+    /// Whether the certificate is not to be accepted.
+    pub fn is_revoked(&self, certificate: &Certificate) -> bool {
+        self.revoked.names(certificate)
+    }
+
+    /// What is not to be accepted and valid by itself, in its own order.
+    pub(super) fn revoked(&self, now: UnixTime) -> Vec<Arc<Revoked>> {
+        self.revoked.at(now)
     }
 
     /// The foreign bundle of this domain.
@@ -129,9 +179,23 @@ impl Registry {
                 };
                 Concern::All
             }
-            Row::Class(name, class) => Concern::Some(self.class_changed(name, class)),
+            Row::Class(name, class, closed) => {
+                match closed.is_empty() {
+                    true => self.closed.remove(&name),
+                    false => self.closed.insert(name.clone(), closed.into_iter().collect()),
+                };
+                Concern::Some(self.class_changed(name, class))
+            }
             Row::Ended { node } => Concern::Some(of_node(node)),
             Row::Entry(id, entry) => self.entry_changed(&id, entry),
+            Row::Executable(sha256) => {
+                self.executables.insert(sha256);
+                Concern::Nobody
+            }
+            Row::Revoked(revoked) => {
+                self.revoked.put(revoked);
+                Concern::All
+            }
             Row::Node(id, node) => {
                 let same = |a: &Node, b: &Node| a.selectors == b.selectors && a.standing == b.standing;
                 let unmoved = matches!((self.nodes.get(&id), &node), (Some(a), Some(b)) if same(a, b));

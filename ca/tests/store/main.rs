@@ -22,6 +22,7 @@ mod nodes;
 mod opening;
 mod others;
 mod records;
+mod revocation;
 mod running;
 mod svids;
 mod trouble;

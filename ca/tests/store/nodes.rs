@@ -225,7 +225,15 @@ async fn a_failure_takes_certificates_and_instances_at_once(db: Bench) {
     db.done(Fact::AdmitNode(again(1, 0))).await;
     let number = db.done(Fact::FailNode(failure(1))).await;
     let instance = sample::begin(1, 1).instance.id;
-    let want = [("node.failed", sample::node_id(1)), ("instance.ended", instance.clone())];
+    let node = sample::node_id(1);
+    // The SVID of the instance, and both of the node's: the new one was not used yet.
+    let want = [
+        ("node.failed", &node),
+        ("instance.revoked", &instance),
+        ("svid.revoked", &instance),
+        ("svid.revoked", &node),
+        ("svid.revoked", &node),
+    ];
     assert_eq!(db.kinds_from(number).await, want.map(|(k, s)| (k.to_string(), s.to_string())));
     let node = db.store.node(&sample::node_id(1)).await.unwrap().unwrap();
     assert_eq!((node.standing, node.reason.as_str()), (Standing::Failed, "PCR_POLICY"));

@@ -14,6 +14,7 @@ use crate::{
     leaf::{JwtGrant, Leaf, LeafError},
     lifetime::{LifetimeError, Limits, Profile},
     node::{self, Node},
+    reason::Reason,
     selector::Selectors,
 };
 
@@ -41,6 +42,17 @@ pub struct BeginFacts<'a> {
     pub same_key: bool,
     /// Running instances of the node.
     pub live: usize,
+    /// What an operator barred.
+    pub bars: Bars<'a>,
+}
+
+/// What an operator barred from beginning, as far as is known; the committing transaction asks again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bars<'a> {
+    /// Classes that are closed on the node.
+    pub closed: &'a [ClassName],
+    /// The process's executable was revoked.
+    pub executable: bool,
 }
 
 /// Chance, time and limits of one issuance.
@@ -82,6 +94,9 @@ pub enum InstanceError {
     /// More than one class matches.
     #[error("the process matches more than one class: {0}; make their selectors exclude each other")]
     Ambiguous(String),
+    /// An operator closed it.
+    #[error("{code}: class '{0}' is closed on this node until an operator reopens it", code = Reason::ClassClosed)]
+    ClassClosed(ClassName),
     /// No such class on this node, or the process does not match it.
     #[error("no class '{0}' on this node that the process matches")]
     ClassUnknown(ClassName),
@@ -93,6 +108,9 @@ pub enum InstanceError {
         /// Ended or revoked.
         standing: Standing,
     },
+    /// An operator revoked it.
+    #[error("{}: the executable was revoked", Reason::ExecutableRevoked)]
+    ExecutableRevoked,
     /// The ID would break a rule.
     #[error(transparent)]
     Id(#[from] IdError),
@@ -132,6 +150,12 @@ pub fn begin<'a>(facts: BeginFacts<'a>, csr: &Csr, uuid: Uuid, issuance: Issuanc
         return again(facts, known, csr, issuance).map(|leaf| Begin::Again { leaf });
     }
     let class = the_one_class(facts)?;
+    if facts.bars.closed.contains(&class.name) {
+        return Err(InstanceError::ClassClosed(class.name.clone()));
+    }
+    if facts.bars.executable {
+        return Err(InstanceError::ExecutableRevoked);
+    }
     if class.node_proof == NodeProof::Hardware && !is_hardware_proven(facts.node) {
         return Err(InstanceError::Unproven(class.name.clone()));
     }

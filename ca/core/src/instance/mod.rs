@@ -3,8 +3,8 @@
 mod decide;
 
 pub use decide::{
-    Begin, BeginFacts, InstanceError, Issuance, MAX_LIVE_PER_NODE, MAX_PROCESS_SELECTORS, begin, is_hardware_proven,
-    jwt, renew,
+    Bars, Begin, BeginFacts, InstanceError, Issuance, MAX_LIVE_PER_NODE, MAX_PROCESS_SELECTORS, begin,
+    is_hardware_proven, jwt, renew,
 };
 
 use std::{fmt, str::FromStr};
@@ -71,7 +71,8 @@ pub struct Instance {
     pub begun_at: UnixTime,
     /// When it ended; `None` while running.
     pub ended_at: Option<UnixTime>,
-    /// `process-ended`, `reconciled`, `new-boot`, `node-failed`, `node-silent`, `node-banned`, `operator`; empty while running.
+    /// `process-ended`, `reconciled`, `new-boot`, `node-silent`, `operator`, or what revoked it: `instance-revoked`,
+    /// `class-closed`, `executable-revoked`, `node-revoked`, `node-banned`, `node-failed`, `node-evicted`; empty while running.
     pub end_reason: String,
     /// Its newest SVID.
     pub newest: CertRef,

@@ -1,6 +1,6 @@
 use super::{
     Context, Events, Stop, Tx, admit, anchors, authorities, claims, classes, entries, federation, guests, instances,
-    issuing, keys, nodes, records, svids, tokens,
+    issuing, keys, nodes, records, revoke, svids, tokens,
 };
 use crate::store::Fact;
 use chancery_core::event::Event;
@@ -51,8 +51,14 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::ReleaseClaim(f) => claims::release(tx, context, f).await,
         Fact::RemoveAuthority(f) => authorities::remove(tx, context, f).await,
         Fact::RenewNode(f) => nodes::renew(tx, f).await,
+        Fact::ReopenClass(f) => revoke::reopen(tx, at, f).await,
         Fact::RetireAuthority(f) => authorities::retire(tx, f).await,
         Fact::RevokeAuthority(f) => authorities::revoke(tx, context, f).await,
+        Fact::RevokeClass(f) => revoke::class(tx, at, f).await,
+        Fact::RevokeEntry(f) => revoke::entry(tx, at, f).await,
+        Fact::RevokeExecutable(f) => revoke::executable(tx, at, f).await,
+        Fact::RevokeInstance(f) => revoke::instance(tx, at, f).await,
+        Fact::RevokeNode(f) => revoke::node(tx, at, f).await,
         Fact::ServerStarted(f) => Ok(vec![Event::new("server.started", "").with("version", f.version.as_str())]),
         Fact::SetAgentVersion(f) => nodes::set_agent_version(tx, f).await,
         Fact::SetFederatedBundle(f) => federation::set(tx, at, f).await,

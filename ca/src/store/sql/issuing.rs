@@ -11,11 +11,11 @@ use sqlx::QueryBuilder;
 
 use super::{
     Db, Tx, guard,
-    many::{among, filled},
+    many::{among, and_among, filled},
 };
 use crate::store::{
-    AuthorityKind, AuthorityState, BeginInstance, Fact, JwtSubject, RecordJwt, RecordX509, Refusal, RenewInstance,
-    RenewalKey, StoreError,
+    AuthorityKind, AuthorityState, BeginInstance, EVERY_NODE, Fact, JwtSubject, RecordJwt, RecordX509, Refusal,
+    RenewInstance, RenewalKey, StoreError,
 };
 
 const ACTIVE: &str = "SELECT id, kind FROM authorities WHERE state = $1 AND tainted_at IS NULL";
@@ -24,6 +24,9 @@ const ENTRIES: &str = "SELECT id, spiffe_id, revision FROM entries WHERE id";
 const CLASSES: &str = "SELECT name, revision, any_node FROM classes WHERE name";
 const INSTANCES: &str = "SELECT i.id, i.class, i.node_id, i.start_token, i.standing, c.revision FROM instances i \
     LEFT JOIN classes c ON c.name = i.class WHERE i.id";
+/// What an operator barred: closed classes as (class, node), revoked executables as ('', hash).
+const CLOSED: &str = "SELECT class, node_id FROM class_closures WHERE class";
+const EXECUTABLES: &str = " UNION ALL SELECT '', sha256 FROM revoked_executables WHERE sha256";
 const KEYS: &str = "SELECT spki_sha256, instance_id FROM instance_keys WHERE spki_sha256";
 const PROCESSES: &str = "SELECT node_id, start_token, id, standing FROM instances WHERE (node_id, start_token) IN (";
 const LIVE: &str = "SELECT node_id, COUNT(*) FROM instances WHERE standing = 'good' AND node_id";
@@ -48,6 +51,7 @@ struct Asked<'f> {
     entries: BTreeSet<&'f str>,
     instances: BTreeSet<&'f str>,
     classes: BTreeSet<&'f str>,
+    executables: BTreeSet<&'f str>,
     keys: BTreeSet<&'f Token>,
     processes: BTreeSet<(&'f str, &'f Token)>,
 }
@@ -62,6 +66,7 @@ impl<'f> Asked<'f> {
                     asked.nodes.insert(instance.node_id.as_str());
                     asked.instances.insert(instance.id.as_str());
                     asked.classes.insert(instance.class.as_str());
+                    asked.executables.extend(begin.facts.get("sha256").map(String::as_str));
                     asked.keys.insert(&begin.spki_sha256);
                     asked.processes.insert((instance.node_id.as_str(), &instance.start_token));
                 }
@@ -103,6 +108,7 @@ struct Known {
     nodes: HashMap<String, (String, Option<String>, Option<String>)>,
     entries: HashMap<String, (String, i64)>,
     classes: HashMap<String, (i64, bool)>,
+    barred: HashSet<(String, String)>,
     instances: HashMap<String, Process>,
     keys: HashMap<Vec<u8>, String>,
     processes: HashMap<(String, Vec<u8>), (String, bool)>,
@@ -132,6 +138,7 @@ impl Known {
             active: active.into_iter().collect(),
             nodes: nodes.into_iter().map(|(id, standing, current, fresh)| (id, (standing, current, fresh))).collect(),
             entries: entries.into_iter().map(|(id, spiffe_id, revision)| (id, (spiffe_id, revision))).collect(),
+            barred: barred(tx, asked).await?,
             classes: classes.into_iter().map(|(name, revision, any)| (name, (revision, any))).collect(),
             instances: instances.into_iter().map(instance).collect(),
             keys: keys.into_iter().collect(),
@@ -154,6 +161,20 @@ where
     }
     let keys = keys.iter().map(|key| (*key).to_owned()).collect();
     Ok(among(head, keys).build_query_as().fetch_all(&mut *tx).await?)
+}
+
+/// What of it an operator barred.
+async fn barred(tx: &mut Tx, asked: &Asked<'_>) -> Result<HashSet<(String, String)>, StoreError> {
+    let texts = |keys: &BTreeSet<&str>| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+    if asked.classes.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let mut query = among(CLOSED, texts(&asked.classes));
+    if !asked.executables.is_empty() {
+        and_among(&mut query, EXECUTABLES, texts(&asked.executables));
+    }
+    let rows: Vec<(String, String)> = query.build_query_as().fetch_all(&mut *tx).await?;
+    Ok(rows.into_iter().collect())
 }
 
 /// What the processes that would begin were before, and how many instances their nodes run.
@@ -266,11 +287,25 @@ impl Known {
             Some((id, false)) => return Err(Refusal::ProcessEnded(id.clone())),
             None => {}
         }
+        self.open(fact)?;
         if self.keys.contains_key(fact.spki_sha256.as_slice()) {
             return Err(Refusal::KeyUsed);
         }
         let live = self.live.get(instance.node_id.as_str()).copied().unwrap_or(0);
         if live < fact.max_live { Ok(()) } else { Err(Refusal::TooManyLive { max: fact.max_live }) }
+    }
+
+    /// No operator closed the class here, or revoked the executable.
+    fn open(&self, fact: &BeginInstance) -> Result<(), Refusal> {
+        let barred = |group: &str, name: &str| self.barred.contains(&(group.to_owned(), name.to_owned()));
+        let (class, node) = (fact.instance.class.as_str(), fact.instance.node_id.as_str());
+        if barred(class, node) || barred(class, EVERY_NODE) {
+            return Err(Refusal::ClassClosed);
+        }
+        match fact.facts.get("sha256") {
+            Some(sha256) if barred("", sha256) => Err(Refusal::ExecutableRevoked),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// What comes after it in this transaction meets it.

@@ -25,13 +25,21 @@ pub(super) fn among<Key>(head: &str, keys: Vec<Key>) -> QueryBuilder<Db>
 where
     Key: Clone + for<'q> Encode<'q, Db> + Type<Db> + Send + 'static,
 {
-    let mut query = QueryBuilder::new(head);
-    query.push(" IN (");
+    let mut query = QueryBuilder::new("");
+    and_among(&mut query, head, keys);
+    query
+}
+
+/// [`among`], as a further part of a statement.
+pub(super) fn and_among<Key>(query: &mut QueryBuilder<Db>, head: &str, keys: Vec<Key>)
+where
+    Key: Clone + for<'q> Encode<'q, Db> + Type<Db> + Send + 'static,
+{
+    query.push(head).push(" IN (");
     let mut list = query.separated(", ");
     let filling = keys.last().cloned().map(|last| repeat_n(last, places(keys.len()) - keys.len()));
     for key in keys.into_iter().chain(filling.into_iter().flatten()) {
         list.push_bind(key);
     }
     query.push(")");
-    query
 }

@@ -13,6 +13,7 @@ pub(in crate::store) mod instances;
 pub(in crate::store) mod keys;
 pub(in crate::store) mod nodes;
 pub(in crate::store) mod restore;
+pub(in crate::store) mod revocations;
 pub(in crate::store) mod schema;
 
 mod admit;
@@ -21,6 +22,7 @@ mod guard;
 mod issuing;
 mod many;
 mod records;
+mod revoke;
 mod svids;
 mod tokens;
 

@@ -6,7 +6,7 @@ use chancery_core::{
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
 use serde_json::{Value, json};
 
-use super::{Events, Pool, Stop, Tx, all_of, entries, guard, instances};
+use super::{Events, Pool, Stop, Tx, all_of, entries, guard, instances, revocations::Cause, revoke};
 use crate::store::{
     ActivateNodeSerial, AuthorityKind, FailNode, Moment, NodeRef, Refusal, RenewNode, SetAgentVersion, StoreError,
     rows::{NodeRow, list_text},
@@ -104,7 +104,8 @@ pub(super) async fn fail(tx: &mut Tx, at: UnixTime, fact: &FailNode) -> Result<E
     }
     stand(tx, &fact.id, Standing::Failed, fact.reason.code()).await?;
     let mut events = vec![event];
-    events.extend(instances::end_all_of_node(tx, at, fact.id.as_str(), "node-failed").await?);
+    let cause = unasked("node.failed", &fact.id, fact.reason.code(), at);
+    revoke::outlaw(tx, &cause, fact.id.as_str(), &mut events).await?;
     Ok(events)
 }
 
@@ -112,17 +113,27 @@ pub(super) async fn ban(tx: &mut Tx, at: UnixTime, fact: &NodeRef) -> Result<Eve
     if stored(tx, &fact.id).await?.is_none() {
         return Err(Refusal::NotFound.into());
     }
-    stand(tx, &fact.id, Standing::Banned, "NODE_BANNED").await?;
+    banned(tx, &fact.id).await?;
     let mut events = vec![Event::new("node.banned", fact.id.as_str())];
-    events.extend(instances::end_all_of_node(tx, at, fact.id.as_str(), "node-banned").await?);
+    revoke::outlaw(tx, &unasked("node.banned", &fact.id, "", at), fact.id.as_str(), &mut events).await?;
     Ok(events)
+}
+
+/// The standing of a banned node.
+pub(super) async fn banned(tx: &mut Tx, id: &SpiffeId) -> Result<(), Stop> {
+    stand(tx, id, Standing::Banned, "NODE_BANNED").await
+}
+
+fn unasked<'a>(kind: &'static str, id: &'a SpiffeId, reason: &'a str, at: UnixTime) -> Cause<'a> {
+    Cause { kind, subject: id.as_str(), reason, caller: None, at }
 }
 
 pub(super) async fn evict(tx: &mut Tx, at: UnixTime, fact: &NodeRef) -> Result<Events, Stop> {
     let node = stored(tx, &fact.id).await?.ok_or(Refusal::NotFound)?;
     sqlx::query(DELETE).bind(fact.id.as_str()).execute(&mut *tx).await?;
     let mut events = vec![Event::new("node.evicted", fact.id.as_str())];
-    events.extend(instances::end_all_of_node(tx, at, fact.id.as_str(), "node-evicted").await?);
+    // Its instances are dead for ever; where the machine was given away, so must their SVIDs be.
+    revoke::outlaw(tx, &unasked("node.evicted", &fact.id, "", at), fact.id.as_str(), &mut events).await?;
     if node.attestation_type == "join_token" {
         // The alias that CreateJoinToken made names this node alone. As SPIRE's DeleteAgent does.
         let selectors = list_text([format!("spiffe_id:{}", fact.id)]);

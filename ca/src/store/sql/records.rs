@@ -1,13 +1,16 @@
 //! Records whose time is over. Cleaning up never un-revokes.
 //!
-//! What goes: instances whose last certificate ended 90 days ago and whose process is known to be gone, their keys, and
+//! A revocation goes a day after what it names has ended by itself. A class that was closed and an executable that was
+//! revoked stay so.
+//!
+//! What else goes: instances whose last certificate ended 90 days ago and whose process is known to be gone, their keys, and
 //! join tokens that expired 90 days ago. An instance that was ended while its process may live on (an operator's act, a
 //! node that failed, was banned or fell silent, a class that was deleted) stays: its start token is what keeps that
 //! process from beginning again. Nodes stay: they bind an EK to an attestation key.
 
 use chancery_core::event::Event;
 
-use super::{Events, Stop, Tx};
+use super::{Events, Stop, Tx, revocations};
 use crate::store::Moment;
 
 /// How long records are kept past the last certificate.
@@ -34,13 +37,15 @@ pub(super) async fn prune(tx: &mut Tx, fact: &Moment) -> Result<Events, Stop> {
     let keys = sqlx::query(KEYS).bind(before).bind(SOME).execute(&mut *tx).await?.rows_affected();
     let instances = sqlx::query(INSTANCES).bind(before).bind(SOME).execute(&mut *tx).await?.rows_affected();
     let tokens = sqlx::query(TOKENS).bind(before).execute(&mut *tx).await?.rows_affected();
-    if keys + instances + tokens == 0 {
+    let revocations = revocations::prune(tx, fact.now).await?;
+    if keys + instances + tokens + revocations == 0 {
         return Ok(Vec::new());
     }
     let event = Event::new("records.pruned", "")
         .with("before", before)
         .with("instances", instances)
         .with("keys", keys)
+        .with("revocations", revocations)
         .with("tokens", tokens);
     Ok(vec![event])
 }

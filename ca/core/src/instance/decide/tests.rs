@@ -73,6 +73,8 @@ fn begin_with(spoil: impl FnOnce(&mut World)) -> Result<(bool, Leaf), InstanceEr
         known: None,
         same_key: false,
         live: 0,
+        closed: Vec::new(),
+        executable: false,
         issuance: issuance(),
     };
     spoil(&mut world);
@@ -86,6 +88,7 @@ fn begin_with(spoil: impl FnOnce(&mut World)) -> Result<(bool, Leaf), InstanceEr
         known: world.known.as_ref(),
         same_key: world.same_key,
         live: world.live,
+        bars: Bars { closed: &world.closed, executable: world.executable },
     };
     begin(facts, &csr(), Uuid::from_u128(5), world.issuance).map(|begin| match begin {
         Begin::Again { leaf } => (false, leaf),
@@ -100,6 +103,8 @@ struct World {
     known: Option<Instance>,
     same_key: bool,
     live: usize,
+    closed: Vec<ClassName>,
+    executable: bool,
     issuance: Issuance,
 }
 
@@ -224,4 +229,17 @@ fn js_16_js_18_tokens_name_the_instance_and_need_an_audience() {
     let grant = jwt(&node(), Some(&instance()), &TOKEN, &["db".into()], issuance()).unwrap();
     assert_eq!((grant.id(), grant.audience()), (&instance().id, &["db".to_owned()][..]));
     assert_eq!(jwt(&node(), Some(&instance()), &TOKEN, &[], issuance()), Err(LeafError::NoAudience.into()));
+}
+
+#[test]
+fn a_class_that_is_closed_on_the_node_does_not_begin() {
+    let denied = begin_with(|world| world.closed = vec![ClassName::new("refund").unwrap()]).unwrap_err();
+    assert_eq!(denied, InstanceError::ClassClosed(ClassName::new("refund").unwrap()));
+    assert!(denied.to_string().starts_with("CLASS_CLOSED: "));
+    assert!(begin_with(|world| world.closed = vec![ClassName::new("other").unwrap()]).is_ok());
+}
+
+#[test]
+fn a_revoked_executable_does_not_begin() {
+    assert_eq!(begin_with(|world| world.executable = true).unwrap_err(), InstanceError::ExecutableRevoked);
 }
