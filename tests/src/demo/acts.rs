@@ -141,14 +141,14 @@ pub fn extended_pcr(setting: &mut Setting) -> Result<(), String> {
         e.kind == "node.failed" && e.subject == node_id && e.fields["reason"] == "PCR_POLICY"
     })?;
     for id in &doomed {
-        setting.timeline.wait_for(after, REFUSAL_WITHIN, "the end of an instance", |e| {
-            e.kind == "instance.ended" && e.subject == *id
+        setting.timeline.wait_for(after, REFUSAL_WITHIN, "the revocation of an instance", |e| {
+            e.kind == "instance.revoked" && e.subject == *id
         })?;
     }
     for agent in setting.agents.0.iter().filter(|a| a.node == 1) {
         agent.wait(REFUSAL_WITHIN, "the loss of the identity", |s| s.lost)?;
     }
-    println!("node 1 was refused by event #{}; its two instances have ended", failed.number);
+    println!("node 1 was refused by event #{}; its two instances are revoked", failed.number);
     for agent in setting.agents.0.iter().filter(|a| a.node == 0) {
         let before = agent.calls();
         agent.wait(REFUSAL_WITHIN, "further calls on the good node", |s| {

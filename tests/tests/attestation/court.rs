@@ -188,9 +188,12 @@ impl Court {
         let event = self.wait(mark, case, |e| e.kind == "node.failed" || e.kind == "strangers.refused");
         let told = (event.kind.as_str(), event.subject.as_str(), event.fields["reason"].as_str());
         assert_eq!(told, ("node.failed", member.id.as_str(), Some(reason.code())), "case {case}");
-        let ended = self.wait(mark, case, |e| e.kind == "instance.ended");
+        let ended = self.wait(mark, case, |e| e.kind == "instance.revoked");
         assert_eq!(ended.subject, member.instance, "case {case}");
-        assert_eq!(self.kinds_after(mark), ["node.failed", "instance.ended"], "case {case}");
+        let mut kinds = self.kinds_after(mark);
+        kinds.dedup();
+        // What the instance and the node hold is on the list in the same transaction.
+        assert_eq!(kinds, ["node.failed", "instance.revoked", "svid.revoked"], "case {case}");
         assert_eq!(self.standing(&member.id), before, "case {case} changed another node or instance");
         let node = self.node(&member.id);
         assert_eq!((node["standing"].as_str(), node["reason"].as_str()), (Some("failed"), Some(reason.code())));
