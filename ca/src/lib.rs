@@ -36,6 +36,7 @@ pub mod peer;
 pub mod policies;
 pub mod problem;
 pub mod rates;
+pub mod revoke;
 mod run;
 #[cfg(test)]
 mod sample;

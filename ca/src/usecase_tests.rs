@@ -31,6 +31,8 @@ use crate::{
     store::{AdmitNode, AuthorityKind, Fact, InstanceFilter, NodeRef, Store},
 };
 
+mod kill;
+
 struct World {
     state: Arc<State>,
     node: Arc<Node>,

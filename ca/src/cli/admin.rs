@@ -8,7 +8,7 @@ use chancery_sdk::id::SpiffeId;
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::{Answer, Client, Failure, json, pretty, value, write};
+use super::{Answer, Client, Failure, json, pretty, revoke, value, write};
 
 /// Instances in one page.
 const PAGE: i32 = 500;
@@ -61,6 +61,22 @@ Example:
     Show {
         /// Class name
         name: String,
+    },
+    /// Let a class begin again where a revocation closed it
+    #[command(after_help = "\
+Examples:
+  chancery-ca class reopen spiffe://example.org/spire/agent/tpm/3f6c... finance/refund-agent --reason 'machine was rebuilt'
+  chancery-ca class reopen '*' finance/refund-agent --reason 'fixed build is out'")]
+    Reopen {
+        /// SPIFFE ID of the node, or '*' where the class itself was revoked
+        #[arg(value_name = "NODE")]
+        node: String,
+        /// Class name
+        #[arg(value_name = "CLASS")]
+        name: String,
+        /// Why; stands in the record
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
     },
     /// Delete a class and end its instances
     Delete {
@@ -144,6 +160,7 @@ pub async fn class(client: &Client, command: ClassCommand) -> Result<Answer, Fai
             let json = json!({ "classes": classes.iter().map(json::class).collect::<Vec<_>>() });
             return Ok(Answer::new(json, pretty::listed(&classes, "classes", pretty::class)));
         }
+        ClassCommand::Reopen { node, name, reason } => return revoke::reopen(client, node, name, reason).await,
         ClassCommand::Show { name } => admin.get_class(ClassName { name }).await?.into_inner(),
         ClassCommand::Delete { name } => {
             admin.delete_class(ClassName { name: name.clone() }).await?;

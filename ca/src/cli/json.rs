@@ -205,3 +205,43 @@ pub fn authorities(all: &admin::ListAuthoritiesResponse) -> Value {
     let list: Vec<_> = all.authorities.iter().map(authority).collect();
     json!({ "authorities": list, "needs": all.needs, "orphans": all.orphans, "server": all.server })
 }
+
+fn closures(list: &[admin::Closure]) -> Value {
+    let one = |c: &admin::Closure| json!({ "class": c.class_name, "closed_at": long(c.closed_at), "node_id": c.node_id, "reason": c.reason });
+    list.iter().map(one).collect()
+}
+
+pub fn revoked(done: &admin::RevokeResponse) -> Value {
+    json!({
+        "certificates": long(done.certificates),
+        "closed": closures(&done.closed),
+        "connections": done.connections,
+        "instances": long(done.instances),
+        "token_ids": long(done.token_ids),
+        "until": long(done.until),
+    })
+}
+
+pub fn revocations(all: &admin::ListRevocationsResponse) -> Value {
+    let one = |r: &admin::Revocation| {
+        json!({
+            "authority_id": r.authority_id,
+            "cause": r.cause,
+            "cause_subject": r.cause_subject,
+            "expires_at": long(r.expires_at),
+            "issued_until": long(r.issued_until),
+            "number": long(r.number),
+            "reason": r.reason,
+            "revoked_at": long(r.revoked_at),
+            "scope": r.scope,
+            "serial_number": r.serial_number,
+            "spiffe_id": r.spiffe_id,
+        })
+    };
+    let executable = |e: &admin::RevokedExecutable| json!({ "reason": e.reason, "revoked_at": long(e.revoked_at), "sha256": e.sha256 });
+    json!({
+        "closures": closures(&all.closures),
+        "executables": all.executables.iter().map(executable).collect::<Vec<_>>(),
+        "revocations": all.revocations.iter().map(one).collect::<Vec<_>>(),
+    })
+}

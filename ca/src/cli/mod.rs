@@ -15,6 +15,7 @@ mod json;
 mod mint;
 mod node;
 mod pretty;
+mod revoke;
 mod serve;
 mod value;
 
@@ -35,6 +36,7 @@ Examples:
   chancery-ca entry create --parent-id spiffe://example.org/spire/server --spiffe-id spiffe://example.org/fleet --selector tpm:enrolled:yes
   chancery-ca class create --parent-id spiffe://example.org/fleet --name finance/refund-agent --selector unix:uid:1000
   chancery-ca instance list --output json
+  chancery-ca revoke --instance spiffe://example.org/agent/refund/0189... --reason 'key leaked'
   chancery-ca audit list --follow";
 
 /// The Chancery certificate authority.
@@ -90,6 +92,11 @@ enum Command {
     /// Instances of agent classes
     #[command(subcommand)]
     Instance(admin::InstanceCommand),
+    /// Kill switch: nobody gets or accepts any more what this was given
+    Revoke(revoke::RevokeArgs),
+    /// What is revoked
+    #[command(subcommand)]
+    Revocation(revoke::RevocationCommand),
     /// Nodes and devices
     #[command(subcommand)]
     Node(node::NodeCommand),
@@ -156,6 +163,8 @@ async fn ask(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Entry(command) => entry::run(&client, command).await?,
         Command::Class(command) => admin::class(&client, command).await?,
         Command::Instance(command) => admin::instance(&client, command).await?,
+        Command::Revoke(args) => revoke::revoke(&client, args).await?,
+        Command::Revocation(command) => revoke::revocation(&client, command).await?,
         Command::Node(command) => node::node(&client, command).await?,
         Command::Anchor(command) => node::anchor(&client, command).await?,
         Command::Policy(command) => node::policy(&client, command).await?,

@@ -197,3 +197,68 @@ pub fn authority(authority: &admin::Authority) -> String {
         .line_if(!authority.note.is_empty(), "Note", &authority.note)
         .end()
 }
+
+/// What was hit, and until when somebody may accept it all the same.
+pub fn revoked(done: &admin::RevokeResponse) -> String {
+    let (instances, svids, ids) = (done.instances, done.certificates, done.token_ids);
+    let mut text = format!("Revoked: {instances} instances, {svids} X509-SVIDs, JWT-SVIDs of {ids} further IDs\n");
+    match done.until {
+        0 => text.push_str("Nothing that was issued is valid any more.\n"),
+        // Writing to a String does not fail.
+        until => drop(writeln!(
+            text,
+            "Peers that follow the list refuse from now on; whoever has no list may accept until {}.",
+            rfc3339(until)
+        )),
+    }
+    for closed in &done.closed {
+        let (class, node) = (&closed.class_name, &closed.node_id);
+        let node = if node == "*" { "every node" } else { node };
+        let _ = writeln!(text, "Closed: class {class} on {node}, until `class reopen`");
+    }
+    if done.connections > 0 {
+        let _ = writeln!(text, "Connections of the node closed here: {}", done.connections);
+    }
+    text
+}
+
+pub fn revocations(all: &admin::ListRevocationsResponse) -> String {
+    let mut text = listed(&all.revocations, "revocations", revocation);
+    for closed in &all.closures {
+        let text_of = Block::new(COLUMN)
+            .line("Closed class", &closed.class_name)
+            .line("Node", &closed.node_id)
+            .line("Closed", rfc3339(closed.closed_at))
+            .line("Reason", &closed.reason)
+            .end();
+        text.push_str(&text_of);
+    }
+    for executable in &all.executables {
+        let text_of = Block::new(COLUMN)
+            .line("Executable", &executable.sha256)
+            .line("Revoked", rfc3339(executable.revoked_at))
+            .line("Reason", &executable.reason)
+            .end();
+        text.push_str(&text_of);
+    }
+    text
+}
+
+fn revocation(one: &admin::Revocation) -> String {
+    let is_certificate = one.scope == "certificate";
+    let what = match one.scope.as_str() {
+        "all" => "everything".to_owned(),
+        "tokens" => format!("JWT-SVIDs issued until {}", rfc3339(one.issued_until)),
+        _ => "X509-SVID".to_owned(),
+    };
+    Block::new(COLUMN)
+        .line("SPIFFE ID", &one.spiffe_id)
+        .line("What", what)
+        .line_if(is_certificate, "Authority ID", &one.authority_id)
+        .line_if(is_certificate, "Serial number", &one.serial_number)
+        .line("Revoked", rfc3339(one.revoked_at))
+        .line_if(!one.reason.is_empty(), "Reason", &one.reason)
+        .line("Cause", format!("{} {} (event {})", one.cause, one.cause_subject, one.number))
+        .line("Expiration time", rfc3339(one.expires_at))
+        .end()
+}

@@ -117,6 +117,14 @@ fn contracts_command_lines_parse() {
         "x509 mint --spiffe-id spiffe://td/x --write dir",
         "jwt mint --spiffe-id spiffe://td/x --audience a",
         "audit list --after 5 --follow",
+        "revoke --instance spiffe://td/agent/a/b --reason r",
+        "revoke --class a --reason r --output json",
+        "revoke --entry e --reason r",
+        "revoke --node spiffe://td/spire/agent/tpm/a --all-under --reason r",
+        "revoke --sha256 ab --reason r",
+        "class reopen spiffe://td/spire/agent/tpm/a finance/refund-agent --reason r",
+        "class reopen * a --reason r",
+        "revocation list",
         "healthcheck --socket /run/x.sock",
         "run --config f",
         "migrate --config f",
@@ -124,6 +132,43 @@ fn contracts_command_lines_parse() {
         let words = std::iter::once("chancery-ca").chain(line.split_whitespace());
         Cli::try_parse_from(words).unwrap_or_else(|e| panic!("{line}: {e}"));
     }
+}
+
+#[test]
+fn a_revocation_names_one_thing_and_a_reason() {
+    for line in [
+        "revoke --reason r",
+        "revoke --instance spiffe://td/agent/a/b",
+        "revoke --class a --entry e --reason r",
+        "revoke --entry e --all-under --reason r",
+        "revoke --instance agent --reason r",
+        "class reopen a --reason r",
+    ] {
+        let words = std::iter::once("chancery-ca").chain(line.split_whitespace());
+        assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn what_a_revocation_hit_is_said_with_its_end() {
+    let closed = admin::Closure { class_name: "a".into(), node_id: "*".into(), ..admin::Closure::default() };
+    let mut done = admin::RevokeResponse {
+        instances: 2,
+        certificates: 3,
+        token_ids: 1,
+        until: 1_700_000_000,
+        closed: vec![closed],
+        connections: 0,
+    };
+    let want = "\
+Revoked: 2 instances, 3 X509-SVIDs, JWT-SVIDs of 1 further IDs
+Peers that follow the list refuse from now on; whoever has no list may accept until 2023-11-14T22:13:20Z.
+Closed: class a on every node, until `class reopen`
+";
+    assert_eq!(pretty::revoked(&done), want);
+    assert_eq!(json::revoked(&done)["until"], "1700000000");
+    (done.until, done.closed) = (0, Vec::new());
+    assert!(pretty::revoked(&done).ends_with("Nothing that was issued is valid any more.\n"));
 }
 
 #[test]

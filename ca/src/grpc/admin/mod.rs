@@ -2,6 +2,7 @@
 
 mod convert;
 mod events;
+mod revoke;
 
 use std::sync::Arc;
 
@@ -9,8 +10,9 @@ use chancery_proto::chancery::admin::v1::{
     Authority, Class, ClassName, EndInstanceRequest, EnrolNodeRequest, EnrolNodeResponse, Event, ExplainPolicyResponse,
     ImportAnchorsRequest, ImportAuthorityRequest, Instance, InstanceId, LearnPolicyRequest, LearnPolicyResponse,
     ListAnchorsResponse, ListAuthoritiesResponse, ListClassesResponse, ListEventsRequest, ListInstancesRequest,
-    ListInstancesResponse, ListNodesResponse, Node, NodeId, ReloadResponse, RequestAuthorityRequest,
-    RequestAuthorityResponse, admin_server,
+    ListInstancesResponse, ListNodesResponse, ListRevocationsRequest, ListRevocationsResponse, Node, NodeId,
+    ReloadResponse, ReopenClassRequest, RequestAuthorityRequest, RequestAuthorityResponse, RevokeRequest,
+    RevokeResponse, admin_server,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,7 +28,7 @@ use crate::{
         self,
         offline::{self, Which},
     },
-    classes, instance, nodes, policies,
+    classes, instance, nodes, policies, revoke as kill,
     state::State,
 };
 
@@ -105,6 +107,35 @@ impl admin_server::Admin for Service {
         let state = Arc::clone(&self.state);
         let ended = detached(async move { instance::end_by_operator(&state, &id).await }).await?;
         Ok(Response::new(convert::instance(&ended)))
+    }
+
+    async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
+        let caller = caller(request.extensions())?;
+        let request = request.into_inner();
+        let target = revoke::target(&request)?;
+        let (state, order) = (Arc::clone(&self.state), revoke::order(&caller, request.reason));
+        let done = detached(async move { kill::revoke(&state, target, order).await }).await?;
+        Ok(Response::new(revoke::done(&done)))
+    }
+
+    async fn reopen_class(&self, request: Request<ReopenClassRequest>) -> Result<Response<()>, Status> {
+        let caller = caller(request.extensions())?;
+        let request = request.into_inner();
+        let class = revoke::class_name(&request.class_name)?;
+        let (state, order) = (Arc::clone(&self.state), revoke::order(&caller, request.reason));
+        detached(async move { kill::reopen(&state, &request.node, &class, order).await }).await?;
+        Ok(Response::new(()))
+    }
+
+    async fn list_revocations(
+        &self,
+        request: Request<ListRevocationsRequest>,
+    ) -> Result<Response<ListRevocationsResponse>, Status> {
+        caller(request.extensions())?;
+        let request = request.into_inner();
+        let size = revoke::page(request.page_size);
+        let listed = kill::list(&self.state, &request.page_token, size).await.map_err(status::of)?;
+        Ok(Response::new(revoke::listed(&listed, size)))
     }
 
     async fn enrol_node(&self, request: Request<EnrolNodeRequest>) -> Result<Response<EnrolNodeResponse>, Status> {
