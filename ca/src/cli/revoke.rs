@@ -27,7 +27,7 @@ pub struct RevokeArgs {
     #[command(flatten)]
     what: WhatArgs,
     /// With --node: also what entries had issued through it
-    #[arg(long, requires = "node")]
+    #[arg(long)]
     all_under: bool,
     /// Why; stands in the record
     #[arg(long, value_name = "TEXT")]
@@ -64,6 +64,9 @@ pub enum RevocationCommand {
 
 pub async fn revoke(client: &Client, args: RevokeArgs) -> Result<Answer, Failure> {
     let RevokeArgs { what: WhatArgs { instance, class, entry, node, sha256 }, all_under, reason } = args;
+    if all_under && node.is_none() {
+        return Err(Failure::usage("--all-under goes with --node"));
+    }
     let what = instance.map(|id| What::Instance(id.to_string()));
     let what = what.or_else(|| class.map(What::ClassName)).or_else(|| entry.map(What::Entry));
     let what = what.or_else(|| node.map(|id| What::Node(id.to_string()))).or_else(|| sha256.map(What::Sha256));

@@ -140,7 +140,6 @@ fn a_revocation_names_one_thing_and_a_reason() {
         "revoke --reason r",
         "revoke --instance spiffe://td/agent/a/b",
         "revoke --class a --entry e --reason r",
-        "revoke --entry e --all-under --reason r",
         "revoke --instance agent --reason r",
         "class reopen a --reason r",
     ] {
