@@ -15,7 +15,7 @@ build: setup ## debug build of everything
 test: setup ## the whole suite: SQLite, PostgreSQL, swtpm, SoftHSM2, tpm2-pkcs11
 	cargo build --workspace --all-targets
 	scripts/python-client
-	scripts/with-postgres scripts/run-tests
+	scripts/with-postgres --in-memory scripts/run-tests
 	cargo test -q --doc -p chancery-sdk
 
 test-hsm: ## the key stores on every PKCS#11 module; a line for each at the end

@@ -61,50 +61,51 @@ pub(super) fn list_text(items: impl IntoIterator<Item = String>) -> String {
     serde_json::Value::from(items.into_iter().collect::<Vec<_>>()).to_string()
 }
 
+/// By place, and flags in one number: a start reads every entry, and most of that is the handing over of values.
 #[derive(FromRow)]
-pub(super) struct EntryRow {
-    id: String,
-    spiffe_id: String,
-    parent_id: String,
-    selectors: String,
-    x509_svid_ttl: i64,
-    jwt_svid_ttl: i64,
-    federates_with: String,
-    admin: bool,
-    downstream: bool,
-    expires_at: Option<i64>,
-    dns_names: String,
-    hint: String,
-    store_svid: bool,
-    disable_x509_svid_prefetch: bool,
-    jwt_svid_include_jti: bool,
-    revision: i64,
-    created_at: i64,
-}
+pub(super) struct EntryRow(
+    String,
+    String,
+    String,
+    String,
+    i64,
+    i64,
+    String,
+    i64,
+    Option<i64>,
+    String,
+    String,
+    i64,
+    i64,
+);
 
 impl TryFrom<EntryRow> for Entry {
     type Error = StoreError;
 
     fn try_from(row: EntryRow) -> Result<Self, StoreError> {
-        let at = At { table: "entries", key: &row.id };
-        let domains = row.federates_with.split(',').filter(|name| !name.is_empty());
+        let EntryRow(id, spiffe_id, parent_id, selectors, x509_svid_ttl, jwt_svid_ttl, federates_with, flags, ..) =
+            &row;
+        let EntryRow(.., expires_at, dns_names, _, revision, created_at) = &row;
+        let at = At { table: "entries", key: id };
+        let is = |flag: i64| flags & flag != 0;
+        let domains = federates_with.split(',').filter(|name| !name.is_empty());
         Ok(Self {
-            spiffe_id: at.parse(&row.spiffe_id)?,
-            parent_id: at.parse(&row.parent_id)?,
-            selectors: at.selectors(&row.selectors)?,
-            x509_svid_ttl: row.x509_svid_ttl,
-            jwt_svid_ttl: row.jwt_svid_ttl,
+            spiffe_id: at.parse(spiffe_id)?,
+            parent_id: at.parse(parent_id)?,
+            selectors: at.selectors(selectors)?,
+            x509_svid_ttl: *x509_svid_ttl,
+            jwt_svid_ttl: *jwt_svid_ttl,
             federates_with: domains.map(|name| at.parse::<TrustDomain>(name)).collect::<Result<_, _>>()?,
-            rights: Rights { admin: row.admin, downstream: row.downstream },
-            expires_at: row.expires_at.map(UnixTime),
-            dns_names: at.json(&row.dns_names)?,
-            hint: row.hint,
-            store_svid: row.store_svid,
-            disable_x509_svid_prefetch: row.disable_x509_svid_prefetch,
-            jwt_svid_include_jti: row.jwt_svid_include_jti,
-            revision: row.revision,
-            created_at: UnixTime(row.created_at),
-            id: row.id,
+            rights: Rights { admin: is(1), downstream: is(2) },
+            expires_at: expires_at.map(UnixTime),
+            dns_names: at.json(dns_names)?,
+            store_svid: is(4),
+            disable_x509_svid_prefetch: is(8),
+            jwt_svid_include_jti: is(16),
+            revision: *revision,
+            created_at: UnixTime(*created_at),
+            id: row.0,
+            hint: row.10,
         })
     }
 }

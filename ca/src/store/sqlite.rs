@@ -29,6 +29,8 @@ const BUSY: Duration = Duration::from_secs(5);
 const CACHE: &str = "-65536";
 /// Pages (of 4 KiB) of the write-ahead log between two checkpoints: a page that changed often meanwhile is copied once.
 const CHECKPOINT: &str = "4000";
+/// Rows read ahead of whoever asked: with few, reader and asker wake each other for each handful.
+const ROWS: usize = 1000;
 /// Readers at once; WAL lets them run beside the writer.
 const READERS: u32 = 4;
 
@@ -62,7 +64,9 @@ pub(super) async fn open(
     progress: Progress,
 ) -> Result<SqlitePool, StoreError> {
     let write = writer(path).await?;
-    let read = SqlitePoolOptions::new().max_connections(READERS).connect_lazy_with(options(path).read_only(true));
+    let read = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .connect_lazy_with(options(path).read_only(true).row_buffer_size(ROWS));
     commit::start(Writer(write), &read, server, inbox, progress).await?;
     Ok(read)
 }

@@ -12,6 +12,7 @@ use chancery_core::{
     node::Standing,
 };
 use chancery_sdk::id::{SpiffeId, TrustDomain};
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -30,6 +31,8 @@ use crate::{
 const PAGE: u32 = 1000;
 /// Entries read at once at the start.
 const ENTRIES: u32 = 2_000;
+/// Pages of them that wait to be registered.
+const AHEAD: usize = 2;
 /// Rows of the list of revocations read at once at the start.
 const REVOCATIONS: u32 = 5_000;
 
@@ -59,16 +62,28 @@ async fn barred(store: &Store) -> Result<Barred, StoreError> {
     Ok(Barred { closed, executables, revoked })
 }
 
-/// Every entry, page by page: a million of them are never there twice. One that comes or changes meanwhile is in the log
-/// after its end as it was read, and is applied again.
+/// Every entry, page by page, read while those before are registered: a million of them are never there twice. One that
+/// comes or changes meanwhile is in the log after its end as it was read, and is applied again.
 async fn entries(store: &Store) -> Result<Graph, StoreError> {
-    let (mut graph, mut last) = (Graph::default(), String::new());
-    loop {
-        let page = store.entries(&last, ENTRIES).await?;
-        let Some(newest) = page.last() else { return Ok(graph) };
-        last.clone_from(&newest.id);
+    let (pages, mut read) = mpsc::channel(AHEAD);
+    let store = store.clone();
+    let reader: JoinHandle<Result<(), StoreError>> = tokio::spawn(async move {
+        let mut last = String::new();
+        loop {
+            let page = store.entries(&last, ENTRIES).await?;
+            let Some(newest) = page.last() else { return Ok(()) };
+            last.clone_from(&newest.id);
+            if pages.send(page).await.is_err() {
+                return Ok(()); // nobody waits any more
+            }
+        }
+    });
+    let mut graph = Graph::default();
+    while let Some(page) = read.recv().await {
         page.into_iter().for_each(|entry| graph.put(entry));
     }
+    reader.await.map_err(|_| StoreError::Closed)??;
+    Ok(graph)
 }
 
 impl View {

@@ -16,9 +16,11 @@ macro_rules! select {
         concat!(
             "SELECT e.id, e.spiffe_id, e.parent_id, e.selectors, e.x509_svid_ttl, e.jwt_svid_ttl, \
              COALESCE((SELECT string_agg(f.trust_domain, ',' ORDER BY f.place) FROM entry_federates f \
-             WHERE f.entry_id = e.id), '') AS federates_with, e.admin, e.downstream, e.expires_at, e.dns_names, \
-             e.hint, e.store_svid, e.disable_x509_svid_prefetch, e.jwt_svid_include_jti, e.revision, e.created_at \
-             FROM entries e ",
+             WHERE f.entry_id = e.id), ''), CAST(CASE WHEN e.admin THEN 1 ELSE 0 END \
+             + CASE WHEN e.downstream THEN 2 ELSE 0 END + CASE WHEN e.store_svid THEN 4 ELSE 0 END \
+             + CASE WHEN e.disable_x509_svid_prefetch THEN 8 ELSE 0 END \
+             + CASE WHEN e.jwt_svid_include_jti THEN 16 ELSE 0 END AS BIGINT), e.expires_at, e.dns_names, e.hint, \
+             e.revision, e.created_at FROM entries e ",
             $rest
         )
     };
@@ -33,7 +35,8 @@ const UPDATE: &str = "UPDATE entries SET spiffe_id = $2, parent_id = $3, selecto
 const EQUAL: &str =
     "SELECT id FROM entries WHERE spiffe_id = $1 AND parent_id = $2 AND selectors = $3 ORDER BY id LIMIT 1";
 const REVISION: &str = "SELECT revision FROM entries WHERE id = $1";
-const EXPIRED: &str = "SELECT id, spiffe_id FROM entries WHERE expires_at <= $1 ORDER BY id";
+// Sorted here: asked for an order, SQLite reads every entry by its ID.
+const EXPIRED: &str = "SELECT id, spiffe_id FROM entries WHERE expires_at <= $1";
 const DELETE: &str = "DELETE FROM entries WHERE id = $1 RETURNING spiffe_id";
 const FEDERATE: &str = "INSERT INTO entry_federates (entry_id, place, trust_domain) VALUES ($1, $2, $3)";
 const UNFEDERATE: &str = "DELETE FROM entry_federates WHERE entry_id = $1";
@@ -133,7 +136,8 @@ pub(super) async fn delete(tx: &mut Tx, fact: &EntryRef) -> Result<Events, Stop>
 }
 
 pub(super) async fn prune(tx: &mut Tx, fact: &Moment) -> Result<Events, Stop> {
-    let expired: Vec<(String, String)> = sqlx::query_as(EXPIRED).bind(fact.now.0).fetch_all(&mut *tx).await?;
+    let mut expired: Vec<(String, String)> = sqlx::query_as(EXPIRED).bind(fact.now.0).fetch_all(&mut *tx).await?;
+    expired.sort_unstable();
     let mut events = Vec::with_capacity(expired.len());
     for (id, spiffe_id) in expired {
         remove(tx, &id).await?;
