@@ -61,51 +61,44 @@ pub(super) fn list_text(items: impl IntoIterator<Item = String>) -> String {
     serde_json::Value::from(items.into_iter().collect::<Vec<_>>()).to_string()
 }
 
-/// By place, and flags in one number: a start reads every entry, and most of that is the handing over of values.
+/// An entry in one value, its parts divided by line feeds, which none but the last can hold: a start reads every entry, and most
+/// of that is the handing over of values.
 #[derive(FromRow)]
-pub(super) struct EntryRow(
-    String,
-    String,
-    String,
-    String,
-    i64,
-    i64,
-    String,
-    i64,
-    Option<i64>,
-    String,
-    String,
-    i64,
-    i64,
-);
+pub(super) struct EntryRow(String);
 
 impl TryFrom<EntryRow> for Entry {
     type Error = StoreError;
 
-    fn try_from(row: EntryRow) -> Result<Self, StoreError> {
-        let EntryRow(id, spiffe_id, parent_id, selectors, x509_svid_ttl, jwt_svid_ttl, federates_with, flags, ..) =
-            &row;
-        let EntryRow(.., expires_at, dns_names, _, revision, created_at) = &row;
+    fn try_from(EntryRow(row): EntryRow) -> Result<Self, StoreError> {
+        let mut parts = row.splitn(13, '\n');
+        let id = parts.next().unwrap_or_default();
         let at = At { table: "entries", key: id };
-        let is = |flag: i64| flags & flag != 0;
-        let domains = federates_with.split(',').filter(|name| !name.is_empty());
+        let mut next = || parts.next().ok_or_else(|| at.fault("a part is missing"));
+        let (spiffe_id, parent_id) = (at.parse(next()?)?, at.parse(next()?)?);
+        let selectors = at.selectors(next()?)?;
+        let (x509_svid_ttl, jwt_svid_ttl) = (at.parse(next()?)?, at.parse(next()?)?);
+        let domains = next()?.split(',').filter(|name| !name.is_empty());
+        let federates_with = domains.map(|name| at.parse::<TrustDomain>(name)).collect::<Result<_, _>>()?;
+        let flags: u8 = at.parse(next()?)?;
+        let is = |flag: u8| flags & flag != 0;
+        let expires_at = Some(next()?).filter(|text| !text.is_empty());
         Ok(Self {
-            spiffe_id: at.parse(spiffe_id)?,
-            parent_id: at.parse(parent_id)?,
-            selectors: at.selectors(selectors)?,
-            x509_svid_ttl: *x509_svid_ttl,
-            jwt_svid_ttl: *jwt_svid_ttl,
-            federates_with: domains.map(|name| at.parse::<TrustDomain>(name)).collect::<Result<_, _>>()?,
+            id: id.to_owned(),
+            spiffe_id,
+            parent_id,
+            selectors,
+            x509_svid_ttl,
+            jwt_svid_ttl,
+            federates_with,
             rights: Rights { admin: is(1), downstream: is(2) },
-            expires_at: expires_at.map(UnixTime),
-            dns_names: at.json(dns_names)?,
+            expires_at: expires_at.map(|text| at.parse(text).map(UnixTime)).transpose()?,
+            dns_names: at.json(next()?)?,
             store_svid: is(4),
             disable_x509_svid_prefetch: is(8),
             jwt_svid_include_jti: is(16),
-            revision: *revision,
-            created_at: UnixTime(*created_at),
-            id: row.0,
-            hint: row.10,
+            revision: at.parse(next()?)?,
+            created_at: UnixTime(at.parse(next()?)?),
+            hint: next()?.to_owned(),
         })
     }
 }

@@ -85,7 +85,7 @@ pub(crate) fn entry(name: &str) -> Entry {
         rights: Rights { admin: true, downstream: false },
         expires_at: None,
         dns_names: vec!["b.example.org".into(), "a.example.org".into()],
-        hint: "h\u{e9}\"int".into(),
+        hint: "h\u{e9}\n\"int".into(),
         store_svid: false,
         disable_x509_svid_prefetch: true,
         jwt_svid_include_jti: false,

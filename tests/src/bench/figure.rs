@@ -7,6 +7,8 @@ pub(super) enum Target {
     AtLeast(f64),
     /// At most this much.
     AtMost(f64),
+    /// Nobody said; it is told.
+    Open,
 }
 
 /// One measured figure with its target.
@@ -50,6 +52,7 @@ impl Figure {
         match self.target {
             Target::AtLeast(least) => self.median() >= least,
             Target::AtMost(most) => self.median() <= most,
+            Target::Open => true,
         }
     }
 
@@ -61,15 +64,19 @@ impl Figure {
 
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sign, limit) = match self.target {
-            Target::AtLeast(least) => (">=", least),
-            Target::AtMost(most) => ("<=", most),
-        };
         let unit = self.unit;
-        let target = format!("{sign} {limit:.2}{unit}");
+        let target = match self.target {
+            Target::AtLeast(least) => format!(">= {least:.2}{unit}"),
+            Target::AtMost(most) => format!("<= {most:.2}{unit}"),
+            Target::Open => "none".into(),
+        };
         let (least, most) = (self.rounds[0], self.rounds[self.rounds.len() - 1]);
         let (median, spread) = (format!("{:.2}{unit}", self.median()), format!("{least:.2} to {most:.2}{unit}"));
-        let verdict = if self.is_met() { "met" } else { "MISSED" };
+        let verdict = match self.target {
+            Target::Open => "told",
+            _ if self.is_met() => "met",
+            _ => "MISSED",
+        };
         write!(f, "{:<46} {target:>10} {median:>10} {spread:>17}  {verdict:<7} {}", self.name, self.note)
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, process::Command};
 
 use serde_json::Value;
 
-use crate::playground::Playground;
+use crate::playground::{Authority, Binaries, Playground};
 
 /// The lines of a run, by phase.
 pub(super) struct Lines(BTreeMap<String, Value>);
@@ -22,10 +22,18 @@ pub(super) fn size(variable: &str, default: u64) -> Result<u64, String> {
 /// # Errors
 /// The command line and the end of what it said.
 pub(super) fn load(server: &Playground, admin: &Playground, args: &[&str]) -> Result<Lines, String> {
-    let program = server.bin.path("loadgen");
-    let (door, pid) = (server.authority.grpc.to_string(), server.authority.pid().to_string());
+    load_on(&server.bin, &server.authority, &admin.authority, args)
+}
+
+/// As [`load`], against one of several servers.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn load_on(bin: &Binaries, server: &Authority, admin: &Authority, args: &[&str]) -> Result<Lines, String> {
+    let program = bin.path("loadgen");
+    let (door, pid) = (server.grpc.to_string(), server.pid().to_string());
     let mut command = Command::new(&program);
-    command.args(["--server", &door, "--pid", &pid, "--admin-socket"]).arg(&admin.authority.admin_socket);
+    command.args(["--server", &door, "--pid", &pid, "--admin-socket"]).arg(&admin.admin_socket);
     eprintln!("  loadgen {}", args.join(" "));
     let out = command.args(args).output().map_err(|e| format!("{}: {e}", program.display()))?;
     let said = String::from_utf8_lossy(&out.stderr);

@@ -4,15 +4,18 @@
 //! The load comes from other processes (`loadgen`, with CSRs made beforehand); what counts is the CA's processor time for
 //! each SVID, as the kernel says. `BENCH_ISSUE` (seconds) makes it shorter. Source of the targets: a2 and h.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, thread, time::Duration};
 
 use super::{
     ROUNDS,
     figure::{Figure, Target},
     issue::Bare,
-    load::{Lines, load, size},
+    load::{Lines, load, load_on, size},
 };
-use crate::playground::{Attest, Options, Playground};
+use crate::{
+    playground::{Attest, Authority, Options, Playground},
+    postgres,
+};
 
 /// A file system in memory: what is "durable" there costs no disk.
 const IN_MEMORY: &str = "/dev/shm";
@@ -40,7 +43,35 @@ pub(super) fn measure() -> Result<Vec<Figure>, String> {
         batches.figure("served: (sign + verify) / CPU, batches of 32", 0.80)?,
         singles.figure("served: (sign + verify) / CPU, single calls", 0.55)?,
         durable,
+        three()?,
     ])
+}
+
+/// Three servers on one PostgreSQL, all issuing, against one of them: they share its counter, and here also its machine.
+fn three() -> Result<Figure, String> {
+    const NAME: &str = "three servers on PostgreSQL / one, rate at 64";
+    let folder = folder(&std::env::temp_dir())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let db = runtime.block_on(postgres::database());
+    let (nodes, attest, servers) = (0, Attest::JoinToken, 3);
+    let ca = Playground::start(&Options { nodes, attest, servers, db, ..Options::new(folder.path().join("three")) })?;
+    let rate = |server: &Authority| {
+        let time = format!("{}s", size("BENCH_ISSUE", 5)?);
+        let how =
+            ["issue", "--for", &time, "--warm-up", "1s", "--echo", "0s", "--batch", "1", "--in-flight", IN_FLIGHT];
+        load_on(&ca.bin, server, &ca.authority, &how)?.number("issue", &["items_per_second"])
+    };
+    let (mut ratios, mut note) = (Vec::new(), String::new());
+    for _ in 0..ROUNDS {
+        let one = rate(&ca.authority)?;
+        let all = thread::scope(|scope| -> Result<f64, String> {
+            let each: Vec<_> = ca.servers().map(|server| scope.spawn(|| rate(server))).collect();
+            each.into_iter().map(|one| one.join().map_err(|_| "the load panicked".to_owned())?).sum()
+        })?;
+        ratios.push(all / one);
+        note = format!("last round: {one:.0} SVIDs a second by one, {all:.0} by three");
+    }
+    Figure::new(NAME, "", Target::Open, ratios, note)
 }
 
 /// The rate with the database on disk against the rate with it in memory, in turns.

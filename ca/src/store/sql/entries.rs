@@ -11,16 +11,19 @@ use crate::store::{
 /// IDs in one query; far below SQLite's 32,766 parameters.
 const IDS: usize = 500;
 
+// What EntryRow takes apart. IDs have no line feed, nor have lists, which are JSON; a hint may.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT e.id, e.spiffe_id, e.parent_id, e.selectors, e.x509_svid_ttl, e.jwt_svid_ttl, \
-             COALESCE((SELECT string_agg(f.trust_domain, ',' ORDER BY f.place) FROM entry_federates f \
-             WHERE f.entry_id = e.id), ''), CAST(CASE WHEN e.admin THEN 1 ELSE 0 END \
+            "SELECT e.id || '\n' || e.spiffe_id || '\n' || e.parent_id || '\n' || e.selectors || '\n' \
+             || CAST(e.x509_svid_ttl AS TEXT) || '\n' || CAST(e.jwt_svid_ttl AS TEXT) || '\n' \
+             || COALESCE((SELECT string_agg(f.trust_domain, ',' ORDER BY f.place) FROM entry_federates f \
+             WHERE f.entry_id = e.id), '') || '\n' || CAST(CASE WHEN e.admin THEN 1 ELSE 0 END \
              + CASE WHEN e.downstream THEN 2 ELSE 0 END + CASE WHEN e.store_svid THEN 4 ELSE 0 END \
              + CASE WHEN e.disable_x509_svid_prefetch THEN 8 ELSE 0 END \
-             + CASE WHEN e.jwt_svid_include_jti THEN 16 ELSE 0 END AS BIGINT), e.expires_at, e.dns_names, e.hint, \
-             e.revision, e.created_at FROM entries e ",
+             + CASE WHEN e.jwt_svid_include_jti THEN 16 ELSE 0 END AS TEXT) || '\n' \
+             || COALESCE(CAST(e.expires_at AS TEXT), '') || '\n' || e.dns_names || '\n' \
+             || CAST(e.revision AS TEXT) || '\n' || CAST(e.created_at AS TEXT) || '\n' || e.hint FROM entries e ",
             $rest
         )
     };
