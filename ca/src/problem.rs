@@ -107,6 +107,7 @@ impl From<Refusal> for Problem {
             }
             // Steps of the journal that no caller asks for.
             Refusal::AuthorityPublished
+            | Refusal::CheckpointOther
             | Refusal::KeyNotGenerated
             | Refusal::KeyKnown(_)
             | Refusal::TooEarly { .. } => Self::Internal(text),

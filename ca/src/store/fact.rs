@@ -18,8 +18,8 @@ use chancery_sdk::{
 };
 
 use super::{
-    Anchor, Authority, AuthorityKind, BeatClaim, Guest, MoveKey, PlanKey, ReleaseClaim, ReopenClass, RevokeClass,
-    RevokeEntry, RevokeExecutable, RevokeInstance, RevokeNode, TakeClaim,
+    Anchor, Authority, AuthorityKind, BeatClaim, Guest, LeaveLog, MoveKey, PlanKey, ReleaseClaim, ReopenClass,
+    RevokeClass, RevokeEntry, RevokeExecutable, RevokeInstance, RevokeNode, StoreCheckpoint, TakeClaim, TakeLog,
 };
 
 /// One guarded business fact.
@@ -67,6 +67,8 @@ pub enum Fact {
     FollowUpstream(FollowUpstream),
     /// Refused: `AlreadyExists(Some(fingerprint))`.
     ImportAnchor(Anchor),
+    /// A run signs no more checkpoints. No event.
+    LeaveLog(LeaveLog),
     /// A step of a key's life.
     MoveKey(MoveKey),
     /// A key is wanted.
@@ -122,10 +124,14 @@ pub enum Fact {
     SetAgentVersion(SetAgentVersion),
     /// Refused: `AlreadyExists(None)` or `NotFound`, as the mode says.
     SetFederatedBundle(SetFederatedBundle),
+    /// A checkpoint is signed. No event.
+    StoreCheckpoint(StoreCheckpoint),
     /// Everything under it is to be replaced at once. Refused: `NotFound`, `Stale` (tainted, or revoked).
     TaintAuthority(TaintAuthority),
     /// A run of a server begins. No event.
     TakeClaim(TakeClaim),
+    /// A run signs checkpoints from now on.
+    TakeLog(TakeLog),
     /// `revision` is the new one. Refused: `NotFound`, `Stale`.
     UpdateClass(Class),
     /// `revision` is the new one; `created_at` is not written. Refused: `NotFound`, `Stale`, `FederationUnknown`.

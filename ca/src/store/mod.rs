@@ -9,6 +9,7 @@ mod durable;
 mod error;
 mod fact;
 mod key;
+mod log;
 mod outcome;
 mod postgres;
 mod primary;
@@ -22,6 +23,7 @@ pub use durable::{Durability, Require};
 pub use error::StoreError;
 pub use fact::*;
 pub use key::*;
+pub use log::*;
 pub use outcome::{Outcome, Refusal};
 pub use primary::Health;
 pub use record::*;
@@ -436,6 +438,39 @@ impl Store {
     /// At most `limit` events of the current epoch with a number above `after` (`None` = from the first), in order.
     pub async fn events(&self, after: Option<i64>, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
         read!(self, |pool, db| db::events::after(pool, after, limit).await)
+    }
+}
+
+/// What the log of the record is made of, and what was signed of it.
+impl Store {
+    /// Who signs checkpoints.
+    pub async fn log_lease(&self) -> Result<LogLease, StoreError> {
+        read!(self, |pool, db| db::log::lease(pool).await)
+    }
+
+    /// The epoch's newest checkpoint.
+    pub async fn last_checkpoint(&self, epoch: i64) -> Result<Option<StoredCheckpoint>, StoreError> {
+        read!(self, |pool, db| db::log::last_checkpoint(pool, epoch).await)
+    }
+
+    /// At most `limit` checkpoints of the epoch of more than `after` events, the smallest first.
+    pub async fn checkpoints(&self, epoch: i64, after: i64, limit: u32) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        read!(self, |pool, db| db::log::checkpoints(pool, epoch, after, limit).await)
+    }
+
+    /// At most `limit` events of the epoch with a number above `after`, in order.
+    pub async fn leaves(&self, epoch: i64, after: i64, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
+        read!(self, |pool, db| db::log::leaves(pool, epoch, after, limit).await)
+    }
+
+    /// The same, every column as it is.
+    pub async fn record(&self, epoch: i64, after: i64, limit: u32) -> Result<Vec<RecordRow>, StoreError> {
+        read!(self, |pool, db| db::log::record(pool, epoch, after, limit).await)
+    }
+
+    /// The first epoch above `after` that has an event or a checkpoint.
+    pub async fn next_epoch(&self, after: i64) -> Result<Option<i64>, StoreError> {
+        read!(self, |pool, db| db::log::next_epoch(pool, after).await)
     }
 }
 

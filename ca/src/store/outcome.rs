@@ -43,6 +43,9 @@ pub enum Refusal {
     /// The key's authority is published.
     #[error("the key's authority is published")]
     AuthorityPublished,
+    /// The last checkpoint is not the one that the signer stored before.
+    #[error("the last checkpoint in the database is not the one before this")]
+    CheckpointOther,
     /// An operator closed the class on this node, or everywhere.
     #[error("{}: the class is closed here until an operator reopens it", Reason::ClassClosed)]
     ClassClosed,

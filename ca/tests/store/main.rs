@@ -21,6 +21,7 @@ mod migration;
 mod nodes;
 mod opening;
 mod others;
+mod record;
 mod records;
 mod revocation;
 mod running;

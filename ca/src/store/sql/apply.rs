@@ -1,6 +1,6 @@
 use super::{
     Context, Events, Stop, Tx, admit, anchors, authorities, claims, classes, entries, federation, guests, instances,
-    issuing, keys, nodes, records, revoke, svids, tokens,
+    issuing, keys, log, nodes, records, revoke, svids, tokens,
 };
 use crate::store::Fact;
 use chancery_core::event::Event;
@@ -33,6 +33,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::FailNode(f) => nodes::fail(tx, at, f).await,
         Fact::FollowUpstream(f) => guests::follow(tx, context, f).await,
         Fact::ImportAnchor(f) => anchors::import(tx, f).await,
+        Fact::LeaveLog(f) => log::leave(tx, context, f).await,
         Fact::MoveKey(f) => keys::step(tx, at, f).await,
         Fact::PlanKey(f) => keys::plan(tx, at, f).await,
         Fact::PrepareAuthority(f) => authorities::prepare(tx, context, f).await,
@@ -62,8 +63,10 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::ServerStarted(f) => Ok(vec![Event::new("server.started", "").with("version", f.version.as_str())]),
         Fact::SetAgentVersion(f) => nodes::set_agent_version(tx, f).await,
         Fact::SetFederatedBundle(f) => federation::set(tx, at, f).await,
+        Fact::StoreCheckpoint(f) => log::store(tx, context, f).await,
         Fact::TaintAuthority(f) => authorities::taint(tx, context, f).await,
         Fact::TakeClaim(f) => claims::take(tx, context, f).await,
+        Fact::TakeLog(f) => log::take(tx, f).await,
         Fact::UpdateClass(f) => classes::update(tx, f).await,
         Fact::UpdateEntry(f) => entries::update(tx, f).await,
     }

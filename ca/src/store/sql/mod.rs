@@ -11,6 +11,7 @@ pub(in crate::store) mod federation;
 pub(in crate::store) mod guests;
 pub(in crate::store) mod instances;
 pub(in crate::store) mod keys;
+pub(in crate::store) mod log;
 pub(in crate::store) mod nodes;
 pub(in crate::store) mod restore;
 pub(in crate::store) mod revocations;

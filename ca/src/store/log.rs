@@ -1,0 +1,85 @@
+//! Who signs the record's checkpoints, and what was signed: see `crate::log`.
+
+use chancery_core::log::proof::Head;
+
+/// Who signs, as the database has it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LogLease {
+    /// The server; empty: none.
+    pub server: String,
+    /// Its run, as in its claim.
+    pub nonce: String,
+    /// Grows with every new holder.
+    pub fence: i64,
+}
+
+/// A signed checkpoint, as the database has it: nothing of it is to be believed before its note was verified.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoredCheckpoint {
+    /// The log.
+    pub epoch: i64,
+    /// Its events.
+    pub size: i64,
+    /// Hash of the tree; 32 bytes unless somebody else wrote it.
+    pub root: Vec<u8>,
+    /// The signed note.
+    pub note: Vec<u8>,
+}
+
+/// A run of a server signs from now on. Refused: `Stale` (the lease changed since it was read).
+#[derive(Clone, Debug)]
+pub struct TakeLog {
+    /// The lease that it replaces.
+    pub over: LogLease,
+    /// The server.
+    pub server: String,
+    /// Its run.
+    pub nonce: String,
+    /// The key it signs with, for the record.
+    pub key: String,
+}
+
+/// The run signs no more. Refused: `Stale` (it has the lease no more).
+#[derive(Clone, Debug)]
+pub struct LeaveLog {
+    /// Its number in the lease.
+    pub fence: i64,
+}
+
+/// A checkpoint, before anybody is shown it.
+///
+/// Refused: `Stale` (another lease or epoch), `CheckpointOther` (the last one is not `before`).
+#[derive(Clone, Debug)]
+pub struct StoreCheckpoint {
+    /// The signer's number in the lease.
+    pub fence: i64,
+    /// The log.
+    pub epoch: i64,
+    /// The last one stored; `None`: the first of its epoch.
+    pub before: Option<Head>,
+    /// The new one, of more events, and of no more than there are.
+    pub head: Head,
+    /// The signed note.
+    pub note: Vec<u8>,
+}
+
+/// A row of the record as it is, whatever it is.
+#[derive(Clone, Debug, Eq, PartialEq, sqlx::FromRow)]
+pub struct RecordRow {
+    /// The log.
+    pub epoch: i64,
+    /// Its place.
+    pub number: i64,
+    /// Seconds since 1970.
+    pub at: i64,
+    /// Who wrote it.
+    pub server: String,
+    /// What happened.
+    pub kind: String,
+    /// To whom.
+    pub subject: String,
+    /// Canonical JSON.
+    pub bytes: Vec<u8>,
+    /// The leaf.
+    pub hash: Vec<u8>,
+}
