@@ -127,6 +127,11 @@ impl Claim {
         })
     }
 
+    /// Which run this is.
+    pub fn nonce(&self) -> &str {
+        &self.nonce
+    }
+
     /// Shows that this run lives.
     ///
     /// # Errors

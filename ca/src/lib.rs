@@ -28,6 +28,7 @@ pub mod keys;
 pub mod lifetimes;
 pub mod limits;
 pub mod live;
+pub mod log;
 pub mod mark;
 pub mod metrics;
 mod moment;

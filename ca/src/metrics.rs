@@ -44,6 +44,14 @@ pub struct Metrics {
     pub handshakes: Counters,
     /// Running instances, of all servers.
     pub instances_good: Gauge<i64, AtomicI64>,
+    /// 1: the record is not what it was, and nothing more is signed.
+    pub log_altered: Gauge<i64, AtomicI64>,
+    /// Checkpoints of the record signed and shown.
+    pub log_checkpoints: Counter<u64, AtomicU64>,
+    /// 1 while this server signs the record.
+    pub log_signer: Gauge<i64, AtomicI64>,
+    /// Events in the last checkpoint signed here.
+    pub log_size: Gauge<i64, AtomicI64>,
     /// Nodes in good standing, of all servers.
     pub nodes_good: Gauge<i64, AtomicI64>,
     /// 1 while `/ready` says so.
@@ -90,6 +98,10 @@ impl Metrics {
             event_number: Gauge::default(),
             handshakes: Family::default(),
             instances_good: Gauge::default(),
+            log_altered: Gauge::default(),
+            log_checkpoints: Counter::default(),
+            log_signer: Gauge::default(),
+            log_size: Gauge::default(),
             nodes_good: Gauge::default(),
             ready: Gauge::default(),
             refusals: Family::default(),
@@ -133,6 +145,10 @@ impl Metrics {
         ca.register("event_number", "Number of the last event committed here", metrics.event_number.clone());
         ca.register("handshakes", "TLS handshakes by result", metrics.handshakes.clone());
         ca.register("instances_good", "Running instances", metrics.instances_good.clone());
+        ca.register("log_altered", "Whether the record was found altered", metrics.log_altered.clone());
+        ca.register("log_checkpoints", "Checkpoints of the record signed", metrics.log_checkpoints.clone());
+        ca.register("log_signer", "Whether this server signs the record", metrics.log_signer.clone());
+        ca.register("log_size", "Events in the last checkpoint signed here", metrics.log_size.clone());
         ca.register("nodes_good", "Nodes in good standing", metrics.nodes_good.clone());
         ca.register("ready", "Whether this server signs and sees", metrics.ready.clone());
         ca.register("refusals", "Refusals by reason", metrics.refusals.clone());

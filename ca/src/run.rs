@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -19,7 +20,7 @@ use chancery_daemon::{
 use chancery_sdk::time::UnixTime;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
     authority::{AuthorityError, AuthorityManager, Settings},
@@ -34,6 +35,7 @@ use crate::{
     keys::{self, KeyError},
     lifetimes,
     limits::Slots,
+    log,
     mark::{Keeper, MarkError},
     metrics::Metrics,
     rates::Rates,
@@ -47,6 +49,9 @@ use crate::{
     view::View,
     waiting,
 };
+
+/// How long a clean stop waits for the last checkpoint of the record.
+const LAST_CHECKPOINT: Duration = Duration::from_secs(5);
 
 /// Why the CA does not run; each prints as one line that says what to do.
 #[derive(Debug, Error)]
@@ -84,6 +89,9 @@ pub enum RunError {
     /// The thread that opens the keys ended without a word.
     #[error("keys: opening them ended without an answer; look at the log")]
     KeysDied,
+    /// The key that signs the record.
+    #[error(transparent)]
+    LogKey(#[from] log::key::LogKeyError),
     /// The database is not the newest.
     #[error(transparent)]
     Mark(#[from] MarkError),
@@ -166,6 +174,7 @@ pub async fn start(config: Config, shutdown: Shutdown, clock: Clock) -> Result<R
     serve_metrics(&state, registry).await?;
     let admin = socket::bind(&state.config.admin_socket, 0o600).await?;
     state.commit(Fact::ServerStarted(ServerStarted { version: env!("CARGO_PKG_VERSION").into() })).await?;
+    log::start(&state)?;
     sweep::start(&state, &tls);
     let soft = &state.shutdown.soft;
     let local =
@@ -245,11 +254,14 @@ impl Running {
     }
 }
 
-/// Writes down how far the database is, gives the server id up, closes the store.
+/// Signs the last checkpoint, writes down how far the database is, gives the server id up, closes the store.
 ///
 /// # Errors
 /// [`ClaimError::Overtaken`] where another process had the server id already.
 pub(crate) async fn leave(state: &State) -> Result<(), RunError> {
+    if timeout(LAST_CHECKPOINT, state.log.finish()).await.is_err() {
+        tracing::warn!("no last checkpoint of the record: signing takes too long; the next start signs it");
+    }
     // What is not written down is only noticed later.
     let sequence = state.authority.published().borrow().sequence;
     if let Err(problem) = state.mark.keep(&state.store, sequence, UnixTime(i64::MAX)).await {
@@ -326,6 +338,7 @@ pub async fn assemble(
         claim,
         mark,
         authority: Arc::new(authority),
+        log: log::LogStatus::default(),
         keys,
         live,
         view,

@@ -16,6 +16,7 @@ use crate::{
     keys::KeyStore,
     limits::Slots,
     live::LivePeers,
+    log::LogStatus,
     mark::Keeper,
     metrics::Metrics,
     rates::Rates,
@@ -41,6 +42,8 @@ pub struct State {
     pub mark: Keeper,
     /// The only part that signs.
     pub authority: Arc<AuthorityManager>,
+    /// How the log of the record does.
+    pub log: LogStatus,
     /// Where its keys are.
     pub keys: Arc<dyn KeyStore>,
     /// Every open connection.
@@ -147,6 +150,7 @@ impl State {
         let faults = [
             self.shutdown.soft.is_cancelled().then(|| "stopping".to_owned()),
             database,
+            self.log.problem().borrow().clone(),
             (!self.view.is_fresh())
                 .then(|| format!("view: the log could not be read for {} s", self.view.age().as_secs())),
             (!self.keys.token().is_none_or(|token| token.signs())).then(|| "keys: the token does not sign".to_owned()),

@@ -10,6 +10,8 @@ use chancery_sdk::time::UnixTime;
 use ring::digest::{Context, SHA256};
 use serde_json::{Value, json};
 
+use crate::log::tile::MAX_ENTRY_BYTES;
+
 /// Version of the event's JSON.
 pub const SCHEMA: u32 = 1;
 /// Most events are shorter.
@@ -73,6 +75,8 @@ impl Event {
     }
 
     /// Writes the canonical bytes. `salts` yields 16 fresh random bytes for each personal fact.
+    ///
+    /// An event longer than a leaf of the log may be keeps, instead of its fields, a digest of what it would have been.
     pub fn seal(self, place: Place<'_>, mut salts: impl FnMut() -> [u8; 16]) -> Sealed {
         let mut fields = self.fields;
         let mut clear = Vec::with_capacity(self.personal.len());
@@ -85,26 +89,42 @@ impl Event {
             clear.push((name, salt, value));
         }
         let (kind, server, subject) = (Value::from(self.kind), Value::from(place.server), Value::from(self.subject));
-        // The keys in order; a tree of them would be made and thrown away for every event.
-        let mut text = String::with_capacity(TYPICAL_BYTES);
-        text.push_str(&format!("{{\"at\":{},\"epoch\":{},\"fields\":{{", place.at.0, place.epoch));
-        for (place, (name, value)) in fields.iter().enumerate() {
-            text.push_str(if place == 0 { "\"" } else { ",\"" });
-            text.push_str(name);
-            text.push_str("\":");
-            write(&mut text, value);
+        let mut text = written(&fields, &kind, &server, &subject, place);
+        if text.len() > MAX_ENTRY_BYTES {
+            let cut = json!({ "bytes": text.len(), "sha256": hex::encode(leaf_hash(text.as_bytes())) });
+            text = written(&BTreeMap::from([("cut", cut)]), &kind, &server, &subject, place);
+            clear.clear();
         }
-        text.push_str("},\"kind\":");
-        write(&mut text, &kind);
-        text.push_str(&format!(",\"number\":{},\"schema\":{SCHEMA},\"server\":", place.number));
-        write(&mut text, &server);
-        text.push_str(",\"subject\":");
-        write(&mut text, &subject);
-        text.push('}');
         let bytes = text.into_bytes();
         let hash = leaf_hash(&bytes);
         Sealed { bytes, hash, clear }
     }
+}
+
+/// The keys in order; a tree of them would be made and thrown away for every event.
+fn written(
+    fields: &BTreeMap<&'static str, Value>,
+    kind: &Value,
+    server: &Value,
+    subject: &Value,
+    place: Place<'_>,
+) -> String {
+    let mut text = String::with_capacity(TYPICAL_BYTES);
+    text.push_str(&format!("{{\"at\":{},\"epoch\":{},\"fields\":{{", place.at.0, place.epoch));
+    for (place, (name, value)) in fields.iter().enumerate() {
+        text.push_str(if place == 0 { "\"" } else { ",\"" });
+        text.push_str(name);
+        text.push_str("\":");
+        write(&mut text, value);
+    }
+    text.push_str("},\"kind\":");
+    write(&mut text, kind);
+    text.push_str(&format!(",\"number\":{},\"schema\":{SCHEMA},\"server\":", place.number));
+    write(&mut text, server);
+    text.push_str(",\"subject\":");
+    write(&mut text, subject);
+    text.push('}');
+    text
 }
 
 fn write(text: &mut String, value: &Value) {
@@ -149,6 +169,20 @@ mod tests {
         assert_eq!(sealed.bytes, tree(&sealed.bytes));
         let empty = Event::new("k", "").seal(PLACE, || [0; 16]);
         assert_eq!(empty.bytes, tree(&empty.bytes));
+    }
+
+    #[test]
+    fn an_event_too_long_for_a_leaf_keeps_the_digest_of_what_it_said() {
+        let sealed = |length: usize| {
+            let event = Event::new("k", "s").with("a", "x".repeat(length)).with("b", 1);
+            event.seal(PLACE, || [0; 16])
+        };
+        let fits = MAX_ENTRY_BYTES - (sealed(0).bytes.len());
+        assert_eq!(sealed(fits).bytes.len(), MAX_ENTRY_BYTES);
+        let cut: Value = serde_json::from_slice(&sealed(fits + 1).bytes).unwrap();
+        assert_eq!(cut["fields"]["cut"]["bytes"], MAX_ENTRY_BYTES + 1);
+        assert!(cut["fields"]["a"].is_null() && cut["kind"] == "k");
+        assert_ne!(sealed(fits + 1).hash, sealed(fits + 2).hash);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `class`, `instance` and `audit`.
 
+use std::path::PathBuf;
+
 use chancery_proto::{
     chancery::admin::v1::{Class, ClassName, EndInstanceRequest, InstanceId, ListEventsRequest, ListInstancesRequest},
     spire::api::types,
@@ -123,6 +125,17 @@ pub enum StandingWord {
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
+    /// Print the public key that this server signs the record with, as verifiers are told it; needs --config
+    Key,
+    /// Compare database, tiles and checkpoints, without a running CA; needs --config
+    #[command(
+        after_help = "Example:\n  chancery-ca audit verify --config /etc/chancery/ca.toml --since /media/usb/checkpoint"
+    )]
+    Verify {
+        /// A checkpoint that was kept elsewhere; without it, it cannot be seen whether the newest events were dropped
+        #[arg(long, value_name = "CHECKPOINT_FILE")]
+        since: Option<PathBuf>,
+    },
     /// Print the record, one event in JSON on each line
     #[command(after_help = "Example:\n  chancery-ca audit list --after 1200 --follow")]
     List {
@@ -216,7 +229,9 @@ async fn instances(
 }
 
 pub async fn audit(client: &Client, command: AuditCommand) -> Result<(), Failure> {
-    let AuditCommand::List { after, follow } = command;
+    let AuditCommand::List { after, follow } = command else {
+        return Err(Failure::refused("not a command of the admin socket".into()));
+    };
     let mut events = client.admin().list_events(ListEventsRequest { after, follow }).await?.into_inner();
     while let Some(event) = events.message().await? {
         // The exact bytes of the record: they are what is hashed.

@@ -4,6 +4,7 @@
 
 mod admin;
 mod answer;
+mod audit;
 mod authority;
 mod bundle;
 mod ceremony;
@@ -145,6 +146,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Migrate => serve::migrate(&cli.common),
         Command::Ceremony(args) => ceremony::run(&cli.common, &args),
         Command::RestoreAccept => serve::restore_accept(&cli.common),
+        Command::Audit(admin::AuditCommand::Key) => audit::key(&cli.common),
+        Command::Audit(admin::AuditCommand::Verify { since }) => audit::verify(&cli.common, since.as_deref()),
         other => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|e| Failure::refused(format!("cannot start: {e}")))?;

@@ -90,7 +90,7 @@ pub fn config(common: &Common) -> Result<Config, Failure> {
     Config::load(path).map_err(|e| Failure::refused(e.to_string()))
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|e| Failure::refused(format!("cannot start: {e}")))
 }

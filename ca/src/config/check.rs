@@ -16,6 +16,11 @@ const MAX_CA_TTL: Span = Span::secs(10 * 365 * 86_400);
 /// Longest server id; it is in every event.
 const MAX_SERVER_ID: usize = 64;
 
+/// Each checkpoint costs a few files.
+const MIN_LOG_INTERVAL: Span = Span::millis(100);
+/// What lies behind the last checkpoint can be altered without a trace.
+const MAX_LOG_INTERVAL: Span = Span::secs(3600);
+
 /// The first fault, naming its key; `None` when there is none.
 pub(super) fn problem(config: &Config) -> Option<String> {
     ttl(config)
@@ -23,7 +28,14 @@ pub(super) fn problem(config: &Config) -> Option<String> {
         .or_else(|| upstream(config))
         .or_else(|| limits(config))
         .or_else(|| keys(config))
+        .or_else(|| log(config))
         .or_else(|| rest(config))
+}
+
+fn log(config: &Config) -> Option<String> {
+    let interval = config.log.interval;
+    (interval < MIN_LOG_INTERVAL || interval > MAX_LOG_INTERVAL)
+        .then(|| format!("log.interval: {interval} is outside {MIN_LOG_INTERVAL} to {MAX_LOG_INTERVAL}"))
 }
 
 fn ttl(config: &Config) -> Option<String> {

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use chancery_core::log::note::VerifierKey;
 use chancery_daemon::{
     config::{ConfigError, Span},
     key_type::KeyType,
@@ -79,6 +80,9 @@ pub struct Config {
     /// What consumers are told about the bundle.
     #[serde(default)]
     pub bundle: BundleConfig,
+    /// The signed log of the record.
+    #[serde(default)]
+    pub log: LogConfig,
 }
 
 /// A way of proving a node.
@@ -350,6 +354,30 @@ pub struct BundleConfig {
     pub refresh_hint: Span,
 }
 
+/// The signed log of the record.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Whether this server may sign.
+    pub enabled: bool,
+    /// Folder of tiles and checkpoints; absent: `log` in `data_dir`.
+    pub dir: Option<PathBuf>,
+    /// The Ed25519 key; absent: `log_key.pem` in `data_dir`.
+    pub key_file: Option<PathBuf>,
+    /// Longest time between an event and its checkpoint.
+    pub interval: Span,
+    /// Other keys whose checkpoints are believed: other servers', and our own of before.
+    #[serde(deserialize_with = "verifier_keys")]
+    pub trusted_keys: Vec<VerifierKey>,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        let interval = Span::secs(1);
+        Self { enabled: true, dir: None, key_file: None, interval, trusted_keys: Vec::new() }
+    }
+}
+
 impl Config {
     /// Reads, parses and checks a file.
     ///
@@ -366,6 +394,16 @@ impl Config {
     /// The database, default applied.
     pub fn database(&self) -> String {
         self.database.clone().unwrap_or_else(|| self.data_dir.join("ca.sqlite3").display().to_string())
+    }
+
+    /// Folder of tiles and checkpoints, default applied.
+    pub fn log_dir(&self) -> PathBuf {
+        self.log.dir.clone().unwrap_or_else(|| self.data_dir.join("log"))
+    }
+
+    /// The key that signs checkpoints, default applied.
+    pub fn log_key_file(&self) -> PathBuf {
+        self.log.key_file.clone().unwrap_or_else(|| self.data_dir.join("log_key.pem"))
     }
 
     /// Whether nodes may prove themselves by `kind`.
@@ -427,6 +465,13 @@ fn default_log_level() -> String {
 
 fn default_node_attestors() -> Vec<NodeAttestor> {
     vec![NodeAttestor::Tpm]
+}
+
+fn verifier_keys<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<VerifierKey>, D::Error> {
+    let keys = Vec::<String>::deserialize(d)?;
+    let parsed =
+        keys.iter().map(|key| key.parse().map_err(|e| de::Error::custom(format!("trusted_keys: {key:?}: {e}"))));
+    parsed.collect()
 }
 
 fn trust_domain<'de, D: Deserializer<'de>>(d: D) -> Result<TrustDomain, D::Error> {

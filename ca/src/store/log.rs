@@ -63,6 +63,19 @@ pub struct StoreCheckpoint {
     pub note: Vec<u8>,
 }
 
+/// The clear value of a fact about a person, as it is.
+#[derive(Clone, Debug, Eq, PartialEq, sqlx::FromRow)]
+pub struct ClearValue {
+    /// Of which event.
+    pub number: i64,
+    /// The fact.
+    pub field: String,
+    /// Goes before the value into the digest.
+    pub salt: Vec<u8>,
+    /// The value.
+    pub value: String,
+}
+
 /// A row of the record as it is, whatever it is.
 #[derive(Clone, Debug, Eq, PartialEq, sqlx::FromRow)]
 pub struct RecordRow {

@@ -468,6 +468,11 @@ impl Store {
         read!(self, |pool, db| db::log::record(pool, epoch, after, limit).await)
     }
 
+    /// The clear values of the events with a number above `after` and up to `until`, in order.
+    pub async fn clear_values(&self, epoch: i64, after: i64, until: i64) -> Result<Vec<ClearValue>, StoreError> {
+        read!(self, |pool, db| db::log::clear_values(pool, epoch, after, until).await)
+    }
+
     /// The first epoch above `after` that has an event or a checkpoint.
     pub async fn next_epoch(&self, after: i64) -> Result<Option<i64>, StoreError> {
         read!(self, |pool, db| db::log::next_epoch(pool, after).await)

@@ -8,7 +8,10 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::Hash;
-use crate::event::{SCHEMA, leaf_hash};
+use crate::{
+    crypto::sha256,
+    event::{SCHEMA, leaf_hash},
+};
 
 /// Seconds by which a server's clock may have been set back between two of its events.
 pub const SKEW_SECS: i64 = 60;
@@ -160,6 +163,14 @@ fn columns(row: Row<'_>) -> Result<(), RowFault> {
     let other_text =
         texts.iter().find(|(name, expected)| value(name).as_str() != Some(*expected)).map(|(name, _)| *name);
     other_number.or(other_text).map_or(Ok(()), |name| Err(RowFault::Column(name)))
+}
+
+/// Whether a clear value is the one whose salted digest is in the event: it may be erased, and not altered.
+#[must_use]
+pub fn is_clear_value(event: &[u8], field: &str, salt: &[u8], value: &str) -> bool {
+    let Ok(json) = serde_json::from_slice::<Value>(event) else { return false };
+    let digest = json.get("fields").and_then(|fields| fields.get(field)?.get("salted_sha256")?.as_str());
+    digest == Some(hex::encode(sha256(&[salt, value.as_bytes()])).as_str())
 }
 
 #[cfg(test)]

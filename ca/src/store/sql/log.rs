@@ -2,8 +2,8 @@ use chancery_core::{event::Event, log::proof::Head};
 
 use super::{Context, Events, Pool, Stop, Tx, all_of};
 use crate::store::{
-    LeaveLog, LogLease, RecordRow, Refusal, StoreCheckpoint, StoreError, StoredCheckpoint, StoredEvent, TakeLog,
-    rows::EventRow,
+    ClearValue, LeaveLog, LogLease, RecordRow, Refusal, StoreCheckpoint, StoreError, StoredCheckpoint, StoredEvent,
+    TakeLog, rows::EventRow,
 };
 
 /// Of earlier checkpoints the last of so many events stays.
@@ -22,6 +22,8 @@ const LEAVES: &str = "SELECT epoch, number, bytes, hash FROM events \
     WHERE epoch = $1 AND number > $2 ORDER BY number LIMIT $3";
 const RECORD: &str = "SELECT epoch, number, at, server, kind, subject, bytes, hash FROM events \
     WHERE epoch = $1 AND number > $2 ORDER BY number LIMIT $3";
+const CLEAR: &str = "SELECT number, field, salt, value FROM event_clear \
+    WHERE epoch = $1 AND number > $2 AND number <= $3 ORDER BY number, field";
 const NEXT_EPOCH: &str = "SELECT MIN(epoch) FROM (SELECT epoch FROM events WHERE epoch > $1 \
     UNION ALL SELECT epoch FROM checkpoints WHERE epoch > $1) AS e";
 
@@ -69,6 +71,15 @@ pub(in crate::store) async fn record(
     limit: u32,
 ) -> Result<Vec<RecordRow>, StoreError> {
     Ok(sqlx::query_as(RECORD).bind(epoch).bind(after).bind(i64::from(limit)).fetch_all(pool).await?)
+}
+
+pub(in crate::store) async fn clear_values(
+    pool: &Pool,
+    epoch: i64,
+    after: i64,
+    until: i64,
+) -> Result<Vec<ClearValue>, StoreError> {
+    Ok(sqlx::query_as(CLEAR).bind(epoch).bind(after).bind(until).fetch_all(pool).await?)
 }
 
 /// The first epoch above `after` that has an event or a checkpoint.

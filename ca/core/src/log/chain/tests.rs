@@ -151,3 +151,14 @@ fn no_flipped_bit_of_a_row_passes() {
         }
     }
 }
+
+#[test]
+fn a_clear_value_may_be_erased_and_not_altered() {
+    let place = Place { epoch: 0, number: 0, at: UnixTime(1), server: "s1" };
+    let sealed = Event::new("k", "s").with_personal("path", "/bin/agent").seal(place, || [9; 16]);
+    assert!(is_clear_value(&sealed.bytes, "path", &[9; 16], "/bin/agent"));
+    assert!(!is_clear_value(&sealed.bytes, "path", &[9; 16], "/bin/agenT"));
+    assert!(!is_clear_value(&sealed.bytes, "path", &[8; 16], "/bin/agent"));
+    assert!(!is_clear_value(&sealed.bytes, "user", &[9; 16], "/bin/agent"));
+    assert!(!is_clear_value(b"", "path", &[9; 16], "/bin/agent"));
+}

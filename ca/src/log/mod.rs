@@ -1,0 +1,86 @@
+//! The record as a transparency log: one server at a time follows the events, cuts them into tiles and signs.
+//!
+//! Behind the commit and never in its way: an SVID waits for its event, and no event waits for its leaf. The tree is
+//! verified while it grows; where the record is not what it was, nothing more is signed, and `/ready` says so. Source:
+//! docs/RECORD.md; docs/decisions/0080 to 0083.
+
+mod build;
+pub mod files;
+pub mod key;
+mod lease;
+mod signer;
+pub mod verify;
+
+use std::sync::Arc;
+
+use chancery_core::log::checkpoint;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::Config, state::State};
+
+/// How the log does, and the word to its signer.
+#[derive(Debug)]
+pub struct LogStatus {
+    /// What is wrong, for `/ready`.
+    problem: watch::Sender<Option<String>>,
+    /// Events in the last checkpoint shown.
+    shown: watch::Sender<u64>,
+    /// Said once the doors are closed: sign what there is, and end.
+    last_call: CancellationToken,
+    /// Whether the signer ended; true also where none runs.
+    ended: watch::Sender<bool>,
+}
+
+impl Default for LogStatus {
+    fn default() -> Self {
+        let (problem, shown, ended) = (watch::Sender::new(None), watch::Sender::new(0), watch::Sender::new(true));
+        Self { problem, shown, last_call: CancellationToken::new(), ended }
+    }
+}
+
+impl LogStatus {
+    /// What is wrong with the record, or with its files for too long.
+    pub fn problem(&self) -> watch::Receiver<Option<String>> {
+        self.problem.subscribe()
+    }
+
+    /// Events in the last checkpoint that this server showed.
+    pub fn shown(&self) -> watch::Receiver<u64> {
+        self.shown.subscribe()
+    }
+
+    /// Waits until the last checkpoint is signed; no event follows any more.
+    pub async fn finish(&self) {
+        self.last_call.cancel();
+        // The sender is ours: it cannot be gone.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+}
+
+/// Starts the signer, where the configuration wants one.
+///
+/// # Errors
+/// [`key::LogKeyError`].
+pub fn start(state: &Arc<State>) -> Result<(), key::LogKeyError> {
+    if !state.config.log.enabled {
+        return Ok(());
+    }
+    let signing_key = key::LogKey::open(&state.config.log_key_file())?;
+    state.log.ended.send_replace(false);
+    tokio::spawn(signer::Signer::new(Arc::clone(state), signing_key).run());
+    Ok(())
+}
+
+/// Name of an epoch's log.
+pub fn origin(config: &Config, epoch: i64) -> String {
+    checkpoint::origin(&config.trust_domain.to_string(), epoch)
+}
+
+/// The public keys whose checkpoints are believed beside our own.
+pub fn trusted(config: &Config) -> Vec<[u8; 32]> {
+    config.log.trusted_keys.iter().map(|key| *key.public()).collect()
+}
+
+#[cfg(test)]
+mod tests;
