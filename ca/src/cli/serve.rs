@@ -61,7 +61,8 @@ pub fn restore_accept(common: &Common) -> Result<(), Failure> {
     let config = config(common)?;
     let server = crate::run::server_id(&config).map_err(|e| Failure::refused(e.to_string()))?;
     let seen = Keeper::new(&config.data_dir).read().map_err(|e| Failure::refused(e.to_string()))?;
-    let done = runtime()?.block_on(Store::accept_restore(&config.database(), &server, seen.as_ref()));
+    let tree = crate::log::last_shown(&config).map_err(|e| Failure::refused(format!("log.dir: {e}")))?;
+    let done = runtime()?.block_on(Store::accept_restore(&config.database(), &server, seen.as_ref(), tree));
     let done = done.map_err(|e| Failure::refused(crate::RunError::from(e).to_string()))?;
     let text = match common.output {
         Output::Json => {

@@ -61,7 +61,13 @@ impl Folder {
     /// # Errors
     /// Whatever the file system says; a file that is longer than the tile can be.
     pub fn read(&self, tile: Tile) -> io::Result<Vec<u8>> {
-        bounded(&self.path.join(tile.path()), folder::max_bytes(tile))
+        match bounded(&self.path.join(tile.path()), folder::max_bytes(tile)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !tile.is_full() => {
+                let full = bounded(&self.path.join(tile.full().path()), folder::max_bytes(tile.full()))?;
+                tile.part_of(&full).ok_or(e)
+            }
+            read => read,
+        }
     }
 
     /// Writes tiles, each whole or not at all, and to the disk itself before this returns.

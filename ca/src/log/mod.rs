@@ -17,7 +17,7 @@ use chancery_core::log::checkpoint;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, state::State};
+use crate::{config::Config, state::State, store::LastTree};
 
 /// How the log does, and the word to its signer.
 #[derive(Debug)]
@@ -80,6 +80,31 @@ pub fn origin(config: &Config, epoch: i64) -> String {
 /// The public keys whose checkpoints are believed beside our own.
 pub fn trusted(config: &Config) -> Vec<[u8; 32]> {
     config.log.trusted_keys.iter().map(|key| *key.public()).collect()
+}
+
+/// The tree of the last checkpoint in the log's folder that our key signed: what a restored database may lack.
+///
+/// # Errors
+/// Whatever the file system says, or a key that cannot be read.
+pub fn last_shown(config: &Config) -> Result<Option<LastTree>, Box<dyn std::error::Error>> {
+    let own = key::LogKey::read(&config.log_key_file())?.map(|key| key.public());
+    let keys: Vec<_> = own.into_iter().chain(trusted(config)).collect();
+    let entries = match std::fs::read_dir(config.log_dir()) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    let mut last: Option<LastTree> = None;
+    for entry in entries {
+        let Some(epoch) = entry?.file_name().to_str().and_then(|name| name.parse::<i64>().ok()) else { continue };
+        let Some(note) = files::Folder::new(&config.log_dir(), epoch).checkpoint()? else { continue };
+        // One of a stranger says nothing of us.
+        let Ok(opened) = checkpoint::Checkpoint::open(&note, &origin(config, epoch), &keys) else { continue };
+        if last.is_none_or(|last| last.epoch < epoch) {
+            last = Some(LastTree { epoch, head: opened.head });
+        }
+    }
+    Ok(last)
 }
 
 #[cfg(test)]

@@ -494,3 +494,29 @@ fn a_key_is_made_once_for_its_owner_alone() {
     std::fs::write(&path, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
     assert!(LogKey::open(&path).unwrap_err().to_string().contains("no Ed25519 key"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_epoch_names_the_last_tree_and_is_a_log_of_its_own() {
+    let world = World::of(50).await;
+    let older = world.copy();
+    world.run(10).await;
+    let kept = world.shown();
+    // The database is an older one; the folder beside it remembers.
+    std::fs::remove_dir_all(older.config().log_dir()).unwrap();
+    copy_all(&world.config().log_dir(), &older.config().log_dir());
+    let tree = last_shown(&older.config()).unwrap().unwrap();
+    assert_eq!((tree.epoch, tree.head), (0, head_of(&kept).head));
+    Store::accept_restore(&older.config().database(), "test", None, Some(tree)).await.unwrap();
+    older.run(20).await;
+    let store = older.store().await;
+    let first = String::from_utf8(store.leaves(1, -1, 1).await.unwrap().remove(0).bytes).unwrap();
+    store.close().await;
+    let told =
+        format!("\"log_epoch\":0,\"log_root\":\"{}\",\"log_size\":{}", hex::encode(tree.head.root), tree.head.size);
+    assert!(first.contains(&told), "{first}");
+    let report = older.verify().await;
+    assert_eq!(report.epochs.iter().map(|epoch| epoch.epoch).collect::<Vec<_>>(), [0, 1]);
+    // What was lost of the epoch before is told, and was accepted.
+    assert!(report.findings.is_empty() && report.notes.iter().any(|n| n.contains("accepted")), "{report:?}");
+    assert_eq!(report.epochs[1].events, report.epochs[1].vouched);
+}

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    store::{RecordRow, Store, StoreError},
+    store::{LastTree, RecordRow, Store, StoreError},
 };
 
 /// Rows read at once.
@@ -96,6 +96,8 @@ pub struct Report {
 struct Judge {
     config: Config,
     keys: Vec<[u8; 32]>,
+    /// The trees that an operator gave up for a restored database.
+    given_up: Vec<LastTree>,
 }
 
 /// A checkpoint whose form holds.
@@ -133,7 +135,7 @@ pub async fn verify(
     if keys.is_empty() {
         return Err(VerifyError::NoKey(config.log_key_file()));
     }
-    let judge = Judge { config: config.clone(), keys };
+    let judge = Judge { config: config.clone(), keys, given_up: given_up(store).await? };
     let since = since.map(|note| since_of(&judge, note)).transpose()?;
     let (mut report, mut last, mut done) = (Report::default(), -1, 0);
     while let Some(epoch) = store.next_epoch(last).await? {
@@ -153,6 +155,25 @@ pub async fn verify(
         );
     }
     Ok(report)
+}
+
+/// The trees that first events of epochs name: their loss was accepted with `restore-accept`.
+async fn given_up(store: &Store) -> Result<Vec<LastTree>, VerifyError> {
+    let (mut trees, mut last) = (Vec::new(), -1);
+    while let Some(epoch) = store.next_epoch(last).await? {
+        let first = store.record(epoch, -1, 1).await?.pop();
+        trees.extend(first.and_then(|row| tree_in(&row.bytes)).filter(|tree| tree.epoch < epoch));
+        last = epoch;
+    }
+    Ok(trees)
+}
+
+fn tree_in(event: &[u8]) -> Option<LastTree> {
+    let json: serde_json::Value = serde_json::from_slice(event).ok()?;
+    let fields = json.get("fields")?;
+    let root = hex::decode(fields.get("log_root")?.as_str()?).ok()?.try_into().ok()?;
+    let head = Head { size: fields.get("log_size")?.as_u64()?, root };
+    Some(LastTree { epoch: fields.get("log_epoch")?.as_i64()?, head })
 }
 
 /// Whose epoch a checkpoint is of, and what it says; only one of a trusted key is worth anything.

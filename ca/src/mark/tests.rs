@@ -60,7 +60,7 @@ async fn a_restored_old_database_is_refused_until_an_operator_accepts_the_loss()
     assert!(matches!(refused, RunError::Mark(MarkError::Restored { found: "another one", .. })), "{refused}");
 
     let seen = Keeper::new(&config().data_dir).read().unwrap();
-    let done = Store::accept_restore(&database, &server, seen.as_ref()).await.unwrap();
+    let done = Store::accept_restore(&database, &server, seen.as_ref(), None).await.unwrap();
     assert_eq!((done.epoch, done.nodes), (1, 1));
     let (state, _, _) = run::assemble(config(), Shutdown::manual(), hand.clock()).await.unwrap();
     assert!(state.authority.published().borrow().sequence >= 1 << 32, "and above {before}");

@@ -63,6 +63,15 @@ pub struct StoreCheckpoint {
     pub note: Vec<u8>,
 }
 
+/// The last tree of an epoch's log that somebody still knows of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LastTree {
+    /// The log.
+    pub epoch: i64,
+    /// Its tree.
+    pub head: Head,
+}
+
 /// The clear value of a fact about a person, as it is.
 #[derive(Clone, Debug, Eq, PartialEq, sqlx::FromRow)]
 pub struct ClearValue {

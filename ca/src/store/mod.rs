@@ -175,14 +175,19 @@ impl Store {
     }
 
     /// Accepts a restored database: a new epoch begins, after that of `seen`, an event
-    /// that the database lacks; join tokens die, nodes must attest again, instances end. No server may be running.
+    /// that the database lacks, and its first event names `tree`, the last one that was signed; join tokens die, nodes must attest again, instances end. No server may be running.
     ///
     /// # Errors
     /// [`StoreError`]; nothing changed then.
-    pub async fn accept_restore(url: &str, server: &str, seen: Option<&Seen>) -> Result<Accepted, StoreError> {
+    pub async fn accept_restore(
+        url: &str,
+        server: &str,
+        seen: Option<&Seen>,
+        tree: Option<LastTree>,
+    ) -> Result<Accepted, StoreError> {
         match Target::parse(url)? {
-            Target::Postgres(url) => postgres::accept_restore(url, server, seen).await,
-            Target::Sqlite(path) => sqlite::accept_restore(path, server, seen).await,
+            Target::Postgres(url) => postgres::accept_restore(url, server, seen, tree).await,
+            Target::Sqlite(path) => sqlite::accept_restore(path, server, seen, tree).await,
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Accepted, Message, Migrated, Progress, Require, Seen, StoreError, durable, primary::Primary};
+use super::{Accepted, LastTree, Message, Migrated, Progress, Require, Seen, StoreError, durable, primary::Primary};
 
 type Db = sqlx::Postgres;
 
@@ -151,9 +151,14 @@ fn is_in_the_way(error: &sqlx::migrate::MigrateError) -> bool {
     error.as_database_error().and_then(|db| db.code()).is_some_and(|code| ["55P03", "40P01"].contains(&&*code))
 }
 
-pub(super) async fn accept_restore(url: &str, server: &str, seen: Option<&Seen>) -> Result<Accepted, StoreError> {
+pub(super) async fn accept_restore(
+    url: &str,
+    server: &str,
+    seen: Option<&Seen>,
+    tree: Option<LastTree>,
+) -> Result<Accepted, StoreError> {
     let pool = one(url).await?;
-    let done = restore::accept(&pool, server, seen).await;
+    let done = restore::accept(&pool, server, seen, tree).await;
     pool.close().await;
     done
 }

@@ -11,7 +11,7 @@ use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, sync::Arc, time::Durati
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::mpsc;
 
-use super::{Accepted, Message, Migrated, Progress, Seen, StoreError};
+use super::{Accepted, LastTree, Message, Migrated, Progress, Seen, StoreError};
 
 type Db = sqlx::Sqlite;
 
@@ -79,9 +79,14 @@ pub(super) async fn migrate(path: &str) -> Result<Migrated, StoreError> {
     done
 }
 
-pub(super) async fn accept_restore(path: &str, server: &str, seen: Option<&Seen>) -> Result<Accepted, StoreError> {
+pub(super) async fn accept_restore(
+    path: &str,
+    server: &str,
+    seen: Option<&Seen>,
+    tree: Option<LastTree>,
+) -> Result<Accepted, StoreError> {
     let pool = writer(path).await?;
-    let done = restore::accept(&pool, server, seen).await;
+    let done = restore::accept(&pool, server, seen, tree).await;
     pool.close().await;
     done
 }

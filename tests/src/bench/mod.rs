@@ -3,6 +3,7 @@
 //! Nothing here judges by the clock of another machine: speeds are ratios of two things done in turns in the same
 //! minute, and memory is what the kernel says. Called by `make bench`.
 
+mod audit;
 mod fetch;
 mod figure;
 mod issue;
@@ -21,10 +22,11 @@ const ROUNDS: usize = 5;
 type Measurement = (&'static str, &'static str, fn() -> Result<Vec<Figure>, String>);
 
 /// All of them, in the order of the table.
-const MEASUREMENTS: [Measurement; 8] = [
+const MEASUREMENTS: [Measurement; 9] = [
     ("issue", "issuing in the library", issue::measure),
     ("served", "issuing as nodes meet it", served::measure),
     ("token", "keys in a token", token::measure),
+    ("audit", "the signed record", audit::measure),
     ("fetch", "cached fetches over the socket", fetch::measure),
     ("memory", "memory: two TPM nodes, four agents, 1,000 entries", memory::measure),
     ("push", "changes pushed to 5,000 nodes", scale::push),

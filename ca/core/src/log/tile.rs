@@ -81,6 +81,19 @@ impl Tile {
         Self { width: FULL, ..self }
     }
 
+    /// What this tile has of the full one that replaced it; `None` where that is not one.
+    pub fn part_of(self, full: &[u8]) -> Option<Vec<u8>> {
+        let width = usize::from(self.width);
+        match self.row {
+            Row::Hashes(_) => self.full().hashes(full).ok()?.get(..width).map(<[Hash]>::concat),
+            Row::Entries => {
+                let mut part = Vec::new();
+                let entries = self.full().entries(full).ok()?;
+                entries.iter().take(width).all(|entry| push_entry(&mut part, entry)).then_some(part)
+            }
+        }
+    }
+
     /// Its path below the log's prefix, for example `tile/0/x001/067.p/12`.
     pub fn path(self) -> String {
         self.to_string()

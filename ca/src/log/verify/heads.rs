@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chancery_core::log::{Hash, proof::Head};
 
 use super::{Fault, Judge, VerifyError};
-use crate::store::{Store, StoredCheckpoint};
+use crate::store::{LastTree, Store, StoredCheckpoint};
 
 /// Checkpoints read at once.
 const PAGE: u32 = 1000;
@@ -84,6 +84,15 @@ impl Heads {
             Ok(opened) => opened,
             Err(why) => return self.fault(format!("{told} is forged: {why}")),
         };
+        let tree = LastTree { epoch, head: opened.head };
+        if opened.head.size > newest && judge.given_up.contains(&tree) {
+            self.shown = opened.head.size;
+            return self.notes.push(format!(
+                "the newest events up to {} were lost with a database that was restored; a later epoch says that this was \
+                 accepted",
+                opened.head.size
+            ));
+        }
         if opened.head.size > newest {
             self.fault(format!(
                 "the database's last checkpoint is of {newest} events, and one of {} was shown: the database is an older \

@@ -4,7 +4,7 @@ use chancery_core::event::{Event, Place};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{BEGIN, Pool, schema};
-use crate::store::{Accepted, Seen, StoreError};
+use crate::store::{Accepted, LastTree, Seen, StoreError};
 
 const TAKE: &str = "UPDATE counter SET next = next WHERE id = 0 RETURNING epoch, next";
 /// The bundle's sequence number goes on from epoch x 2^32.
@@ -20,7 +20,12 @@ const RECORD: &str = "INSERT INTO events (epoch, number, at, server, kind, subje
     VALUES ($1, 0, $2, $3, $4, $5, $6, $7)";
 
 /// Begins the epoch after `seen` and after the database's own; every node must prove itself again.
-pub(in crate::store) async fn accept(pool: &Pool, server: &str, seen: Option<&Seen>) -> Result<Accepted, StoreError> {
+pub(in crate::store) async fn accept(
+    pool: &Pool,
+    server: &str,
+    seen: Option<&Seen>,
+    tree: Option<LastTree>,
+) -> Result<Accepted, StoreError> {
     schema::check(pool).await?;
     let mut tx = pool.begin_with(BEGIN).await?;
     let (before, next): (i64, i64) = sqlx::query_as(TAKE).fetch_one(&mut *tx).await?;
@@ -39,6 +44,10 @@ pub(in crate::store) async fn accept(pool: &Pool, server: &str, seen: Option<&Se
     if let Some(seen) = seen {
         event =
             event.with("seen_epoch", seen.epoch).with("seen_hash", seen.hash.as_str()).with("seen_number", seen.number);
+    }
+    if let Some(LastTree { epoch, head }) = tree {
+        let root = hex::encode(head.root);
+        event = event.with("log_epoch", epoch).with("log_root", root).with("log_size", head.size);
     }
     let (kind, subject) = (event.kind, event.subject.clone());
     let sealed = event.seal(Place { epoch, number: 0, at, server }, || {

@@ -80,6 +80,18 @@ fn a_bundle_gives_back_its_events_and_no_other_length_is_read() {
 }
 
 #[test]
+fn a_part_is_read_from_the_full_tile_that_replaced_it() {
+    let mut bundle = Vec::new();
+    assert!((0..=255u8).all(|n| push_entry(&mut bundle, &vec![n; usize::from(n)])));
+    let part = Tile { row: Row::Entries, index: 0, width: 3 };
+    assert_eq!(part.part_of(&bundle).unwrap(), [0, 0, 0, 1, 1, 0, 2, 2, 2]);
+    assert_eq!(part.part_of(&bundle[1..]), None);
+    let full: Vec<u8> = (0..8192u32).map(|n| (n / 32) as u8).collect();
+    assert_eq!(hashes(0, 0, 2).part_of(&full).unwrap(), full[..64]);
+    assert_eq!(hashes(0, 0, 2).part_of(&full[..8000]), None);
+}
+
+#[test]
 fn a_truncated_tile_is_none() {
     let tile = hashes(0, 0, 2);
     assert_eq!(tile.hashes(&[7; 64]).unwrap(), [[7; 32]; 2]);
