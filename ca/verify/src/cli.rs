@@ -36,7 +36,7 @@ enum Output {
 
 /// Which log, and whose.
 #[derive(Args, Debug)]
-struct Log {
+struct Source {
     /// Folder of one epoch: with `checkpoint` and `tile`
     dir: PathBuf,
     /// Public key of the log, as `chancery-ca audit key` prints it; several where it was rotated
@@ -49,7 +49,7 @@ enum Command {
     /// Every tile and event, and the checkpoint
     Log {
         #[command(flatten)]
-        log: Log,
+        source: Source,
         /// An older checkpoint, kept elsewhere, that the log must continue
         #[arg(long, value_name = "CHECKPOINT_FILE")]
         since: Option<PathBuf>,
@@ -57,14 +57,14 @@ enum Command {
     /// That one event is in the log: prints it
     Inclusion {
         #[command(flatten)]
-        log: Log,
+        source: Source,
         /// Number of the event
         number: u64,
     },
     /// That the log continues the one of an older checkpoint
     Consistency {
         #[command(flatten)]
-        log: Log,
+        source: Source,
         /// The older checkpoint
         older: PathBuf,
     },
@@ -91,10 +91,10 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(Value, String), String> {
     match command {
-        Command::Log { log, since } => whole(&Copy::open(&log.dir, log.keys)?, since.as_deref()),
-        Command::Inclusion { log, number } => inclusion(&Copy::open(&log.dir, log.keys)?, number),
-        Command::Consistency { log, older } => {
-            let copy = Copy::open(&log.dir, log.keys)?;
+        Command::Log { source, since } => whole(&Copy::open(&source.dir, source.keys)?, since.as_deref()),
+        Command::Inclusion { source, number } => inclusion(&Copy::open(&source.dir, source.keys)?, number),
+        Command::Consistency { source, older } => {
+            let copy = Copy::open(&source.dir, source.keys)?;
             let older = copy.continues(&older)?;
             let head = copy.checkpoint.head;
             let json = json!({ "verified": true, "old": older.head.size.to_string(), "new": head.size.to_string() });
