@@ -1,7 +1,8 @@
 //! Compiles the .proto files with protox, so that nobody needs protoc.
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "chancery/admin/v1/admin.proto",
+    "chancery/agent/v1/agent.proto",
     "chancery/attest/pkcs11/v1/pkcs11.proto",
     "chancery/attest/tpm/v1/tpm.proto",
     "chancery/attestor/v1/attestor.proto",

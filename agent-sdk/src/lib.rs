@@ -38,6 +38,7 @@ pub mod jwt;
 mod key;
 #[cfg(feature = "client")]
 pub mod peer;
+pub mod revocation;
 #[cfg(feature = "client")]
 pub mod source;
 pub mod time;

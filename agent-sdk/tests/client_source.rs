@@ -13,8 +13,9 @@ use std::{
     time::Duration,
 };
 
-use chancery_proto::workload::{
-    JwtBundlesResponse, Jwtsvid, JwtsvidResponse, ValidateJwtsvidResponse, X509svid, X509svidResponse,
+use chancery_proto::{
+    chancery::agent::v1 as agent,
+    workload::{JwtBundlesResponse, Jwtsvid, JwtsvidResponse, ValidateJwtsvidResponse, X509svid, X509svidResponse},
 };
 use chancery_sdk::{
     Source,
@@ -447,4 +448,79 @@ async fn a_listener_yields_verified_peers_and_a_new_connection_shows_the_new_cer
     after_change(&source, || grant(&fake, vec![authority.message("/w", "")])).await;
     let (second, _) = tokio::join!(incoming.accept(), connector.dial(&uri));
     assert_ne!(first.unwrap().peer().serial_decimal(), second.unwrap().peer().serial_decimal());
+}
+
+fn told(rows: Vec<agent::Revocation>, more: bool) -> Says<agent::WatchRevocationsResponse> {
+    Says::Message(agent::WatchRevocationsResponse { revocations: rows, more })
+}
+
+fn row(id: &str, scope: agent::Scope) -> agent::Revocation {
+    let (issued_until, expires_at) = (now().plus(60).0, now().plus(600).0);
+    agent::Revocation { scope: scope.into(), spiffe_id: id.into(), issued_until, expires_at, ..Default::default() }
+}
+
+async fn hears(source: &Source, wanted: bool) {
+    let within = async {
+        while source.hears_revocations() != wanted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), within).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_endpoint_without_revocations_is_gone_on_with_and_the_source_says_so() {
+    let authority = Authority::new("example.org");
+    let (fake, source) = granted(&authority).await;
+    meet(&source, &authority).await.unwrap();
+    assert!(!source.hears_revocations() && source.revocations().list().is_empty());
+    // A final answer: it is not asked again.
+    fake.revocations.send_replace(told(vec![row("spiffe://example.org/w", agent::Scope::All)], false));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!source.hears_revocations());
+    meet(&source, &authority).await.unwrap();
+}
+
+#[tokio::test]
+async fn revocations_are_followed_and_what_was_told_stays_whatever_the_endpoint_says_later() {
+    let authority = Authority::new("example.org");
+    let fake = Fake::start();
+    grant(&fake, vec![authority.message("/w", "")]);
+    fake.revocations.send_replace(told(vec![row("spiffe://example.org/x", agent::Scope::All)], true));
+    let source = fake.source().await;
+    let connection = meet(&source, &authority).await.unwrap();
+    assert!(!source.hears_revocations(), "the list is not whole yet");
+    fake.revocations.send_replace(told(Vec::new(), false));
+    hears(&source, true).await;
+    let unknown = agent::Revocation { scope: 77, ..row("spiffe://example.org/y", agent::Scope::All) };
+    let rows = vec![unknown, row("spiffe://example.org/w", agent::Scope::All)];
+    after_change(&source, || drop(fake.revocations.send_replace(told(rows, false)))).await;
+    assert_eq!(source.revocations().list().rows().len(), 2, "a row that makes no sense holds up no other");
+    let refused = meet(&source, &authority).await.unwrap_err();
+    assert!(refused.to_string().contains("Revoked"), "{refused}");
+    drop(connection);
+    for status in [Status::unavailable("away"), Status::permission_denied("no"), Status::unimplemented("never")] {
+        fake.revocations.send_replace(Says::Fail(status));
+        hears(&source, false).await;
+        assert!(meet(&source, &authority).await.is_err(), "nothing is taken back");
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_without_a_call() {
+    let authority = JwtAuthority::new("example.org");
+    let fake = Fake::start();
+    grant(&fake, vec![Authority::new("example.org").message("/w", "")]);
+    let bundles = HashMap::from([authority.entry()]);
+    fake.jwt_bundles.send_replace(Says::Message(JwtBundlesResponse { bundles }));
+    fake.revocations.send_replace(told(Vec::new(), false));
+    let builder = Source::builder().endpoint(fake.endpoint()).with_jwt_bundles();
+    let source = builder.wait(Duration::from_secs(20)).connect().await.unwrap();
+    let (hit, other) = (authority.token("/hit", "us"), authority.token("/other", "us"));
+    source.validate_jwt_locally("us", &hit).unwrap();
+    let rows = vec![row("spiffe://example.org/hit", agent::Scope::Tokens)];
+    after_change(&source, || drop(fake.revocations.send_replace(told(rows, false)))).await;
+    let refused = source.validate_jwt_locally("us", &hit).unwrap_err();
+    assert!(matches!(&refused, SourceError::Revoked { id } if id.path() == "/hit"), "{refused}");
+    source.validate_jwt_locally("us", &other).unwrap();
 }

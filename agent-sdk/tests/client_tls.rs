@@ -9,8 +9,9 @@ use arc_swap::ArcSwap;
 use chancery_sdk::{
     id::SpiffeId,
     peer::{Acceptor, Connector, GuardedStream, RECHECK},
-    tls::{self, Allow, ClientCertificate, Clock, CurrentSvid, H2, HTTP1, PeerVerifier, system_clock},
-    x509::X509BundleSet,
+    revocation::{Revocation, Scope},
+    tls::{self, Allow, ClientCertificate, Clock, CurrentSvid, H2, HTTP1, LiveRevocations, PeerVerifier, system_clock},
+    x509::{self, X509BundleSet},
 };
 use rustls::{HandshakeKind, ProtocolVersion};
 use rustls_pki_types::ServerName;
@@ -391,4 +392,92 @@ async fn a_clock_step_does_not_extend_a_connection() {
     step.store(3001, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(at_server.read_u8().await.unwrap_err().kind(), ErrorKind::TimedOut);
     assert!(begun.elapsed() <= RECHECK + Duration::from_secs(1));
+}
+
+/// The row that names the certificate of this chain.
+fn row_of(issued: &Issued, id: &str) -> Revocation {
+    let authority = x509::authority_key_id(&issued.chain).map(|id| id.iter().map(|b| format!("{b:02x}")).collect());
+    let serial = x509::serial_decimal(&issued.chain).unwrap();
+    let scope = Scope::Certificate { authority: authority.unwrap(), serial };
+    Revocation { id: id.into(), scope, expires_at: support::now().plus(600) }
+}
+
+/// The same end, refusing what is on `list`.
+fn with_list(end: End, trusts: &Authority, list: &LiveRevocations) -> End {
+    let verifier = PeerVerifier::new(tls::provider(), end.bundles.clone(), td(trusts), system_clock());
+    End { verifier: Arc::new(verifier.with_revocations(list.clone())), ..end }
+}
+
+#[tokio::test]
+async fn a_revoked_peer_is_refused_in_the_handshake_in_both_roles() {
+    let authority = Authority::new("example.org");
+    let (bad, good) = (authority.issue("/bad"), authority.issue("/good"));
+    for scope in ["certificate", "id"] {
+        let list = LiveRevocations::new();
+        let (server, client) = pair(&authority, &bad);
+        let server = with_list(server, &authority, &list);
+        assert!(meet(&server, &client).await.0.is_ok(), "{scope}: not yet");
+        let row = row_of(&bad, "spiffe://example.org/bad");
+        let row = if scope == "id" { Revocation { scope: Scope::All, ..row } } else { row };
+        assert_eq!(list.add(vec![row], support::now()).len(), 1);
+        let refused = meet(&server, &client).await.0.unwrap_err();
+        assert!(refused.to_string().contains("Revoked"), "{refused}");
+        let (server, client) = pair(&authority, &good);
+        let server = with_list(server, &authority, &list);
+        assert!(meet(&server, &client).await.0.is_ok(), "{scope}: another peer");
+        // The other way round: the server is the revoked one.
+        let (at_bad, at_good) =
+            (End::new(&bad, &authority, td(&authority)), End::new(&good, &authority, td(&authority)));
+        let refused = meet(&at_bad, &with_list(at_good, &authority, &list)).await.1.unwrap_err();
+        assert!(refused.to_string().contains("Revoked"), "{refused}");
+    }
+}
+
+/// Both sides of the stream wait when the word comes, in tasks of their own.
+#[tokio::test(start_paused = true)]
+async fn a_live_connection_of_a_revoked_peer_is_closed_at_once_and_no_other() {
+    let authority = Authority::new("example.org");
+    let (bad, good) = (authority.issue("/bad"), authority.issue("/good"));
+    let list = LiveRevocations::new();
+    let mut live = Vec::new();
+    for issued in [&bad, &good] {
+        let (server, client) = pair(&authority, issued);
+        let server = with_list(server, &authority, &list);
+        let (at_server, at_client) = meet(&server, &client).await;
+        live.push((at_server.unwrap(), at_client.unwrap()));
+    }
+    let (mut other, _keeps_other) = live.pop().unwrap();
+    let (hit, _keeps) = live.pop().unwrap();
+    let (mut reads, mut writes) = tokio::io::split(hit);
+    let reader = tokio::spawn(async move { reads.read_u8().await.unwrap_err().kind() });
+    let writer = tokio::spawn(async move {
+        // The pipe is full after a while, and then it waits.
+        loop {
+            if let Err(fault) = writes.write_all(&[0; 4096]).await {
+                return fault.kind();
+            }
+        }
+    });
+    tokio::task::yield_now().await;
+    let start = Instant::now();
+    list.add(vec![row_of(&bad, "spiffe://example.org/bad")], support::now());
+    assert_eq!(reader.await.unwrap(), ErrorKind::ConnectionAborted);
+    assert_eq!(writer.await.unwrap(), ErrorKind::ConnectionAborted);
+    assert_eq!(start.elapsed(), Duration::ZERO, "no timer was waited for");
+    let waits = tokio::time::timeout(Duration::from_secs(5), other.read_u8()).await;
+    assert!(waits.is_err(), "the other connection lives: {waits:?}");
+}
+
+#[tokio::test]
+async fn a_peer_that_is_revoked_during_the_handshake_is_closed_at_the_first_use() {
+    let authority = Authority::new("example.org");
+    let bad = authority.issue("/bad");
+    let list = LiveRevocations::new();
+    let (server, client) = pair(&authority, &bad);
+    let server = with_list(server, &authority, &list);
+    let (at_server, _at_client) = meet(&server, &client).await;
+    let mut at_server = at_server.unwrap();
+    // Nobody has polled the connection since.
+    list.add(vec![row_of(&bad, "spiffe://example.org/bad")], support::now());
+    assert_eq!(at_server.write_all(b"x").await.unwrap_err().kind(), ErrorKind::ConnectionAborted);
 }

@@ -36,10 +36,10 @@ pub struct LocalPeer {
 }
 
 impl Peer {
-    /// Its certificate by issuer and serial; `None` without one.
-    pub fn certificate(&self) -> Option<Certificate> {
-        let authority = self.authorities.first().filter(|_| !self.serial.is_empty())?;
-        Some(Certificate { authority: authority.clone(), serial: self.serial.clone() })
+    /// Its certificate by serial and each issuer above, as a list may name it; none without one.
+    pub fn certificates(&self) -> impl Iterator<Item = Certificate> {
+        let issuers = self.authorities.iter().filter(|_| !self.serial.is_empty());
+        issuers.map(|issuer| Certificate { authority: issuer.clone(), serial: self.serial.clone() })
     }
 
     /// A caller on the UNIX door.

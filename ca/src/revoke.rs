@@ -6,12 +6,13 @@
 use chancery_core::{class::ClassName, ids};
 use chancery_sdk::id::SpiffeId;
 
+pub use crate::store::{Closure, Executable, Order, Revocation, What};
 use crate::{
     problem::Problem,
     state::State,
     store::{
-        Closure, EVERY_NODE, Executable, Fact, Hits, Order, Refusal, ReopenClass, Revocation, RevokeClass, RevokeEntry,
-        RevokeExecutable, RevokeInstance, RevokeNode,
+        EVERY_NODE, Fact, Hits, Refusal, ReopenClass, RevokeClass, RevokeEntry, RevokeExecutable, RevokeInstance,
+        RevokeNode,
     },
 };
 

@@ -27,6 +27,12 @@ pub mod chancery {
         }
     }
     /// What an operator asks of the attestor on this machine.
+    /// What our attestor tells processes beyond the Workload API.
+    pub mod agent {
+        pub mod v1 {
+            tonic::include_proto!("chancery.agent.v1");
+        }
+    }
     pub mod attestor {
         pub mod v1 {
             tonic::include_proto!("chancery.attestor.v1");

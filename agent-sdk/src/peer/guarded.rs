@@ -1,6 +1,7 @@
 //! A TLS stream that ends when its peer's certificate does.
 
 use std::{
+    fmt,
     future::Future,
     io::{self, ErrorKind, IoSlice},
     pin::Pin,
@@ -12,13 +13,14 @@ use std::{
 use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::watch,
     time::{Instant, Sleep, sleep},
 };
 use tokio_rustls::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::PeerIdentity;
-use crate::{time::UnixTime, tls::PeerVerifier};
+use crate::{revocation::Names, time::UnixTime, tls::PeerVerifier};
 
 /// How often, at most, a connection goes without being judged again by the wall clock.
 ///
@@ -30,7 +32,8 @@ pub const RECHECK: Duration = Duration::from_secs(30);
 ///
 /// Reading and writing fail with [`ErrorKind::TimedOut`] after the last second of the peer's
 /// certificate, and with [`ErrorKind::ConnectionAborted`] at most [`RECHECK`] after its authority
-/// left the bundle. A pending read or write is woken for it.
+/// left the bundle, and as soon as the peer is on the verifier's list of revocations. A pending read or write is woken
+/// for it.
 #[derive(Debug)]
 pub struct GuardedStream<IO> {
     tls: TlsStream<IO>,
@@ -49,7 +52,7 @@ impl<IO> GuardedStream<IO> {
             .map_err(|fault| io::Error::new(ErrorKind::PermissionDenied, fault))?
             .ok_or_else(|| io::Error::new(ErrorKind::PermissionDenied, "peer presented no certificate"))?;
         let chain = state.peer_certificates().unwrap_or_default().iter().map(|der| der.clone().into_owned()).collect();
-        let guard = Guard::new(verifier, chain, peer.not_after());
+        let guard = Guard::new(verifier, chain, &peer);
         Ok(Self { tls, peer, guard })
     }
 
@@ -71,9 +74,40 @@ struct Guard {
     chain: Vec<CertificateDer<'static>>,
     not_after: UnixTime,
     ended: Option<ErrorKind>,
+    /// As a list of revocations names the chain.
+    names: Names,
+    id: String,
     /// Reader and writer may be different tasks, and a timer wakes only the last that asked.
-    read: Pin<Box<Sleep>>,
-    write: Pin<Box<Sleep>>,
+    read: Alarm,
+    write: Alarm,
+}
+
+/// What wakes one side: its timer, and additions to the list of revocations.
+struct Alarm {
+    timer: Pin<Box<Sleep>>,
+    list: Pin<Box<dyn Future<Output = watch::Receiver<u64>> + Send + Sync>>,
+}
+
+impl Alarm {
+    fn new(wait: Duration, list: watch::Receiver<u64>) -> Self {
+        Self { timer: Box::pin(sleep(wait)), list: addition(list) }
+    }
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alarm").field("timer", &self.timer).finish_non_exhaustive()
+    }
+}
+
+/// Waits for the next addition. The verifier holds the sender, so the channel does not close before the guard goes.
+fn addition(mut list: watch::Receiver<u64>) -> Pin<Box<dyn Future<Output = watch::Receiver<u64>> + Send + Sync>> {
+    Box::pin(async move {
+        if list.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        list
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -83,9 +117,18 @@ enum Side {
 }
 
 impl Guard {
-    fn new(verifier: Arc<PeerVerifier>, chain: Vec<CertificateDer<'static>>, not_after: UnixTime) -> Self {
+    fn new(verifier: Arc<PeerVerifier>, chain: Vec<CertificateDer<'static>>, peer: &PeerIdentity) -> Self {
+        let not_after = peer.not_after();
         let wait = until_end(not_after, verifier.now());
-        Self { verifier, chain, not_after, ended: None, read: Box::pin(sleep(wait)), write: Box::pin(sleep(wait)) }
+        let (names, id) = (Names::of(&chain), peer.id().to_string());
+        // What came since the handshake was judged is seen at the first look: these have seen nothing yet.
+        let alarm = || {
+            let mut list = verifier.revocations().changed();
+            list.mark_changed();
+            Alarm::new(wait, list)
+        };
+        let (read, write) = (alarm(), alarm());
+        Self { verifier, chain, not_after, ended: None, names, id, read, write }
     }
 
     /// Fails when the connection has ended; otherwise sees to it that `side` is woken when it does.
@@ -94,15 +137,23 @@ impl Guard {
             if let Some(kind) = self.ended {
                 return Err(io::Error::new(kind, "the peer's certificate ended or is no longer trusted"));
             }
-            let timer = match side {
+            let alarm = match side {
                 Side::Read => &mut self.read,
                 Side::Write => &mut self.write,
             };
-            if timer.as_mut().poll(cx).is_pending() {
+            if let Poll::Ready(list) = alarm.list.as_mut().poll(cx) {
+                alarm.list = addition(list);
+                if self.verifier.revocations().list().refuses(&self.id, &self.names) {
+                    tracing::warn!(peer = self.id, "the connection of a revoked peer is closed");
+                    self.ended = Some(ErrorKind::ConnectionAborted);
+                }
+                continue;
+            }
+            if alarm.timer.as_mut().poll(cx).is_pending() {
                 return Ok(());
             }
             let now = self.verifier.now();
-            timer.as_mut().reset(Instant::now() + until_end(self.not_after, now));
+            alarm.timer.as_mut().reset(Instant::now() + until_end(self.not_after, now));
             self.ended = self.judge(now);
         }
     }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, Source, SourceError,
-    follow::{Known, Live, follow_jwt_bundles, follow_x509},
+    follow::{Known, Live, follow_jwt_bundles, follow_revocations, follow_x509},
 };
 use crate::{
     tls::{self, Clock},
@@ -115,6 +115,8 @@ impl SourceBuilder {
         let revision = live.revision.subscribe();
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(follow_x509(client.watch_x509(), live.clone())));
+        let follow = follow_revocations(client.watch_revocations(), live.clone(), clock.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(follow));
         if live.jwt_bundles.is_some() {
             let follow = follow_jwt_bundles(client.watch_jwt_bundles(), live.clone());
             tokio::spawn(stop.clone().run_until_cancelled_owned(follow));

@@ -43,6 +43,12 @@ pub enum SourceError {
         /// What the Workload API said.
         why: String,
     },
+    /// A token that is valid by itself and was revoked.
+    #[error("the token of {id} was revoked")]
+    Revoked {
+        /// Whose it is.
+        id: SpiffeId,
+    },
     /// No identity came within the time the caller gave.
     #[error("no identity within {waited:?}: {why}")]
     Timeout {

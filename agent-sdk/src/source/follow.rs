@@ -15,8 +15,8 @@ use tonic::Status;
 
 use crate::{
     jwt::JwtBundleSet,
-    tls::{Clock, CurrentSvid},
-    workload::{Event, JwtBundles, UpdateError, Watch, X509Context},
+    tls::{Clock, CurrentSvid, LiveRevocations},
+    workload::{Event, JwtBundles, RevocationsUpdate, UpdateError, Watch, X509Context},
     x509::X509BundleSet,
 };
 
@@ -26,6 +26,10 @@ pub(super) struct Live {
     pub(super) current: Arc<CurrentSvid>,
     pub(super) bundles: Arc<ArcSwap<X509BundleSet>>,
     pub(super) jwt_bundles: Option<ArcSwap<JwtBundleSet>>,
+    /// What is refused though it has not ended.
+    pub(super) revoked: LiveRevocations,
+    /// Whether the endpoint tells revocations; false before its first word, too.
+    pub(super) hears_revocations: AtomicBool,
     /// Counts changes.
     pub(super) revision: watch::Sender<u64>,
     /// Whether JWT bundles, when they are followed, have had their first answer.
@@ -50,6 +54,8 @@ impl Live {
             current: Arc::new(CurrentSvid::empty(provider, clock)),
             bundles: Arc::default(),
             jwt_bundles,
+            revoked: LiveRevocations::new(),
+            hears_revocations: AtomicBool::new(false),
             revision: watch::Sender::new(0),
             jwt_answered: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -172,5 +178,38 @@ pub(super) async fn follow_jwt_bundles(mut watch: Watch<JwtBundles>, live: Arc<L
         }
         live.jwt_answered.store(true, Ordering::Release);
         live.bump();
+    }
+}
+
+/// Follows revocations for as long as the endpoint tells them. What was told stays when it is away, or says no.
+pub(super) async fn follow_revocations(mut watch: Watch<RevocationsUpdate>, live: Arc<Live>, clock: Clock) {
+    let hears = |yes| live.hears_revocations.store(yes, Ordering::Release);
+    while let Some(event) = watch.next().await {
+        match event {
+            Event::Denied(status) | Event::Lost(status) => {
+                hears(false);
+                tracing::debug!(why = status.message(), "revocations do not come; what was told stays");
+            }
+            Event::Discarded(fault) => tracing::error!(%fault, "discarded a message about revocations"),
+            Event::Ended(status) => {
+                hears(false);
+                tracing::info!(
+                    code = ?status.code(),
+                    "the endpoint tells no revocations: peers are accepted until their SVIDs end"
+                );
+            }
+            Event::Update(update) => {
+                let new = live.revoked.add(update.rows, clock());
+                for row in &new {
+                    tracing::info!(id = row.id, scope = ?row.scope, "revoked");
+                }
+                if !update.more {
+                    hears(true);
+                }
+                if !new.is_empty() {
+                    live.bump();
+                }
+            }
+        }
     }
 }

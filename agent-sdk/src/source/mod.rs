@@ -5,13 +5,14 @@
 //! configurations, acceptors, channels) sees the newest state. The state is kept while the endpoint
 //! is away, until the SVID ends, and dropped at once when the caller is no longer entitled to it:
 //! new handshakes then fail, and guarded connections end within [`RECHECK`](crate::peer::RECHECK).
+//! Where the endpoint is Chancery's attestor, revoked peers are refused and their connections closed at once.
 
 mod builder;
 mod error;
 mod follow;
 mod tls;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
@@ -23,7 +24,7 @@ pub use error::SourceError;
 
 use crate::{
     jwt::{JwtBundleSet, JwtSvid},
-    tls::Clock,
+    tls::{Clock, LiveRevocations},
     workload::{JwtToken, ValidatedJwt, WorkloadClient},
     x509::{X509BundleSet, X509Svid},
 };
@@ -124,12 +125,28 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError::NoJwtBundles`] unless they were asked for, [`SourceError::Jwt`] when the token is
-    /// not valid.
+    /// not valid, [`SourceError::Revoked`] when it was revoked.
     ///
     /// Source: JWT-SVID section 5; conformance WA-59, JS-30, JS-31.
     pub fn validate_jwt_locally(&self, audience: &str, token: &str) -> Result<JwtSvid, SourceError> {
         let bundles = self.jwt_bundles().ok_or(SourceError::NoJwtBundles)?;
-        Ok(JwtSvid::verify(token, &bundles, audience, (self.shared.clock)(), JWT_LEEWAY_SECS)?)
+        let svid = JwtSvid::verify(token, &bundles, audience, (self.shared.clock)(), JWT_LEEWAY_SECS)?;
+        if self.shared.live.revoked.list().refuses_token(svid.id.as_str(), svid.issued_at) {
+            return Err(SourceError::Revoked { id: svid.id });
+        }
+        Ok(svid)
+    }
+
+    /// Whether revocations are heard now: the endpoint is Chancery's attestor, and has told its list.
+    ///
+    /// Where they are not, a revoked peer is refused when its SVID ends; what was told before stays refused.
+    pub fn hears_revocations(&self) -> bool {
+        self.shared.live.hears_revocations.load(Ordering::Acquire)
+    }
+
+    /// What was told to be revoked: those are refused in handshakes, and their live connections are closed.
+    pub fn revocations(&self) -> LiveRevocations {
+        self.shared.live.revoked.clone()
     }
 
     /// A receiver that sees a new number whenever the state changed: rotation, bundles, redaction.

@@ -17,10 +17,11 @@ use crate::{
 };
 
 impl Source {
-    /// A verifier of peers against the source's bundles; as a server it demands a client certificate.
+    /// A verifier of peers against the source's bundles and what it was told of revocations; as a server it demands a client certificate.
     pub fn verifier(&self, allow: Allow) -> PeerVerifier {
         let shared = &self.shared;
         PeerVerifier::new(shared.provider.clone(), self.live_bundles(), allow, shared.clock.clone())
+            .with_revocations(shared.live.revoked.clone())
     }
 
     /// A rustls server configuration; made once, it follows rotation by itself.

@@ -8,6 +8,7 @@
 mod allow;
 mod config;
 mod current;
+mod revoked;
 mod verifier;
 
 use std::{sync::Arc, time::SystemTime};
@@ -20,6 +21,7 @@ use crate::time::UnixTime;
 pub use allow::Allow;
 pub use config::{client_config, server_config};
 pub use current::CurrentSvid;
+pub use revoked::LiveRevocations;
 pub use verifier::{ClientCertificate, PeerVerifier};
 
 /// ALPN name of HTTP/2, which gRPC needs.

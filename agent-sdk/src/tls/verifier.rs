@@ -11,8 +11,11 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime as TlsTime};
 
-use super::{Allow, Clock};
-use crate::x509::{self, Peer, X509BundleSet};
+use super::{Allow, Clock, LiveRevocations};
+use crate::{
+    revocation::Names,
+    x509::{self, Peer, X509BundleSet},
+};
 
 /// Whether a server lets clients in that present no certificate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,6 +37,7 @@ pub struct PeerVerifier {
     allow: Allow,
     clock: Clock,
     clients: ClientCertificate,
+    revoked: LiveRevocations,
 }
 
 impl PeerVerifier {
@@ -44,13 +48,25 @@ impl PeerVerifier {
         allow: Allow,
         clock: Clock,
     ) -> Self {
-        Self { provider, bundles, allow, clock, clients: ClientCertificate::Required }
+        let (clients, revoked) = (ClientCertificate::Required, LiveRevocations::new());
+        Self { provider, bundles, allow, clock, clients, revoked }
     }
 
     /// The same verifier with another rule about clients that present nothing.
     #[must_use]
     pub fn with_clients(self, clients: ClientCertificate) -> Self {
         Self { clients, ..self }
+    }
+
+    /// The same verifier, refusing what is on this list; as the list grows, later handshakes and live connections see it.
+    #[must_use]
+    pub fn with_revocations(self, revoked: LiveRevocations) -> Self {
+        Self { revoked, ..self }
+    }
+
+    /// The list of what is refused; empty unless one was given.
+    pub fn revocations(&self) -> &LiveRevocations {
+        &self.revoked
     }
 
     /// The provider the verifier was made with.
@@ -67,7 +83,8 @@ impl PeerVerifier {
     ///
     /// # Errors
     /// [`rustls::Error::InvalidCertificate`], with the SPIFFE rule that was broken as its source, or
-    /// [`CertificateError::ApplicationVerificationFailure`] when the peer is genuine but not welcome.
+    /// [`CertificateError::ApplicationVerificationFailure`] when the peer is genuine but not welcome, or
+    /// [`CertificateError::Revoked`] when it is on the list.
     ///
     /// Source: X509-SVID section 5; conformance XS-06, XS-33, XS-34, WA-18, WA-19.
     pub fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<Peer, Error> {
@@ -75,6 +92,11 @@ impl PeerVerifier {
             tracing::debug!(%fault, "peer certificate refused");
             Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(fault))))
         })?;
+        let revoked = self.revoked.list();
+        if !revoked.is_empty() && revoked.refuses(peer.id.as_str(), &Names::of(chain)) {
+            tracing::warn!(peer = %peer.id, "a revoked peer is refused");
+            return Err(Error::InvalidCertificate(CertificateError::Revoked));
+        }
         if !self.allow.welcomes(&peer) {
             tracing::debug!(peer = %peer.id, "peer is not welcome");
             return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));

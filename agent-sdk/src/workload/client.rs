@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use chancery_proto::workload::{
-    JwtsvidRequest, ValidateJwtsvidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient,
+use chancery_proto::{
+    chancery::agent::v1::agent_client::AgentClient,
+    workload::{JwtsvidRequest, ValidateJwtsvidRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient},
 };
 use tonic::{
     Request, Response, Status,
@@ -13,8 +14,8 @@ use tonic::{
 };
 
 use super::{
-    ClientError, Endpoint, Event, JwtBundles, JwtToken, ValidatedJwt, Watch, X509Bundles, X509Context, dial, jwt,
-    watch::Watched,
+    ClientError, Endpoint, Event, JwtBundles, JwtToken, RevocationsUpdate, ValidatedJwt, Watch, X509Bundles,
+    X509Context, dial, jwt, watch::Watched,
 };
 use crate::{id::SpiffeId, peer::connection_lost};
 
@@ -23,8 +24,17 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The metadata that shows a caller was not tricked into calling (conformance WE-06).
 const SECURITY_HEADER: &str = "workload.spiffe.io";
 
-/// The generated client, with the security header on every call.
-pub type Caller = SpiffeWorkloadApiClient<InterceptedService<Channel, SecurityHeader>>;
+/// A channel that puts the security header on every call.
+type WithHeader = InterceptedService<Channel, SecurityHeader>;
+
+/// The generated clients.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The SPIFFE Workload API.
+    pub workload: SpiffeWorkloadApiClient<WithHeader>,
+    /// What our attestor serves beyond it.
+    pub agent: AgentClient<WithHeader>,
+}
 
 /// Adds the security header and touches no other metadata.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +59,10 @@ impl WorkloadClient {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn connect(endpoint: &Endpoint) -> Self {
-        Self { caller: SpiffeWorkloadApiClient::with_interceptor(dial::channel(endpoint), SecurityHeader) }
+        let channel = dial::channel(endpoint);
+        let agent = AgentClient::with_interceptor(channel.clone(), SecurityHeader);
+        let workload = SpiffeWorkloadApiClient::with_interceptor(channel, SecurityHeader);
+        Self { caller: Caller { workload, agent } }
     }
 
     /// The X.509 state of now: identities, keys, bundles.
@@ -93,6 +106,11 @@ impl WorkloadClient {
         Watch::new(self.caller.clone())
     }
 
+    /// Follows revocations, which Chancery's attestor serves; elsewhere the watch ends at once with `Unimplemented`.
+    pub fn watch_revocations(&self) -> Watch<RevocationsUpdate> {
+        Watch::new(self.caller.clone())
+    }
+
     /// JWT-SVIDs for `audience`, at least one: for every identity granted, the default's first, or for `id` alone.
     ///
     /// # Errors
@@ -108,7 +126,7 @@ impl WorkloadClient {
             audience: audience.iter().map(|&one| one.to_owned()).collect(),
             spiffe_id: id.map(ToString::to_string).unwrap_or_default(),
         };
-        let call = async || self.caller.clone().fetch_jwtsvid(request.clone()).await;
+        let call = async || self.caller.workload.clone().fetch_jwtsvid(request.clone()).await;
         let answer = in_time(twice_if_lost(call)).await?;
         jwt::read_tokens(answer).map_err(ClientError::Answer)
     }
@@ -124,7 +142,7 @@ impl WorkloadClient {
             return Err(ClientError::NoAudience);
         }
         let request = ValidateJwtsvidRequest { audience: audience.to_owned(), svid: token.to_owned() };
-        let call = async || self.caller.clone().validate_jwtsvid(request.clone()).await;
+        let call = async || self.caller.workload.clone().validate_jwtsvid(request.clone()).await;
         let answer = in_time(twice_if_lost(call)).await?;
         jwt::read_validated(answer).map_err(ClientError::Answer)
     }

@@ -13,6 +13,7 @@ mod dial;
 mod endpoint;
 mod error;
 mod jwt;
+mod revocations;
 mod update;
 mod watch;
 
@@ -20,5 +21,6 @@ pub use client::WorkloadClient;
 pub use endpoint::{ENDPOINT_VARIABLE, Endpoint, EndpointError};
 pub use error::{ClientError, UpdateError};
 pub use jwt::{JwtBundles, JwtToken, ValidatedJwt};
+pub use revocations::{RevocationsUpdate, revocation, write_revocation};
 pub use update::{IssuedSvid, X509Bundles, X509Context};
 pub use watch::{Event, Watch};

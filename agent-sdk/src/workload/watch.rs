@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use chancery_proto::workload as wire;
+use chancery_proto::{chancery::agent::v1 as agent, workload as wire};
 use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 
-use super::{JwtBundles, UpdateError, X509Bundles, X509Context, backoff::Backoff, client::Caller};
+use super::{JwtBundles, RevocationsUpdate, UpdateError, X509Bundles, X509Context, backoff::Backoff, client::Caller};
 
 /// What happened on a watched stream.
 #[derive(Debug)]
@@ -40,13 +40,13 @@ enum State<T: Watched> {
     Waiting { until: Instant },
 }
 
-/// The three streams that can be watched; sealed, since the protocol is closed.
+/// The streams that can be watched; sealed, since the protocols are closed.
 pub trait Watched: Sized + Send + sealed::Stream {}
 
 pub(super) mod sealed {
     use super::*;
 
-    /// How one stream is opened and read. A trait, since the loop around it is the same thrice.
+    /// How one stream is opened and read. A trait, since the loop around it is the same for each.
     pub trait Stream: Sized {
         type Message: Send + 'static;
         fn open(caller: &mut Caller) -> impl Future<Output = Result<Streaming<Self::Message>, Status>> + Send;
@@ -129,7 +129,7 @@ impl sealed::Stream for X509Context {
     type Message = wire::X509svidResponse;
 
     async fn open(caller: &mut Caller) -> Result<Streaming<Self::Message>, Status> {
-        caller.fetch_x509svid(wire::X509svidRequest {}).await.map(tonic::Response::into_inner)
+        caller.workload.fetch_x509svid(wire::X509svidRequest {}).await.map(tonic::Response::into_inner)
     }
 
     fn read(message: Self::Message) -> Result<Self, UpdateError> {
@@ -142,7 +142,7 @@ impl sealed::Stream for X509Bundles {
     type Message = wire::X509BundlesResponse;
 
     async fn open(caller: &mut Caller) -> Result<Streaming<Self::Message>, Status> {
-        caller.fetch_x509_bundles(wire::X509BundlesRequest {}).await.map(tonic::Response::into_inner)
+        caller.workload.fetch_x509_bundles(wire::X509BundlesRequest {}).await.map(tonic::Response::into_inner)
     }
 
     fn read(message: Self::Message) -> Result<Self, UpdateError> {
@@ -155,10 +155,23 @@ impl sealed::Stream for JwtBundles {
     type Message = wire::JwtBundlesResponse;
 
     async fn open(caller: &mut Caller) -> Result<Streaming<Self::Message>, Status> {
-        caller.fetch_jwt_bundles(wire::JwtBundlesRequest {}).await.map(tonic::Response::into_inner)
+        caller.workload.fetch_jwt_bundles(wire::JwtBundlesRequest {}).await.map(tonic::Response::into_inner)
     }
 
     fn read(message: Self::Message) -> Result<Self, UpdateError> {
         Self::read(message)
+    }
+}
+
+impl Watched for RevocationsUpdate {}
+impl sealed::Stream for RevocationsUpdate {
+    type Message = agent::WatchRevocationsResponse;
+
+    async fn open(caller: &mut Caller) -> Result<Streaming<Self::Message>, Status> {
+        caller.agent.watch_revocations(agent::WatchRevocationsRequest {}).await.map(tonic::Response::into_inner)
+    }
+
+    fn read(message: Self::Message) -> Result<Self, UpdateError> {
+        Ok(Self::read(message))
     }
 }

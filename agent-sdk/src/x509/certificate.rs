@@ -159,3 +159,8 @@ pub fn authority_key_id(certificate: &[u8]) -> Option<Vec<u8>> {
     let certificate = Certificate::parse(certificate).ok()?;
     certificate.authority_key_id().map(<[u8]>::to_vec)
 }
+
+/// Reads the serial number of a DER certificate in decimal digits; `None` if it cannot be read.
+pub fn serial_decimal(certificate: &[u8]) -> Option<String> {
+    Certificate::parse(certificate).ok().map(|certificate| certificate.serial_decimal())
+}

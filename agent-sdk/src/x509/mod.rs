@@ -12,7 +12,7 @@ mod svid;
 mod verify;
 
 pub use bundle::{X509Bundle, X509BundleError, X509BundleSet};
-pub use certificate::{CertificateError, authority_key_id, spki_of, subject_key_id};
+pub use certificate::{CertificateError, authority_key_id, serial_decimal, spki_of, subject_key_id};
 pub use leaf::{LeafError, leaf_id};
 pub use svid::{X509Svid, X509SvidError};
 pub use verify::{Peer, VerifyError, verify};

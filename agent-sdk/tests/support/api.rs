@@ -9,9 +9,15 @@ use std::{
     time::Duration,
 };
 
-use chancery_proto::workload::{
-    self as wire,
-    spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer},
+use chancery_proto::{
+    chancery::agent::v1::{
+        self as agent,
+        agent_server::{Agent, AgentServer},
+    },
+    workload::{
+        self as wire,
+        spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer},
+    },
 };
 use chancery_sdk::{
     Source,
@@ -55,6 +61,8 @@ pub struct Fake {
     pub jwt_bundles: watch::Sender<Says<wire::JwtBundlesResponse>>,
     pub jwt: watch::Sender<Says<wire::JwtsvidResponse>>,
     pub validated: watch::Sender<Says<wire::ValidateJwtsvidResponse>>,
+    /// As SPIRE's agent until it is told otherwise.
+    pub revocations: watch::Sender<Says<agent::WatchRevocationsResponse>>,
     pub calls: watch::Sender<Vec<Call>>,
     dir: TempDir,
     cut: CancellationToken,
@@ -72,6 +80,7 @@ impl Fake {
             jwt_bundles: denied(),
             jwt: denied(),
             validated: denied(),
+            revocations: watch::Sender::new(Says::Fail(Status::unimplemented("no such service"))),
             calls: watch::Sender::new(Vec::new()),
             dir: tempfile::tempdir().unwrap(),
             cut: CancellationToken::new(),
@@ -120,6 +129,7 @@ impl Fake {
                 jwt: self.jwt.clone(),
                 validated: self.validated.clone(),
             }))
+            .add_service(AgentServer::new(AgentService(self.revocations.clone())))
             .serve_with_incoming_shutdown(incoming, self.cut.clone().cancelled_owned());
         tokio::spawn(server);
     }
@@ -212,7 +222,21 @@ impl SpiffeWorkloadApi for Service {
     }
 }
 
-/// Notes path and header of every request.
+struct AgentService(watch::Sender<Says<agent::WatchRevocationsResponse>>);
+
+#[tonic::async_trait]
+impl Agent for AgentService {
+    type WatchRevocationsStream = ReceiverStream<Result<agent::WatchRevocationsResponse, Status>>;
+
+    async fn watch_revocations(
+        &self,
+        _: Request<agent::WatchRevocationsRequest>,
+    ) -> Answer<agent::WatchRevocationsResponse> {
+        stream(&self.0)
+    }
+}
+
+/// Notes path and header of every request of the Workload API.
 #[derive(Clone)]
 struct Logged<S> {
     inner: S,
@@ -235,7 +259,9 @@ where
         let header = request.headers().get_all("workload.spiffe.io");
         let header = header.iter().map(|value| value.to_str().unwrap().to_owned()).collect();
         let call = Call { path: request.uri().path().to_owned(), header, at: Instant::now() };
-        self.calls.send_modify(|calls| calls.push(call));
+        if !call.path.starts_with("/chancery.") {
+            self.calls.send_modify(|calls| calls.push(call));
+        }
         self.inner.call(request)
     }
 }

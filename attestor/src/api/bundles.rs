@@ -48,7 +48,7 @@ impl Feed for JwtBundles {
 }
 
 /// What the caller may verify with. Bundles are public, so matching a class is enough: no instance is begun for them.
-async fn verifier(door: &Door, caller: &Arc<Caller>) -> Result<Entitlement, Refusal> {
+pub(super) async fn verifier(door: &Door, caller: &Arc<Caller>) -> Result<Entitlement, Refusal> {
     match door.verifiers {
         Verifiers::Entitled => door.entitle(caller).await,
         Verifiers::Anyone => matched(door.cache.view(), door.observe(caller).await?),

@@ -9,7 +9,7 @@ use std::{
 
 use chancery_core::selector::Selectors;
 use chancery_daemon::clock::Clock;
-use chancery_sdk::id::TrustDomain;
+use chancery_sdk::{id::TrustDomain, tls::LiveRevocations};
 use tokio_util::sync::CancellationToken;
 
 use super::{Refusal, hints, tokens::Tokens};
@@ -49,6 +49,8 @@ pub struct Door {
     pub(crate) stop: CancellationToken,
     pub(crate) verifiers: Verifiers,
     pub(crate) metrics: WorkloadMetrics,
+    /// What the CA told to be revoked.
+    pub(crate) revoked: LiveRevocations,
     pub(super) tokens: Tokens,
     /// Whether the node had standing in this run: then its absence is a loss, not a start.
     pub(super) stood: AtomicBool,

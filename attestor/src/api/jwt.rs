@@ -97,7 +97,8 @@ async fn token(
     audience: &[String],
 ) -> Result<(IssuedJwt, Asked), Refusal> {
     let key = TokenKey { owner: subject.owner(), audience: audience.to_vec() };
-    let kept = door.tokens.find(&key, (door.clock)());
+    let refused = |jwt: &IssuedJwt| door.revoked.list().refuses_token(jwt.id.as_str(), Some(jwt.issued_at));
+    let kept = door.tokens.find(&key, (door.clock)()).filter(|(jwt, _)| !refused(jwt));
     if let Some((jwt, true)) = kept {
         return Ok((jwt, Asked::Nobody));
     }

@@ -4,6 +4,7 @@
 //! lives. gRPC statuses are made here and nowhere else. Called by `run`.
 
 mod admin;
+mod agent;
 mod bundles;
 mod count;
 mod door;

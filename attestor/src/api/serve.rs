@@ -10,9 +10,10 @@ use chancery_daemon::{
     socket::{self, SocketError},
 };
 use chancery_proto::{
-    chancery::attestor::v1::attestor_server::AttestorServer,
+    chancery::{agent::v1::agent_server::AgentServer, attestor::v1::attestor_server::AttestorServer},
     workload::{DESCRIPTOR, spiffe_workload_api_server::SpiffeWorkloadApiServer},
 };
+use chancery_sdk::tls::LiveRevocations;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::UnixListener;
@@ -20,8 +21,8 @@ use tonic::{service::interceptor::InterceptedService, transport::Server};
 use tonic_health::pb::health_server::HealthServer;
 
 use super::{
-    Door, Verifiers, admin::AdminApi, count::Counted, header, health::HealthApi, outage::Outlook, service::WorkloadApi,
-    tokens::Tokens,
+    Door, Verifiers, admin::AdminApi, agent::AgentApi, count::Counted, header, health::HealthApi, outage::Outlook,
+    service::WorkloadApi, tokens::Tokens,
 };
 use crate::{
     cache::Cache,
@@ -162,6 +163,7 @@ async fn open(
         metrics.clone(),
         stop.clone(),
     );
+    let revoked = LiveRevocations::new();
     let syncer = Syncer::new(Parts {
         upstream: Arc::clone(&upstream),
         cache: Arc::clone(&cache),
@@ -173,6 +175,7 @@ async fn open(
         taints,
         clock: clock::system(),
         metrics: metrics.clone(),
+        revoked: revoked.clone(),
     });
     instances.start(identity.clone()).await;
     tokio::spawn(syncer.run(stop.clone()));
@@ -188,6 +191,7 @@ async fn open(
         stop,
         verifiers: doors.verifiers,
         metrics,
+        revoked,
         tokens: Tokens::default(),
         stood: AtomicBool::new(false),
     };
@@ -205,9 +209,11 @@ async fn serve_workload(
     shutdown: &Shutdown,
 ) -> Result<(), DoorError> {
     let api = SpiffeWorkloadApiServer::new(WorkloadApi(Arc::clone(&door))).max_decoding_message_size(MAX_REQUEST_BYTES);
-    // Only the Workload API asks for the header: clients of the other services do not send it (CF-08).
+    // The Workload API and our own service ask for the header: clients of the others do not send it (CF-08).
     let api = InterceptedService::new(api, header::require);
     let api = Counted { inner: api, metrics: door.metrics.clone() };
+    let agent = AgentServer::new(AgentApi(Arc::clone(&door))).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let agent = InterceptedService::new(agent, header::require);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTOR)
@@ -216,6 +222,7 @@ async fn serve_workload(
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .add_service(api)
+        .add_service(agent)
         .add_service(HealthServer::new(HealthApi(door)))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)

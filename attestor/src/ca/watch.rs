@@ -4,10 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use chancery_core::digest;
 use chancery_proto::{
-    chancery::node::v1::{self as node, WatchRequest, WatchResponse, node_client::NodeClient},
+    chancery::{
+        agent::v1 as agent,
+        node::v1::{self as node, WatchRequest, WatchResponse, node_client::NodeClient},
+    },
     spire::api::types,
 };
-use chancery_sdk::id::{SpiffeId, TrustDomain};
+use chancery_sdk::{
+    id::{SpiffeId, TrustDomain},
+    revocation::Revocation,
+    workload::revocation,
+};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tonic::Streaming;
 
@@ -57,6 +64,8 @@ pub struct Told {
     pub gone_foreign: Vec<TrustDomain>,
     /// Instances that ended.
     pub ended: Vec<SpiffeId>,
+    /// What nobody is to accept any more.
+    pub revoked: Vec<Revocation>,
 }
 
 /// What the CA tells, as it happens.
@@ -121,6 +130,7 @@ impl Ca {
             }
             let domain = |name: String| TrustDomain::from_name_or_id(&name).ok();
             told.gone_foreign.extend(part.removed_bundles.into_iter().filter_map(domain));
+            told.revoked.extend(part.revocations.into_iter().filter_map(revocation));
             told.ended.extend(part.ended_instances.iter().filter_map(|id| SpiffeId::parse(id).ok()));
         }
         Ok(told)
@@ -170,7 +180,20 @@ fn check_digest(full: bool, parts: &[WatchResponse]) -> Result<(), CaError> {
     if digest::of_registered(entries, classes)[..] != *told {
         return Err(CaError::malformed("full state is not what its digest says"));
     }
+    let revoked: Vec<_> = parts.iter().flat_map(|part| &part.revocations).collect();
+    let told = parts.last().map(|last| last.revocations_digest.as_slice()).unwrap_or_default();
+    // A server of an earlier release has no list, and says nothing of one.
+    if told.is_empty() && revoked.is_empty() {
+        return Ok(());
+    }
+    if digest::of_revocations(revoked.into_iter().map(row))[..] != *told {
+        return Err(CaError::malformed("the list of revocations is not what its digest says"));
+    }
     Ok(())
+}
+
+fn row(r: &agent::Revocation) -> digest::RevocationRow<'_> {
+    (r.scope, &r.spiffe_id, &r.authority_id, &r.serial_number, r.issued_until, r.expires_at)
 }
 
 #[cfg(test)]
@@ -225,5 +248,36 @@ mod tests {
         let right = digest::of_registered([("a", 0)], []);
         assert!(whole(right).is_ok_and(|told| told.full && told.entries.len() == 1));
         assert!(whole([0; 32]).is_err());
+    }
+
+    #[test]
+    fn a_list_of_revocations_that_is_not_what_its_digest_says_is_refused() {
+        let revoked = |serial: &str| agent::Revocation {
+            scope: agent::Scope::Certificate.into(),
+            spiffe_id: "spiffe://td.test/a".into(),
+            authority_id: "aa".into(),
+            serial_number: serial.into(),
+            issued_until: 0,
+            expires_at: 100,
+        };
+        let whole = |serials: &[&str], digest: Vec<u8>| {
+            let first = WatchResponse { full: true, more: true, revocations: vec![revoked("1")], ..Default::default() };
+            let last = WatchResponse {
+                digest: digest::of_registered([], []).to_vec(),
+                revocations: serials.iter().map(|serial| revoked(serial)).collect(),
+                revocations_digest: digest,
+                ..WatchResponse::default()
+            };
+            told(vec![first, last])
+        };
+        let both = [revoked("1"), revoked("2")];
+        let right = digest::of_revocations(both.iter().map(row)).to_vec();
+        assert!(whole(&["2"], right.clone()).is_ok_and(|told| told.revoked.len() == 2));
+        assert!(whole(&["3"], right.clone()).is_err());
+        assert!(whole(&[], right).is_err(), "one is missing");
+        assert!(whole(&["2"], Vec::new()).is_err(), "a list without a digest");
+        let none =
+            WatchResponse { full: true, digest: digest::of_registered([], []).to_vec(), ..WatchResponse::default() };
+        assert!(told(vec![none]).is_ok(), "a server that knows of none");
     }
 }

@@ -11,7 +11,7 @@ mod reconcile;
 pub use file::{Record, StateFile};
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -95,6 +95,9 @@ struct Shared {
     live: Mutex<HashMap<StartToken, Arc<Instance>>>,
     /// Guards the SPIFFE IDs of those that have begun; held for a look-up, an insertion or a copy, never with `live`.
     named: Mutex<HashMap<StartToken, SpiffeId>>,
+    /// Guards the processes whose instances were revoked; held for a look-up or an insertion. They get nothing any more,
+    /// whether or not the CA can be asked; one that ended is let go of.
+    revoked: Mutex<HashMap<StartToken, Arc<Process>>>,
     /// Begin and Renew read, Reconcile writes: a process that begins during a Reconcile is not ended by it.
     gate: RwLock<()>,
     /// Whether the CA's list and ours agree; false while the node has no standing.
@@ -124,6 +127,7 @@ impl Instances {
             metrics,
             live: Mutex::default(),
             named: Mutex::default(),
+            revoked: Mutex::default(),
             gate: RwLock::default(),
             agreed: watch::Sender::new(false),
             again: Notify::new(),
@@ -182,6 +186,23 @@ impl Instances {
         ended.for_each(|instance| instance.lost.cancel());
     }
 
+    /// The CA has revoked these: their processes get nothing any more, and no restart helps.
+    pub fn revoked(&self, ids: &HashSet<&str>) {
+        if ids.is_empty() {
+            return;
+        }
+        let named = self.shared.named().clone();
+        let list = self.shared.list().clone();
+        let hit = named.iter().filter(|(_, id)| ids.contains(id.as_str()));
+        for (token, instance) in hit.filter_map(|(token, _)| Some((token, list.get(token)?))) {
+            let mut revoked = self.shared.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+            revoked.retain(|_, process| process.alive());
+            revoked.insert(*token, Arc::clone(&instance.process));
+            drop(revoked);
+            instance.lost.cancel();
+        }
+    }
+
     /// Asks for another agreement with the CA about who lives.
     pub fn agree_again(&self) {
         self.shared.again.notify_one();
@@ -224,6 +245,10 @@ impl Shared {
         class: &ClassName,
         selectors: &Selectors,
     ) -> Result<Arc<Instance>, InstanceError> {
+        let token = caller.process.start_token();
+        if self.revoked.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&token) {
+            return Err(InstanceError::Over("this process was revoked".into()));
+        }
         let mut list = self.list();
         if let Some(known) = list.get(&caller.process.start_token()) {
             if known.class == *class {

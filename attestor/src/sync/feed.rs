@@ -1,14 +1,17 @@
 //! What the CA pushes: the stream, and the state that it is applied to.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
 
 use chancery_core::class::ClassName;
 use chancery_daemon::jitter::jittered;
-use chancery_sdk::id::TrustDomain;
+use chancery_sdk::{
+    id::TrustDomain,
+    revocation::{Revocation, Scope},
+};
 use futures_util::StreamExt;
 use tokio::time::Instant;
 use tonic::Code;
@@ -150,6 +153,7 @@ impl Syncer {
                 return false;
             }
         };
+        self.revoke(&told.revoked);
         // The standing may have gone meanwhile; then what was told is worth nothing.
         if self.identity.borrow().is_none() {
             return true;
@@ -169,6 +173,16 @@ impl Syncer {
         self.state.take(told);
         self.publish();
         true
+    }
+
+    /// Takes what is revoked, whoever's it is; our own instances among it are over at once.
+    fn revoke(&self, rows: &[Revocation]) {
+        let new = self.revoked.add(rows.to_vec(), (self.clock)());
+        if !new.is_empty() {
+            tracing::info!(rows = new.len(), "the CA revoked");
+        }
+        let ids: HashSet<&str> = rows.iter().filter(|row| row.scope == Scope::All).map(|row| row.id.as_str()).collect();
+        self.instances.revoked(&ids);
     }
 
     /// Publishes the state, where it says something new.

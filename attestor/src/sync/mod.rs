@@ -14,7 +14,7 @@ pub use ask::{Ask, SyncFailed};
 use std::{sync::Arc, time::Duration};
 
 use chancery_daemon::clock::Clock;
-use chancery_sdk::time::UnixTime;
+use chancery_sdk::{time::UnixTime, tls::LiveRevocations};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +52,7 @@ pub struct Syncer {
     taints: Arc<Taints>,
     clock: Clock,
     metrics: WorkloadMetrics,
+    revoked: LiveRevocations,
     state: State,
 }
 
@@ -77,6 +78,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Counted.
     pub metrics: WorkloadMetrics,
+    /// What the CA tells of revocations; it outlives the node's standing, for it grants nothing.
+    pub revoked: LiveRevocations,
 }
 
 /// Why the task woke up.
@@ -97,9 +100,10 @@ enum Wake {
 impl Syncer {
     /// A syncer that has heard nothing yet.
     pub fn new(parts: Parts) -> Self {
-        let Parts { upstream, cache, identity, ask, instances, interval, rotation, taints, clock, metrics } = parts;
+        let Parts { upstream, cache, identity, ask, instances, interval, rotation, taints, clock, metrics, revoked } =
+            parts;
         let state = State::default();
-        Self { upstream, cache, identity, ask, instances, interval, rotation, taints, clock, metrics, state }
+        Self { upstream, cache, identity, ask, instances, interval, rotation, taints, clock, metrics, revoked, state }
     }
 
     /// Runs until `stop`.

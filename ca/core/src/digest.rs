@@ -25,6 +25,29 @@ pub fn of_registered<'a>(
     out
 }
 
+/// A revocation as it is digested: scope, SPIFFE ID, authority, serial, last second of issuing, end.
+pub type RevocationRow<'a> = (i32, &'a str, &'a str, &'a str, i64, i64);
+
+/// SHA-256 over the list of revocations, in ascending order; texts as in [`of_registered`], numbers as i64 big-endian.
+pub fn of_revocations<'a>(rows: impl IntoIterator<Item = RevocationRow<'a>>) -> [u8; 32] {
+    let mut rows: Vec<_> = rows.into_iter().collect();
+    rows.sort_unstable();
+    let mut context = Context::new(&SHA256);
+    context.update(&(rows.len() as u64).to_be_bytes());
+    for (scope, id, authority, serial, issued_until, expires_at) in rows {
+        for text in [id, authority, serial] {
+            context.update(&(text.len() as u64).to_be_bytes());
+            context.update(text.as_bytes());
+        }
+        for number in [i64::from(scope), issued_until, expires_at] {
+            context.update(&number.to_be_bytes());
+        }
+    }
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +64,24 @@ mod tests {
         ] {
             assert_ne!(digest, other);
         }
+    }
+
+    #[test]
+    fn every_part_of_a_revocation_counts_and_their_order_does_not() {
+        let (one, two) = ((2, "spiffe://td/a", "aa", "1", 0, 100), (1, "spiffe://td/b", "", "", 0, 200));
+        let digest = of_revocations([one, two]);
+        assert_eq!(digest, of_revocations([two, one]));
+        let id = "spiffe://td/a";
+        for other in [
+            (3, id, "aa", "1", 0, 100),
+            (2, "spiffe://td/c", "aa", "1", 0, 100),
+            (2, id, "a", "a1", 0, 100),
+            (2, id, "aa", "2", 0, 100),
+            (2, id, "aa", "1", 1, 100),
+            (2, id, "aa", "1", 0, 101),
+        ] {
+            assert_ne!(digest, of_revocations([other, two]));
+        }
+        assert_ne!(digest, of_revocations([one]));
     }
 }

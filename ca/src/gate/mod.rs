@@ -170,7 +170,7 @@ async fn entitled(state: &State, id: &SpiffeId, peer: &Peer, has: impl Fn(&Right
     // A right is never looked up in what may be old: an operator may have taken it away on another server.
     followed(state).await?;
     let look = |registry: &Registry| {
-        let revoked = peer.certificate().is_some_and(|certificate| registry.is_revoked(&certificate));
+        let revoked = peer.certificates().any(|certificate| registry.is_revoked(&certificate));
         (revoked, registry.graph.of(id))
     };
     let (revoked, own) = state.view.look(look).map_err(|_| Denial::Unavailable)?;

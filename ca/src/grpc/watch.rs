@@ -2,18 +2,21 @@
 //!
 //! A stream is a cursor and a flag; it has no task and no queue but the messages of the answer being sent.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use chancery_core::{digest, entry::Mask};
 use chancery_daemon::jitter::jittered;
 use chancery_proto::{
-    chancery::node::v1::{self as pb, WatchResponse},
+    chancery::{
+        agent::v1::{Revocation, Scope},
+        node::v1::{self as pb, WatchResponse},
+    },
     spire::api::types,
 };
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::{
     sync::watch,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 use tonic::Status;
 
@@ -23,11 +26,13 @@ use crate::{
     bundles,
     metrics::Metrics,
     state::State,
-    view::{Cursor, Delta, Watching},
+    view::{Cursor, Delta, Revoked, Watching, What},
 };
 
 /// Entries, classes or IDs in one message; as SPIRE's page.
 const PAGE: usize = 500;
+/// Least time between two messages with revocations to one node; the first goes at once.
+const QUIET: Duration = Duration::from_millis(250);
 
 /// Messages to one node.
 pub type Watch = BoxStream<'static, Result<WatchResponse, Status>>;
@@ -38,6 +43,8 @@ struct Feed {
     published: watch::Receiver<Arc<Published>>,
     /// Messages of the answer being sent.
     pending: VecDeque<WatchResponse>,
+    /// Changes wait until then: a revocation was sent a moment ago, and those that follow it go together.
+    quiet: Option<Instant>,
     /// Nothing more comes.
     ended: bool,
     /// The end: a connection that is asked to close waits for its streams.
@@ -64,7 +71,7 @@ pub fn open(state: &Arc<State>, node: &chancery_core::node::Node, cursor: Option
     published.mark_unchanged();
     let pending = messages(state, Some(first), true);
     let age = Box::pin(sleep(jittered(state.config.limits.connection_age.0)));
-    let feed = Feed { state: Arc::clone(state), watching, published, pending, ended: false, age };
+    let feed = Feed { state: Arc::clone(state), watching, published, pending, quiet: None, ended: false, age };
     Ok(stream::unfold(feed, step).boxed())
 }
 
@@ -86,12 +93,20 @@ async fn step(mut feed: Feed) -> Option<(Result<WatchResponse, Status>, Feed)> {
                 return Some((Err(Status::unavailable("the server stops; ask another one")), feed));
             }
             () = &mut feed.age => return None,
-            () = feed.watching.concerned() => false,
+            () = sleep_until(feed.quiet.unwrap_or_else(Instant::now)), if feed.quiet.is_some() => {
+                feed.quiet = None;
+                continue;
+            }
+            () = feed.watching.concerned(), if feed.quiet.is_none() => false,
             // The sender is part of the state that we hold.
             _ = feed.published.changed() => true,
         };
         match feed.watching.next() {
-            Ok(delta) => feed.pending = messages(&feed.state, delta, own),
+            Ok(delta) => {
+                let revokes = delta.as_ref().is_some_and(|delta| !delta.revoked.is_empty());
+                feed.quiet = revokes.then(|| Instant::now() + QUIET);
+                feed.pending = messages(&feed.state, delta, own);
+            }
             Err(problem) => {
                 feed.ended = true;
                 return Some((Err(status::of(problem)), feed));
@@ -110,13 +125,17 @@ fn messages(state: &State, delta: Option<Delta>, own: bool) -> VecDeque<WatchRes
     let foreign = delta.bundles.iter().filter_map(|stored| bundles::parse(stored).ok());
     bundles.extend(foreign.map(|parsed| bundle::write(&parsed, None)));
     let digest = delta.full.then(|| digest(&delta));
+    let revocations: Vec<_> = delta.revoked.iter().map(|row| revocation(row)).collect();
+    let revocations_digest = delta.full.then(|| digest::of_revocations(revocations.iter().map(row)));
+    let mut revocations = revocations.into_iter().peekable();
     let mut messages: VecDeque<WatchResponse> = VecDeque::new();
     let mut entries = delta.entries.iter().map(|entry| convert::entry(entry, Mask::ALL)).peekable();
     let mut removed = delta.gone_entries.into_iter().peekable();
-    while entries.peek().is_some() || removed.peek().is_some() {
+    while entries.peek().is_some() || removed.peek().is_some() || revocations.peek().is_some() {
         messages.push_back(WatchResponse {
             entries: entries.by_ref().take(PAGE).collect(),
             removed_entries: removed.by_ref().take(PAGE).collect(),
+            revocations: revocations.by_ref().take(PAGE).collect(),
             more: true,
             ..WatchResponse::default()
         });
@@ -131,6 +150,7 @@ fn messages(state: &State, delta: Option<Delta>, own: bool) -> VecDeque<WatchRes
         removed_bundles: delta.gone_bundles.iter().map(|domain| domain.name().to_owned()).collect(),
         ended_instances: delta.ended.iter().map(ToString::to_string).collect(),
         digest: digest.map(Vec::from).unwrap_or_default(),
+        revocations_digest: revocations_digest.map(Vec::from).unwrap_or_default(),
         ..last
     });
     if let Some(first) = messages.front_mut() {
@@ -144,6 +164,25 @@ fn digest(delta: &Delta) -> [u8; 32] {
         delta.entries.iter().map(|entry| (entry.id.as_str(), entry.revision)),
         delta.classes.iter().map(|offered| (offered.class.name.as_str(), offered.class.revision)),
     )
+}
+
+/// Writes a revocation.
+fn revocation(row: &Revoked) -> Revocation {
+    let (spiffe_id, expires_at) = (row.subject.clone(), row.expires_at.0);
+    let of = |scope: Scope| Revocation { scope: scope.into(), spiffe_id, expires_at, ..Revocation::default() };
+    match &row.what {
+        What::All => of(Scope::All),
+        What::Certificate(certificate) => Revocation {
+            authority_id: certificate.authority.clone(),
+            serial_number: certificate.serial.clone(),
+            ..of(Scope::Certificate)
+        },
+        What::Tokens { issued_until } => Revocation { issued_until: issued_until.0, ..of(Scope::Tokens) },
+    }
+}
+
+fn row(r: &Revocation) -> digest::RevocationRow<'_> {
+    (r.scope, &r.spiffe_id, &r.authority_id, &r.serial_number, r.issued_until, r.expires_at)
 }
 
 #[cfg(test)]

@@ -77,6 +77,11 @@ impl Changes {
         self.kept.get(at).is_some_and(|kept| kept.number == cursor.number && kept.hash[..] == cursor.hash[..])
     }
 
+    /// Whether every change from `number` on is still there.
+    pub(super) fn has_from(&self, number: i64) -> bool {
+        number > self.since
+    }
+
     /// Changes with a number above `number`, in order.
     pub(super) fn above(&self, number: i64) -> impl Iterator<Item = &Numbered> {
         let at = self.kept.partition_point(|kept| kept.number <= number);

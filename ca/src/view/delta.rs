@@ -105,6 +105,8 @@ impl Watching {
         let delta = match waiting {
             Waiting::Nothing => return Ok(None),
             Waiting::Everything => everything(&shared, &node),
+            // More came than is kept: who does not look for a while gets all of it.
+            Waiting::From(number) if !shared.changes.has_from(number) => everything(&shared, &node),
             Waiting::From(number) => difference(&shared, &node, number - 1),
         };
         Ok((!delta.is_empty()).then_some(delta))

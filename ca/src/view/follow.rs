@@ -236,7 +236,7 @@ impl View {
 
     /// Applies and tells in one go: no stream looks in between.
     fn apply(&self, moved: &[(i64, Moved)], rows: Vec<(Numbered, Option<Row>)>, until: i64) {
-        let (mut lost, mut revoked) = (Vec::new(), HashSet::new());
+        let (mut lost, mut revoked, mut all_told) = (Vec::new(), HashSet::new(), false);
         let mut shared = self.write();
         // What was applied while this was read is not applied again: an instance may have ended since.
         let applied = shared.applied;
@@ -263,7 +263,11 @@ impl View {
             if matches!(concern, Concern::Wide(_)) && !matches!(numbered.change, Change::Node(_)) {
                 numbered.change = Change::Wide;
             }
-            self.watchers.tell(&concern, numbered.number);
+            // Nobody looks before this is over, and from the first on is from all of them.
+            if !(all_told && matches!(concern, Concern::All)) {
+                self.watchers.tell(&concern, numbered.number);
+            }
+            all_told |= matches!(concern, Concern::All);
             shared.changes.push(numbered);
         }
         shared.applied = shared.applied.max(until);
@@ -275,7 +279,7 @@ impl View {
             }
         }
         if !revoked.is_empty() {
-            let hit = |peer: &Peer| peer.certificate().is_some_and(|certificate| revoked.contains(&certificate));
+            let hit = |peer: &Peer| peer.certificates().any(|certificate| revoked.contains(&certificate));
             let closed = self.live.close_where(hit);
             if closed > 0 {
                 tracing::info!(closed, "connections with a revoked certificate closed");

@@ -18,6 +18,8 @@ pub use self::{
     watchers::Watching,
 };
 
+pub use crate::store::{Revoked, What};
+
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},

@@ -10,6 +10,7 @@ mod kills;
 mod lines;
 mod load;
 mod nested;
+mod revocation;
 mod rotation;
 mod secrets;
 mod servers;

@@ -203,6 +203,18 @@ impl Workload {
         self.answer()
     }
 
+    /// The JWT-SVID this process gets now.
+    pub fn jwt(&mut self, audience: &str) -> Result<String, String> {
+        self.tell(&format!("jwt {audience}"));
+        self.said("token")
+    }
+
+    /// The JWT-SVID a child of this process gets.
+    pub fn child_jwt(&mut self, audience: &str) -> Result<String, String> {
+        self.tell(&format!("child {audience}"));
+        self.said("token")
+    }
+
     /// Asks until it gets an identity.
     pub fn await_x509(&mut self) -> String {
         until(SOON, || self.x509()).unwrap()
@@ -228,9 +240,13 @@ impl Workload {
     }
 
     fn answer(&mut self) -> Result<String, String> {
+        self.said("id")
+    }
+
+    fn said(&mut self, key: &str) -> Result<String, String> {
         let mut line = String::new();
         self.said.read_line(&mut line).unwrap();
-        identity(&line)
+        said(&line, key)
     }
 }
 
@@ -243,9 +259,13 @@ impl Drop for Workload {
 
 /// What a line of the workload program says.
 pub fn identity(line: &str) -> Result<String, String> {
+    said(line, "id")
+}
+
+fn said(line: &str, key: &str) -> Result<String, String> {
     let said: Value = serde_json::from_str(line).map_err(|e| format!("'{line}': {e}"))?;
     let text = |key: &str| said[key].as_str().map(str::to_owned);
-    text("id").ok_or_else(|| text("error").unwrap_or_else(|| line.into()))
+    text(key).ok_or_else(|| text("error").unwrap_or_else(|| line.into()))
 }
 
 /// A new database on the PostgreSQL of `TEST_POSTGRES_URL`; `None`, loudly, where there is none.

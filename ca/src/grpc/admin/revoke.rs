@@ -1,14 +1,13 @@
 //! Messages of the kill switch.
 
-use chancery_proto::chancery::admin::v1::{self as admin, revoke_request};
+use chancery_proto::chancery::admin::v1::{self as admin, revoke_request::What as Named};
 use tonic::Status;
 
 use super::convert;
 use crate::{
     gate::Caller,
     issue::named,
-    revoke::{Done, Listed, MAX_PAGE, Target},
-    store::{Closure, Order, Revocation, What},
+    revoke::{Closure, Done, Listed, MAX_PAGE, Order, Revocation, Target, What},
 };
 
 /// Reads what is to be revoked.
@@ -16,20 +15,19 @@ use crate::{
 /// # Errors
 /// INVALID_ARGUMENT naming the field.
 pub fn target(request: &admin::RevokeRequest) -> Result<Target, Status> {
-    use revoke_request::What;
     let what = request.what.as_ref();
     let what =
         what.ok_or_else(|| Status::invalid_argument("name an instance, a class, an entry, a node or a sha256"))?;
-    if request.all_under && !matches!(what, What::Node(_)) {
+    if request.all_under && !matches!(what, Named::Node(_)) {
         return Err(Status::invalid_argument("all_under goes with a node"));
     }
     Ok(match what {
-        What::ClassName(name) => Target::Class(class_name(name)?),
-        What::Entry(id) => Target::Entry(id.clone()),
-        What::Instance(id) => Target::Instance(convert::id(id, "instance")?),
-        What::Node(id) if request.all_under => Target::Under(convert::id(id, "node")?),
-        What::Node(id) => Target::Node(convert::id(id, "node")?),
-        What::Sha256(text) => Target::Executable(sha256(text)?),
+        Named::ClassName(name) => Target::Class(class_name(name)?),
+        Named::Entry(id) => Target::Entry(id.clone()),
+        Named::Instance(id) => Target::Instance(convert::id(id, "instance")?),
+        Named::Node(id) if request.all_under => Target::Under(convert::id(id, "node")?),
+        Named::Node(id) => Target::Node(convert::id(id, "node")?),
+        Named::Sha256(text) => Target::Executable(sha256(text)?),
     })
 }
 

@@ -1,10 +1,18 @@
 //! Nodes that do not play along: they never read, or come with cursors that nobody gave them.
 
-use chancery_core::{entry::Rights, node::Node};
+use chancery_core::{
+    entry::Rights,
+    node::{CertRef, Node},
+};
 use chancery_daemon::clock;
 
 use super::*;
-use crate::{entries, sample};
+use crate::{
+    entries,
+    revoke::{self, Order, Target},
+    sample,
+    store::{Fact, RecordX509},
+};
 
 async fn ca(dir: &std::path::Path) -> (Arc<State>, Node) {
     let (state, _tls) = sample::parts(dir, clock::system()).await;
@@ -81,4 +89,76 @@ async fn streams_beyond_a_nodes_share_are_refused_and_counted() {
     assert_eq!(began(&state, "refused"), 1);
     drop(open_ones);
     assert!(open(&state, &node, None).is_ok(), "closed ones count no more");
+}
+
+/// An entry of its own is revoked, so that it has one row in the list: nothing else changes with it.
+async fn revoke(state: &Arc<State>, node: &Node, path: &str, serial: &str) {
+    let id = sample::entry_with(state, path, Rights::default()).await;
+    let entry = state.view.look(|registry| registry.graph.of(&id)).unwrap().remove(0);
+    let fact = RecordX509 {
+        node_id: node.id.clone(),
+        node_serial: "01".into(),
+        entry_id: entry.id.clone(),
+        entry_revision: 0,
+        cert: CertRef { serial: serial.into(), expires_at: state.now().plus(600) },
+        authority: state.authority.x509_id().unwrap(),
+    };
+    state.commit(Fact::RecordX509(fact)).await.unwrap().done().unwrap();
+    let order = Order { reason: "test".into(), caller: "uid 0".into() };
+    revoke::revoke(state, Target::Entry(entry.id), order).await.unwrap();
+}
+
+fn serials(told: &WatchResponse) -> Vec<&str> {
+    told.revocations.iter().map(|row| row.serial_number.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_node_is_told_of_every_revocation_and_full_state_has_them_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, node) = ca(dir.path()).await;
+    let other = sample::admit(&state, "n2", "02").await;
+    let mut watch = open(&state, &other, None).unwrap();
+    let before = first(&mut watch).await;
+    assert!(before.revocations.is_empty() && before.revocations_digest.len() == 32);
+    revoke(&state, &node, "/a", "501").await;
+    let told = first(&mut watch).await;
+    assert_eq!((serials(&told), told.full), (vec!["501"], false));
+    let row = &told.revocations[0];
+    assert_eq!((row.scope(), row.spiffe_id.as_str()), (Scope::Certificate, "spiffe://example.org/a"));
+    assert!(row.expires_at > state.now().0 && row.authority_id == state.authority.x509_id().unwrap());
+    revoke(&state, &node, "/b", "502").await;
+    let full = first(&mut open(&state, &other, None).unwrap()).await;
+    assert_eq!((serials(&full), full.full), (vec!["501", "502"], true));
+    assert_eq!(full.revocations_digest, digest::of_revocations(full.revocations.iter().map(super::row)));
+    let resumed = first(&mut open(&state, &other, before.cursor).unwrap()).await;
+    assert_eq!((serials(&resumed), resumed.full), (vec!["501", "502"], false), "whoever was away gets what is new");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revocations_come_at_once_and_those_that_follow_come_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, node) = ca(dir.path()).await;
+    let mut watch = open(&state, &node, None).unwrap();
+    first(&mut watch).await;
+    let drained = async |watch: &mut Watch| {
+        // The entries that were made and deleted come along.
+        loop {
+            let told = first(watch).await;
+            if !told.revocations.is_empty() {
+                return told;
+            }
+        }
+    };
+    revoke(&state, &node, "/a", "501").await;
+    assert_eq!(serials(&drained(&mut watch).await), ["501"]);
+    let sent = Instant::now();
+    for n in 502..507 {
+        revoke(&state, &node, &format!("/{n}"), &n.to_string()).await;
+    }
+    let busy = sent.elapsed();
+    let told = drained(&mut watch).await;
+    assert!(sent.elapsed() >= QUIET, "after {:?}", sent.elapsed());
+    // On a machine that is slow enough some of them come later, and never one by one.
+    let together = told.revocations.len();
+    assert!(together == 5 || busy >= QUIET, "{together} of 5 in {busy:?}");
 }

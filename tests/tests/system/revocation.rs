@@ -1,0 +1,132 @@
+//! The kill switch, with real processes: who hangs up when, and who does not come back.
+
+use std::time::{Duration, Instant};
+
+use chancery_sdk::{
+    id::TrustDomain,
+    source::{Source, SourceError},
+    tls::{Allow, H2},
+};
+use chancery_tests::{
+    demo::{
+        agents::Agent,
+        protocol::{PeerAddress, Told},
+    },
+    playground::Attest,
+    process::until,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{SOON, Stage, stage};
+
+/// From the operator's command to the end of the connection.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// The beginning of an HTTP/2 connection: preface and empty settings. The agent then waits for calls.
+const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn allow(stage: &Stage) -> Allow {
+    Allow::trust_domain(&TrustDomain::new(&stage.playground.trust_domain).unwrap())
+}
+
+/// An agent that accepts this process, whose identity is `source`.
+fn agent_that_knows(stage: &Stage, source: &Source) -> Agent {
+    let mut agent = stage.agent(0);
+    let id = source.svid().unwrap().id().to_string();
+    // Nobody answers there; it may try once a day.
+    let address = "127.0.0.1:9".parse().unwrap();
+    agent.tell(&Told::Peers { peers: vec![PeerAddress { id, address }], call_every_ms: 86_400_000 }).unwrap();
+    agent
+}
+
+#[test]
+fn a_peer_hangs_up_on_a_revoked_agent_within_a_second_and_lets_it_in_no_more() {
+    let stage = stage(Attest::JoinToken, |_| {});
+    let parent = stage.playground.machines[0].spiffe_id.clone();
+    stage.class(&parent, "shop/agent", "demo-agent", &["--allow-unproven-nodes"]);
+    stage.entry_for_us(0, "/watcher");
+    let runtime = runtime();
+    let source = runtime.block_on(stage.source(0));
+    until(SOON, || if source.hears_revocations() { Ok(()) } else { Err("no list yet".into()) }).unwrap();
+    let agent = agent_that_knows(&stage, &source);
+    let seen = agent.wait(SOON, "an identity", |s| s.address.is_some()).unwrap();
+    let connector = source.connector(allow(&stage), &[H2]).unwrap();
+    let dial = || async { connector.connect(TcpStream::connect(seen.address.unwrap()).await.unwrap()).await };
+
+    let mut live = runtime.block_on(dial()).unwrap();
+    assert_eq!(live.peer().id().as_str(), seen.id);
+    let hung_up = runtime.spawn(async move {
+        live.write_all(HELLO).await.unwrap();
+        let mut some = [0; 1024];
+        loop {
+            match live.read(&mut some).await {
+                Ok(0) => return ("the agent closed it".to_owned(), Instant::now()),
+                Ok(_) => {}
+                Err(fault) => return (fault.kind().to_string(), Instant::now()),
+            }
+        }
+    });
+    let asked = Instant::now();
+    let said = stage.ca(&["revoke", "--instance", &seen.id, "--reason", "test"]);
+    let answered = Instant::now();
+    assert!(said.starts_with("Revoked: 1 instances, 1 X509-SVIDs"), "{said}");
+    let (why, ended) = runtime.block_on(hung_up).unwrap();
+    println!("command {:?}, end of the connection {:?} after it was asked: {why}", answered - asked, ended - asked);
+    assert!(ended.saturating_duration_since(answered) <= AT_ONCE, "{why} after {:?}", ended - answered);
+
+    agent.wait(SOON, "the loss of the identity", |s| s.lost).unwrap();
+    let refused = runtime.block_on(dial());
+    assert!(refused.is_err(), "the next handshake is refused");
+    assert_eq!(stage.standing(&seen.id), "revoked");
+    let listed = stage.ca_json(&["revocation", "list"]);
+    let scopes: Vec<_> =
+        listed["revocations"].as_array().unwrap().iter().map(|r| r["scope"].as_str().unwrap()).collect();
+    assert_eq!(scopes, ["all", "certificate"]);
+    drop(source);
+}
+
+#[test]
+fn a_revoked_process_that_forks_and_execs_itself_gets_neither_certificate_nor_token() {
+    let stage = stage(Attest::JoinToken, |_| {});
+    stage.unproven_class("shop/cart");
+    stage.entry_for_us(0, "/watcher");
+    let runtime = runtime();
+    let source = runtime.block_on(stage.source(0));
+    let mut workload = stage.workload(0);
+    let id = workload.await_x509();
+    let token = workload.jwt("watcher").unwrap();
+    assert_eq!(source.validate_jwt_locally("watcher", &token).unwrap().id.as_str(), id);
+    runtime.block_on(source.validate_jwt("watcher", &token)).unwrap();
+
+    stage.ca(&["revoke", "--instance", &id, "--reason", "test"]);
+    println!("the process: {}", workload.await_refusal());
+    workload.jwt("watcher").unwrap_err();
+    let words = workload.child_x509().unwrap_err();
+    assert!(words.contains("CLASS_CLOSED"), "{words}");
+    workload.child_jwt("watcher").unwrap_err();
+    workload.exec(&stage.playground.bin.path("workload"));
+    workload.x509().unwrap_err();
+    workload.jwt("watcher").unwrap_err();
+    workload.child_x509().unwrap_err();
+
+    // What it was given before is refused as well, asked of the attestor or not.
+    let revoked = || match source.validate_jwt_locally("watcher", &token) {
+        Err(SourceError::Revoked { .. }) => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    until(SOON, revoked).unwrap();
+    runtime.block_on(source.validate_jwt("watcher", &token)).unwrap_err();
+
+    let node = stage.playground.machines[0].spiffe_id.clone();
+    stage.ca(&["class", "reopen", &node, "shop/cart", "--reason", "looked into"]);
+    let child = until(SOON, || workload.child_x509()).unwrap();
+    assert_ne!(child, id);
+    workload.x509().unwrap_err();
+    assert_eq!(stage.standing(&id), "revoked");
+}
