@@ -94,7 +94,7 @@ impl PeerVerifier {
         })?;
         let revoked = self.revoked.list();
         if !revoked.is_empty() && revoked.refuses(peer.id.as_str(), &Names::of(chain)) {
-            tracing::warn!(peer = %peer.id, "a revoked peer is refused");
+            tracing::debug!(peer = %peer.id, "peer was revoked");
             return Err(Error::InvalidCertificate(CertificateError::Revoked));
         }
         if !self.allow.welcomes(&peer) {

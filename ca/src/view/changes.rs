@@ -88,3 +88,23 @@ impl Changes {
         self.kept.range(at..)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_dropped_is_known_to_be_missing() {
+        let mut changes = Changes::after(0, Vec::new());
+        let kept = i64::try_from(KEPT).unwrap();
+        for number in 1..=kept {
+            changes.push(Numbered { number, hash: [0; 32], change: Change::Wide });
+        }
+        assert!(changes.has_from(1));
+        for number in kept + 1..=kept + 10 {
+            changes.push(Numbered { number, hash: [0; 32], change: Change::Wide });
+        }
+        assert!(!changes.has_from(10) && changes.has_from(11));
+        assert_eq!(changes.above(10).count(), KEPT);
+    }
+}

@@ -61,11 +61,12 @@ const PRUNE_IDS: &str = "DELETE FROM revoked_ids WHERE expires_at <= $1";
 
 /// The whole list, each row with a key that it is paged by.
 const LISTED: &str = "SELECT key, scope, subject, authority, serial, issued_until, expires_at, revoked_at, reason, \
-    cause_kind, cause, COALESCE((SELECT MAX(e.number) FROM events e WHERE e.subject = l.cause AND e.kind = l.cause_kind), \
-    -1) FROM (SELECT 'certificate:' || authority || ':' || serial AS key, 'certificate' AS scope, subject, authority, \
-    serial, 0 AS issued_until, expires_at, revoked_at, reason, cause_kind, cause FROM revocations UNION ALL \
-    SELECT scope || ':' || subject, scope, subject, '', '', issued_until, expires_at, revoked_at, reason, cause_kind, \
-    cause FROM revoked_ids) AS l WHERE expires_at > $1 AND key > $2 ORDER BY key LIMIT $3";
+    cause_kind, cause, COALESCE((SELECT MIN(e.number) FROM events e WHERE e.subject = l.cause \
+    AND e.at = l.revoked_at AND e.kind = l.cause_kind), -1) FROM (SELECT 'certificate:' || authority || ':' || serial \
+    AS key, 'certificate' AS scope, subject, authority, serial, 0 AS issued_until, expires_at, revoked_at, reason, \
+    cause_kind, cause FROM revocations UNION ALL SELECT scope || ':' || subject, scope, subject, '', '', issued_until, \
+    expires_at, revoked_at, reason, cause_kind, cause FROM revoked_ids) AS l WHERE expires_at > $1 AND key > $2 \
+    ORDER BY key LIMIT $3";
 const HITS: &str = "SELECT (SELECT COUNT(*) FROM revoked_ids WHERE cause = $1 AND cause_kind = $2 AND scope = 'all'), \
     (SELECT COUNT(*) FROM revocations WHERE cause = $1 AND cause_kind = $2), \
     (SELECT COUNT(*) FROM revoked_ids WHERE cause = $1 AND cause_kind = $2 AND scope = 'tokens'), \
