@@ -285,6 +285,16 @@ impl Store {
         read!(self, |pool, db| db::entries::after(pool, after, limit).await)
     }
 
+    /// As [`Store::entries`], none after the one of the ID `until`.
+    pub async fn entries_until(&self, after: &str, until: &str, limit: u32) -> Result<Vec<Entry>, StoreError> {
+        read!(self, |pool, db| db::entries::until(pool, after, until, limit).await)
+    }
+
+    /// The ID that as many entries are before as after, give or take one; `None` where there is none.
+    pub async fn middle_entry(&self) -> Result<Option<String>, StoreError> {
+        read!(self, |pool, db| db::entries::middle(pool).await)
+    }
+
     /// The class with this name.
     pub async fn class(&self, name: &str) -> Result<Option<Class>, StoreError> {
         read!(self, |pool, db| db::classes::one(pool, name).await)

@@ -12,7 +12,7 @@ use chancery_core::{
     node::Standing,
 };
 use chancery_sdk::id::{SpiffeId, TrustDomain};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -62,28 +62,41 @@ async fn barred(store: &Store) -> Result<Barred, StoreError> {
     Ok(Barred { closed, executables, revoked })
 }
 
-/// Every entry, page by page, read while those before are registered: a million of them are never there twice. One that
-/// comes or changes meanwhile is in the log after its end as it was read, and is applied again.
+/// Every entry, page by page, read in two halves while those before are registered: a million of them are never there twice.
+/// One that comes or changes meanwhile is in the log after its end as it was read, and is applied again.
 async fn entries(store: &Store) -> Result<Graph, StoreError> {
     let (pages, mut read) = mpsc::channel(AHEAD);
-    let store = store.clone();
-    let reader: JoinHandle<Result<(), StoreError>> = tokio::spawn(async move {
-        let mut last = String::new();
-        loop {
-            let page = store.entries(&last, ENTRIES).await?;
-            let Some(newest) = page.last() else { return Ok(()) };
-            last.clone_from(&newest.id);
-            if pages.send(page).await.is_err() {
-                return Ok(()); // nobody waits any more
-            }
-        }
-    });
+    let middle = store.middle_entry().await?.unwrap_or_default();
+    let lower = tokio::spawn(read_entries(store.clone(), String::new(), Some(middle.clone()), pages.clone()));
+    let upper = tokio::spawn(read_entries(store.clone(), middle, None, pages));
     let mut graph = Graph::default();
     while let Some(page) = read.recv().await {
         page.into_iter().for_each(|entry| graph.put(entry));
     }
-    reader.await.map_err(|_| StoreError::Closed)??;
+    for reader in [lower, upper] {
+        reader.await.map_err(|_| StoreError::Closed)??;
+    }
     Ok(graph)
+}
+
+/// Reads the entries after one ID, and up to another; which comes first is the database's to say.
+async fn read_entries(
+    store: Store,
+    mut after: String,
+    until: Option<String>,
+    pages: mpsc::Sender<Vec<Entry>>,
+) -> Result<(), StoreError> {
+    loop {
+        let page = match &until {
+            Some(until) => store.entries_until(&after, until, ENTRIES).await?,
+            None => store.entries(&after, ENTRIES).await?,
+        };
+        let Some(newest) = page.last() else { return Ok(()) };
+        after.clone_from(&newest.id);
+        if pages.send(page).await.is_err() {
+            return Ok(()); // nobody waits any more
+        }
+    }
 }
 
 impl View {

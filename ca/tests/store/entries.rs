@@ -8,6 +8,7 @@ use crate::{
 
 on_both! {
     an_entry_comes_back_as_it_went_in
+    both_halves_together_hold_each_entry_once
     an_equal_entry_is_refused_and_named
     a_used_entry_id_is_refused_without_a_name
     an_entry_may_federate_only_with_stored_bundles
@@ -36,6 +37,27 @@ async fn an_entry_comes_back_as_it_went_in(db: Bench) {
     let event = json(&db.events().await[number as usize]);
     assert_eq!((&event["kind"], &event["subject"]), (&"entry.created".into(), &"e1".into()));
     assert_eq!(event["fields"]["selectors"], serde_json::json!(["unix:gid:7", "unix:uid:1000"]));
+}
+
+async fn both_halves_together_hold_each_entry_once(db: Bench) {
+    assert_eq!(db.store.middle_entry().await.unwrap(), None);
+    // Databases differ in how they order these.
+    let ids = ["B", "a", "A-1", "a.1", "_", "b", "10", "9", "Z", "a-1"];
+    for id in ids {
+        db.done(Fact::CreateEntry(sample::entry(id))).await;
+    }
+    let middle = db.store.middle_entry().await.unwrap().unwrap();
+    let (mut lower, mut last) = (Vec::new(), String::new());
+    loop {
+        let page = db.store.entries_until(&last, &middle, 2).await.unwrap();
+        let Some(newest) = page.last() else { break };
+        last.clone_from(&newest.id);
+        lower.extend(page.into_iter().map(|entry| entry.id));
+    }
+    let upper: Vec<_> = db.store.entries(&middle, 1000).await.unwrap().into_iter().map(|entry| entry.id).collect();
+    assert!((4..=6).contains(&lower.len()) && (4..=6).contains(&upper.len()), "{lower:?} {upper:?}");
+    let all: std::collections::BTreeSet<_> = lower.iter().chain(&upper).map(String::as_str).collect();
+    assert_eq!((all, lower.len() + upper.len()), (ids.into(), ids.len()));
 }
 
 async fn an_equal_entry_is_refused_and_named(db: Bench) {

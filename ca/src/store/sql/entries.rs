@@ -37,6 +37,7 @@ const UPDATE: &str = "UPDATE entries SET spiffe_id = $2, parent_id = $3, selecto
     disable_x509_svid_prefetch = $13, jwt_svid_include_jti = $14, revision = $15 WHERE id = $1 AND revision = $15 - 1";
 const EQUAL: &str =
     "SELECT id FROM entries WHERE spiffe_id = $1 AND parent_id = $2 AND selectors = $3 ORDER BY id LIMIT 1";
+const MIDDLE: &str = "SELECT id FROM entries ORDER BY id LIMIT 1 OFFSET (SELECT COUNT(*) / 2 FROM entries)";
 const REVISION: &str = "SELECT revision FROM entries WHERE id = $1";
 // Sorted here: asked for an order, SQLite reads every entry by its ID.
 const EXPIRED: &str = "SELECT id, spiffe_id FROM entries WHERE expires_at <= $1";
@@ -89,6 +90,21 @@ pub(in crate::store) async fn of(pool: &Pool, ids: &[&str]) -> Result<Vec<Entry>
 pub(in crate::store) async fn after(pool: &Pool, id: &str, limit: u32) -> Result<Vec<Entry>, StoreError> {
     let page = sqlx::query_as::<_, EntryRow>(select!("WHERE e.id > $1 ORDER BY e.id LIMIT $2"));
     all_of(page.bind(id).bind(i64::from(limit)).fetch_all(pool).await?)
+}
+
+pub(in crate::store) async fn until(
+    pool: &Pool,
+    after: &str,
+    until: &str,
+    limit: u32,
+) -> Result<Vec<Entry>, StoreError> {
+    let sql = select!("WHERE e.id > $1 AND e.id <= $2 ORDER BY e.id LIMIT $3");
+    let page = sqlx::query_as::<_, EntryRow>(sql).bind(after).bind(until).bind(i64::from(limit));
+    all_of(page.fetch_all(pool).await?)
+}
+
+pub(in crate::store) async fn middle(pool: &Pool) -> Result<Option<String>, StoreError> {
+    Ok(sqlx::query_scalar(MIDDLE).fetch_optional(pool).await?)
 }
 
 pub(super) async fn create(tx: &mut Tx, entry: &Entry) -> Result<Events, Stop> {
