@@ -6,7 +6,7 @@
 mod heads;
 mod walk;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf};
 
 use chancery_core::log::{
     checkpoint::{Checkpoint, CheckpointError},
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    store::{LastTree, RecordRow, Store, StoreError},
+    store::{LastTree, Store, StoreError},
 };
 
 /// Rows read at once.
@@ -194,12 +194,13 @@ async fn one(
     report: &mut Report,
     progress: impl Fn(u64),
 ) -> Result<(), VerifyError> {
-    // What is committed from here on is not looked at.
-    let end = store.log_end().await?;
-    let until = (end.epoch == epoch).then_some(end.number);
+    // In this order: beside a running CA each of these is newer than the one before.
     let folder = Folder::new(&judge.config.log_dir(), epoch);
     let shown = folder.checkpoint().map_err(|source| VerifyError::File { path: folder.path().into(), source })?;
     let mut heads = Heads::gather(store, judge, epoch, shown.as_deref()).await?;
+    // What is committed from here on is not looked at.
+    let end = store.log_end().await?;
+    let until = (end.epoch == epoch).then_some(end.number);
     if let Some((_, head)) = since.filter(|(of, _)| *of == epoch) {
         heads.expect(head, "the checkpoint of --since");
     }
@@ -259,7 +260,6 @@ async fn walked(
         }
         let at_end = until.is_some_and(|until| last >= until);
         coming = page(last);
-        let rows: Arc<[RecordRow]> = rows.into();
         let judged = tokio::task::spawn_blocking(move || {
             let fault = walk.take(&rows, &clear);
             (walk, fault)
