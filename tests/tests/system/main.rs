@@ -10,6 +10,7 @@ mod kills;
 mod lines;
 mod load;
 mod nested;
+mod record;
 mod revocation;
 mod rotation;
 mod secrets;
