@@ -37,8 +37,9 @@ const IP_DEADLINE: Duration = Duration::from_secs(3);
 /// A CA's host that says nothing for so long is asked by the kernel whether it is there. A call does not wait for this:
 /// see [`while_alive`](super::while_alive).
 const SILENCE: Duration = Duration::from_secs(15);
-/// How often a quiet connection is probed end to end: for a server that stands still while its kernel answers.
-const PROBE_INTERVAL: Duration = Duration::from_secs(60);
+/// How often a quiet connection is probed end to end unless it is said: for a server that stands still while its kernel
+/// answers.
+const PINGS: Duration = Duration::from_secs(60);
 /// How long a probe may stay unanswered.
 const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -48,6 +49,8 @@ pub struct Dialer {
     verifier: Arc<PeerVerifier>,
     /// Snapshot of what dials trust; replaced whole when authorities rotate.
     bundles: Arc<ArcSwap<X509BundleSet>>,
+    /// Between two pings of a quiet connection.
+    pings: Duration,
 }
 
 /// A connection that is what it is: it cannot reconnect, so its exporter cannot go stale.
@@ -70,7 +73,14 @@ impl Dialer {
         let bundles = Arc::new(ArcSwap::from_pointee(X509BundleSet::from(bundle)));
         let clock = chancery_daemon::clock::system();
         let verifier = PeerVerifier::new(tls::provider(), Arc::clone(&bundles), Allow::id(&server), clock);
-        Ok(Self { servers: Arc::new(Servers::new(addresses)), verifier: Arc::new(verifier), bundles })
+        let servers = Arc::new(Servers::new(addresses));
+        Ok(Self { servers, verifier: Arc::new(verifier), bundles, pings: PINGS })
+    }
+
+    /// Pings quiet connections this often.
+    #[must_use]
+    pub fn pinging(self, pings: Duration) -> Self {
+        Self { pings, ..self }
     }
 
     /// What is known of the servers.
@@ -99,7 +109,7 @@ impl Dialer {
         let (_, connection) = stream.get_ref();
         let exporters = Exporters::of(|out, label| connection.export_keying_material(out, label, None))
             .map_err(|e| DialError::Setup(e.to_string()))?;
-        Ok(Pinned { channel: channel_over(stream).await?, server, exporters })
+        Ok(Pinned { channel: channel_over(stream, self.pings).await?, server, exporters })
     }
 
     /// The way of a node SVID to the CA, which connects when it must and presents `key`.
@@ -113,7 +123,7 @@ impl Dialer {
     /// One connection, and whose it is.
     pub(super) async fn link(&self, config: Arc<ClientConfig>) -> Result<(usize, Channel), DialError> {
         let (server, stream) = self.connect(config).await?;
-        Ok((server, channel_over(stream).await?))
+        Ok((server, channel_over(stream, self.pings).await?))
     }
 
     fn config(&self, key: Option<Arc<CertifiedKey>>) -> Result<Arc<ClientConfig>, DialError> {
@@ -213,7 +223,7 @@ async fn connect_to(address: String, config: Arc<ClientConfig>) -> Result<TlsStr
 }
 
 /// A channel that ends with its one connection.
-async fn channel_over(stream: TlsStream<TcpStream>) -> Result<Channel, DialError> {
+async fn channel_over(stream: TlsStream<TcpStream>, pings: Duration) -> Result<Channel, DialError> {
     // Guards the one connection, which the first request takes; later requests find nothing.
     let once = Mutex::new(Some(TokioIo::new(stream)));
     let connector = service_fn(move |_: Uri| {
@@ -221,7 +231,7 @@ async fn channel_over(stream: TlsStream<TcpStream>) -> Result<Channel, DialError
         async move { stream.ok_or(io::Error::from(io::ErrorKind::NotConnected)) }
     });
     let endpoint = Endpoint::from_static("https://chancery-ca")
-        .http2_keep_alive_interval(PROBE_INTERVAL)
+        .http2_keep_alive_interval(pings)
         .keep_alive_timeout(PROBE_DEADLINE);
     endpoint.connect_with_connector(connector).await.map_err(|e| DialError::unreachable("", &e))
 }

@@ -37,6 +37,9 @@ pub struct Config {
     /// How often the CA is asked for changes.
     #[serde(default = "default_sync_interval")]
     pub sync_interval: Span,
+    /// How often a quiet connection to the CA is probed end to end.
+    #[serde(default = "default_ca_ping_interval")]
+    pub ca_ping_interval: Span,
     /// Refuses callers whose pidfd did not come from the kernel with the connection (Linux 6.5).
     #[serde(default)]
     pub require_peer_pidfd: bool,
@@ -159,6 +162,10 @@ fn default_sync_interval() -> Span {
     Span::secs(5)
 }
 
+fn default_ca_ping_interval() -> Span {
+    Span::secs(60)
+}
+
 fn default_log_level() -> String {
     "info".into()
 }
@@ -202,6 +209,9 @@ impl Config {
         }
         if self.sync_interval < Span::millis(100) {
             return Err(format!("sync_interval: {} is below 100ms", self.sync_interval));
+        }
+        if !(Span::secs(5)..=Span::secs(600)).contains(&self.ca_ping_interval) {
+            return Err(format!("ca_ping_interval: {} is not between 5s and 10m", self.ca_ping_interval));
         }
         match (&self.pkcs11, self.node_attestor) {
             (None, Enrolment::Pkcs11) => return Err("pkcs11: node_attestor = \"pkcs11\" needs this table".into()),
@@ -256,6 +266,10 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_with_its_key() {
         assert!(with("sync_interval = \"1ms\"").unwrap_err().starts_with("sync_interval"));
+        for wrong in ["4s", "11m"] {
+            let text = format!("ca_ping_interval = \"{wrong}\"");
+            assert!(with(&text).unwrap_err().starts_with("ca_ping_interval"), "{wrong}");
+        }
         let token = SAMPLE.replace("\"tpm\"", "\"join_token\"");
         let config: Config = chancery_daemon::config::parse(&token).unwrap();
         assert!(config.check().unwrap_err().starts_with("join_token_file"));

@@ -126,7 +126,8 @@ pub async fn assemble(
     let known = saved.as_ref().filter(|saved| saved.bootstrap_sha256 == file.sha256);
     let bundle = known.and_then(|saved| saved.bundle.open(&config.trust_domain)).unwrap_or(file.bundle);
     let trusted = x509_bundle(&config.trust_domain, &bundle.x509_authorities).map_err(RunError::Start)?;
-    let dialer = Arc::new(Dialer::new(&config.trust_domain, config.ca_address.list(), trusted)?);
+    let dialer = Dialer::new(&config.trust_domain, config.ca_address.list(), trusted)?;
+    let dialer = Arc::new(dialer.pinging(config.ca_ping_interval.0));
     let tpm = open_tpm(&config).await?;
     let token = open_token(&config).await?;
     let collector = collector(&config, tpm.clone(), token.clone());

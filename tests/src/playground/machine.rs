@@ -137,7 +137,7 @@ impl Machine {
     fn write_config(&self, authority: &Authority, options: &Options, node: &str) -> Result<(), String> {
         let text = format!(
             "trust_domain = {:?}\nca_address = {:?}\ntrust_bundle = {:?}\ndata_dir = {:?}\nworkload_socket = {:?}\n\
-             admin_socket = {:?}\nmetrics_listen = \"{}\"\nsync_interval = \"1s\"\n{node}",
+             admin_socket = {:?}\nmetrics_listen = \"{}\"\nsync_interval = \"1s\"\nca_ping_interval = \"10s\"\n{node}",
             options.trust_domain,
             self.doors.iter().map(ToString::to_string).collect::<Vec<_>>(),
             authority.bundle_pem,

@@ -27,8 +27,9 @@ use crate::support::{SOON, Stage, postgres_database, stage};
 /// 1 s of patience, 1 s for the probe, a dial; and what a busy machine adds.
 const FROZEN_BOUND: Duration = Duration::from_secs(6);
 
-/// A ping after 15 s without a word, 5 s for its answer, half a second of jitter; and what a busy machine adds.
-const PINGS_BOUND: Duration = Duration::from_secs(40);
+/// A ping after 10 s without a word (`ca_ping_interval`), 5 s for its answer, half a second of jitter; and what a busy
+/// machine adds.
+const PINGS_BOUND: Duration = Duration::from_secs(30);
 
 /// States that the stream told the attestor of node 0.
 fn told(stage: &Stage, state: &str) -> i64 {
