@@ -12,7 +12,7 @@ use chancery_core::{
     node::Standing,
 };
 use chancery_sdk::id::{SpiffeId, TrustDomain};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -122,13 +122,16 @@ impl View {
         let view = Arc::clone(self);
         tokio::spawn(async move {
             let (mut moved, mut announced) = (view.store.moved(), view.store.announced());
+            // Of its own, whatever wakes us: what this server commits is told without a look, and confirms nothing.
+            let mut look = tokio::time::interval(TICK);
+            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 let (woken, followed) = tokio::select! {
                     () = stop.cancelled() => return,
                     // Most of what this server commits was told with the commit.
                     woken = moved.changed() => (woken.is_ok(), view.caught_up().await),
                     woken = announced.changed() => (woken.is_ok(), view.follow().await),
-                    () = tokio::time::sleep(TICK) => (true, view.follow().await),
+                    _ = look.tick() => (true, view.follow().await),
                 };
                 match followed {
                     Ok(()) if woken => {}

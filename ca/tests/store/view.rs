@@ -1,6 +1,9 @@
 //! The view follows the log of several servers on one database.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chancery_ca::{
     live::LivePeers,
@@ -27,6 +30,7 @@ on_both! {
     a_foreign_bundle_goes_to_those_whose_entries_name_it
     a_banned_nodes_stream_ends
     the_views_own_task_finds_what_another_server_commits
+    a_server_that_is_never_quiet_goes_on_looking_at_the_log
     a_node_has_few_streams_at_once_and_its_newest_counts
     a_renewed_node_is_no_change
 }
@@ -251,6 +255,27 @@ async fn the_views_own_task_finds_what_another_server_commits(db: Bench) {
     db.done(Fact::CreateEntry(of_node("e1", 1))).await;
     assert_eq!(names(&told(&stream).await), ["e1"], "nobody but the view's own task follows");
     stop.cancel();
+}
+
+async fn a_server_that_is_never_quiet_goes_on_looking_at_the_log(db: Bench) {
+    db.done(Fact::AdmitNode(sample::admission(1))).await;
+    db.done(Fact::CreateClass(sample::class("a"))).await;
+    let view = View::open(&db.store, &Arc::new(LivePeers::default())).await.unwrap();
+    view.follow().await.unwrap();
+    let stop = CancellationToken::new();
+    view.start(stop.clone());
+    // Its own commits wake the view's task much oftener than it looks by itself, and tell it all: only a look confirms.
+    let (mut oldest, began) = (Duration::ZERO, Instant::now());
+    for run in 0..100 {
+        let begun = sample::begin(1, run);
+        db.done(Fact::BeginInstance(begun.clone())).await;
+        let end = EndInstance { id: begun.instance.id.clone(), node_id: None, reason: "operator" };
+        db.done(Fact::EndInstance(end)).await;
+        oldest = oldest.max(view.age());
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    stop.cancel();
+    assert!(began.elapsed() > Duration::from_secs(4) && oldest < Duration::from_secs(3), "{oldest:?}");
 }
 
 async fn a_node_has_few_streams_at_once_and_its_newest_counts(db: Bench) {
