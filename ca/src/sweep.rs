@@ -16,6 +16,8 @@ use crate::{
 
 /// Between two looks at authorities and our SVID.
 const AUTHORITIES: Duration = Duration::from_secs(1);
+/// Between two looks for connections whose certificate ended: a task of its own, which neither database nor token holds up.
+const ENDS: Duration = Duration::from_secs(1);
 /// Between two looks at the bundle of the server above, where there is one.
 const UPSTREAM: Duration = Duration::from_secs(5);
 /// Between two summaries of strangers' failures.
@@ -34,6 +36,7 @@ pub fn start(state: &Arc<State>, tls: &Tls) {
         let tls = own.clone();
         async move { authorities(&state, &tls).await }
     });
+    every(state, ENDS, |state| async move { ended(&state) });
     every(state, UPSTREAM, |state| async move {
         if let Err(problem) = state.authority.follow(&state.store, state.now()).await {
             tracing::warn!(%problem, "the bundle above is not followed; what was known of it stays");
@@ -88,7 +91,6 @@ async fn authorities(state: &State, tls: &Tls) {
         tracing::error!(%problem, "authorities");
     }
     distrusted(state);
-    ended(state);
     // Before the first authority of a ceremony nobody can sign it.
     let can = state.authority.x509_id().is_some();
     if can
