@@ -200,8 +200,15 @@ impl Court {
         assert_eq!(node["live_instances"], 0, "case {case}");
     }
 
+    /// Kinds of every event after `mark`, whole transactions only; the timeline has come to the last of them.
     pub fn kinds_after(&self, mark: i64) -> Vec<String> {
-        self.timeline.all().into_iter().filter(|e| e.number > mark).map(|e| e.kind).collect()
+        let after = mark.to_string();
+        let text = self.playground.ca(&["audit", "list", "--after", &after]).unwrap_or_else(|e| panic!("{e}"));
+        let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        if let Some(last) = events.last().and_then(|event| event["number"].as_i64()) {
+            self.wait(last - 1, "the newest event", |_| true);
+        }
+        events.iter().map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
     }
 
     pub fn nodes(&self) -> Vec<Value> {
