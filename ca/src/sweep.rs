@@ -24,6 +24,8 @@ const UPSTREAM: Duration = Duration::from_secs(5);
 const FAILURES: Duration = Duration::from_secs(1);
 /// Between two looks for nodes gone silent and entries whose time is over.
 const SILENCE: Duration = Duration::from_secs(15);
+/// Between two looks whether a stretch of the log can be made searchable.
+const INDEX: Duration = Duration::from_secs(1);
 /// Between two looks for records whose time is over.
 const RECORDS: Duration = Duration::from_secs(3600);
 /// Most transactions of one such look.
@@ -45,6 +47,7 @@ pub fn start(state: &Arc<State>, tls: &Tls) {
     every(state, claim::BEAT, |state| async move { alive(&state).await });
     every(state, FAILURES, |state| async move { state.failures.flush(&state.store, state.now()).await });
     every(state, SILENCE, |state| async move { silence(&state).await });
+    every(state, INDEX, |state| async move { index(&state).await });
     every(state, RECORDS, |state| async move { records(&state).await });
     let state = Arc::clone(state);
     tokio::spawn(async move {
@@ -182,6 +185,25 @@ async fn records(state: &State) {
             Ok(Outcome::Done { number, .. }) if number > last => {}
             Ok(_) => return,
             Err(problem) => return tracing::warn!(%problem, "sweep of records"),
+        }
+    }
+}
+
+/// All that is full. Another server that was faster did the work for this one too.
+async fn index(state: &State) {
+    loop {
+        match state.store.next_stretch().await {
+            Ok(Some(stretch)) => match state.commit(Fact::IndexLog(stretch)).await {
+                Ok(Outcome::Done { .. }) => {}
+                Ok(Outcome::Refused(_)) => return,
+                Err(problem) => {
+                    return tracing::warn!(%problem, "a search of the log has to read more of it than it should");
+                }
+            },
+            Ok(None) => return,
+            Err(problem) => {
+                return tracing::warn!(%problem, "a search of the log has to read more of it than it should");
+            }
         }
     }
 }

@@ -18,8 +18,9 @@ use chancery_sdk::{
 };
 
 use super::{
-    Anchor, Authority, AuthorityKind, BeatClaim, Guest, LeaveLog, MoveKey, PlanKey, ReleaseClaim, ReopenClass,
-    RevokeClass, RevokeEntry, RevokeExecutable, RevokeInstance, RevokeNode, StoreCheckpoint, TakeClaim, TakeLog,
+    Anchor, Authority, AuthorityKind, BeatClaim, Guest, IndexLog, LeaveLog, MoveKey, PlanKey, ReleaseClaim,
+    ReopenClass, RevokeClass, RevokeEntry, RevokeExecutable, RevokeInstance, RevokeNode, StoreCheckpoint, TakeClaim,
+    TakeLog,
 };
 
 /// One guarded business fact.
@@ -67,6 +68,8 @@ pub enum Fact {
     FollowUpstream(FollowUpstream),
     /// Refused: `AlreadyExists(Some(fingerprint))`.
     ImportAnchor(Anchor),
+    /// A stretch of the log can be searched. No event. Refused: `Stale` (somebody else did it).
+    IndexLog(IndexLog),
     /// A run signs no more checkpoints. No event.
     LeaveLog(LeaveLog),
     /// A step of a key's life.

@@ -105,3 +105,27 @@ pub struct RecordRow {
     /// The leaf.
     pub hash: Vec<u8>,
 }
+
+/// Where names occur in a stretch of the log, which begins where the last one ended.
+#[derive(Clone, Debug)]
+pub struct IndexLog {
+    /// Epoch and first number that was in none.
+    pub after: (i64, i64),
+    /// Epoch of the stretch, and the first number that is not in it.
+    pub until: (i64, i64),
+    /// Its first number.
+    pub first: i64,
+    /// Rows, by shard.
+    pub rows: Vec<IndexRow>,
+}
+
+/// A shard of a stretch.
+#[derive(Clone, Debug)]
+pub struct IndexRow {
+    /// 0 to 63: the upper bits of a name's hash.
+    pub shard: i64,
+    /// When the last of what its events issued ends; 0 = nothing.
+    pub ends_at: i64,
+    /// Hashes with the places of their events, 10 bytes each.
+    pub places: Vec<u8>,
+}

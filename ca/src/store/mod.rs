@@ -478,6 +478,11 @@ impl Store {
         read!(self, |pool, db| db::log::leaves(pool, epoch, after, limit).await)
     }
 
+    /// The next stretch of the log that can be made searchable; `None`: nothing worth it.
+    pub async fn next_stretch(&self) -> Result<Option<IndexLog>, StoreError> {
+        read!(self, |pool, db| db::index::next(pool).await)
+    }
+
     /// The same, every column as it is.
     pub async fn record(&self, epoch: i64, after: i64, limit: u32) -> Result<Vec<RecordRow>, StoreError> {
         read!(self, |pool, db| db::log::record(pool, epoch, after, limit).await)

@@ -13,6 +13,7 @@ mod entries;
 mod figures;
 mod guests;
 mod hot;
+mod index;
 mod instances;
 mod issuing;
 mod keys;

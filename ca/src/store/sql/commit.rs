@@ -172,7 +172,8 @@ impl Committer {
         if let Some(nonce) = &self.claim {
             claims::holds(&mut tx, &self.server, nonce).await?;
         }
-        let mut context = Context { at: chancery_daemon::clock::now(), bundle_changes: 0, unlogged: false };
+        let mut context =
+            Context { at: chancery_daemon::clock::now(), number: next, bundle_changes: 0, unlogged: false };
         let mut log = Log { epoch, next, events: Vec::new() };
         let mut outcomes = Vec::with_capacity(facts.len());
         let mut left = facts;
@@ -186,6 +187,7 @@ impl Committer {
                 left = others;
                 continue;
             }
+            context.number = log.free();
             outcomes.push(log.take(match apply(&mut tx, &mut context, first).await {
                 Ok(events) => Ok(events),
                 Err(Stop::Refused(refusal, events)) => Err((refusal, events)),
@@ -270,8 +272,12 @@ impl Log {
 
     /// The number the first of `events` will have; of the last one before where there is none.
     fn number_of(&self, events: &[Event]) -> i64 {
-        let free = self.next + i64::try_from(self.events.len()).unwrap_or(i64::MAX);
-        if events.is_empty() { free - 1 } else { free }
+        if events.is_empty() { self.free() - 1 } else { self.free() }
+    }
+
+    /// The number that the next event will have.
+    fn free(&self) -> i64 {
+        self.next + i64::try_from(self.events.len()).unwrap_or(i64::MAX)
     }
 }
 

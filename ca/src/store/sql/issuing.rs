@@ -396,19 +396,19 @@ impl Writes<'_> {
 
     async fn write_begun(&self, tx: &mut Tx) -> Result<(), StoreError> {
         const HEAD: &str = "INSERT INTO instances (id, class, node_id, start_token, standing, begun_at, end_reason, \
-            serial, expires_at) SELECT v.column1, v.column2, v.column3, v.column4, 'good', v.column5, '', v.column6, \
-            v.column7 FROM (";
+            serial, expires_at, sha256) SELECT v.column1, v.column2, v.column3, v.column4, 'good', v.column5, '', \
+            v.column6, v.column7, v.column8 FROM (";
         let row = |fact: &&BeginInstance| {
             let one = &fact.instance;
             let texts = (Some(one.id.to_string()), one.class.to_string(), one.node_id.to_string());
             let (token, serial) = (one.start_token.to_vec(), one.newest.serial.clone());
-            (texts, token, one.begun_at.0, serial, one.newest.expires_at.0)
+            (texts, token, one.begun_at.0, serial, one.newest.expires_at.0, fact.facts.get("sha256").cloned())
         };
         let mut insert = QueryBuilder::<Db>::new(HEAD);
         let all = filled(self.begun.iter().map(row).collect());
-        insert.push_values(all, |mut row, ((id, class, node), token, begun_at, serial, expires_at)| {
+        insert.push_values(all, |mut row, ((id, class, node), token, begun_at, serial, expires_at, sha256)| {
             row.push_bind(id).push_bind(class).push_bind(node).push_bind(token);
-            row.push_bind(begun_at).push_bind(serial).push_bind(expires_at);
+            row.push_bind(begun_at).push_bind(serial).push_bind(expires_at).push_bind(sha256);
         });
         insert.push(") AS v WHERE v.column1 IS NOT NULL");
         insert.build().execute(&mut *tx).await?;

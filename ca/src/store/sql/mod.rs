@@ -9,6 +9,7 @@ pub(in crate::store) mod entries;
 pub(in crate::store) mod events;
 pub(in crate::store) mod federation;
 pub(in crate::store) mod guests;
+pub(in crate::store) mod index;
 pub(in crate::store) mod instances;
 pub(in crate::store) mod keys;
 pub(in crate::store) mod log;
@@ -51,6 +52,8 @@ enum Stop {
 struct Context {
     /// Time of commit.
     at: UnixTime,
+    /// The number of the fact's first event, if it has one.
+    number: i64,
     /// How often the published authorities changed in this batch.
     bundle_changes: i64,
     /// Whether something changed that has no event.

@@ -6,7 +6,7 @@ use chancery_core::{
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
 use serde_json::{Value, json};
 
-use super::{Events, Pool, Stop, Tx, all_of, entries, guard, instances, revocations::Cause, revoke};
+use super::{Context, Events, Pool, Stop, Tx, all_of, entries, guard, instances, revocations::Cause, revoke};
 use crate::store::{
     ActivateNodeSerial, AuthorityKind, FailNode, Moment, NodeRef, Refusal, RenewNode, SetAgentVersion, StoreError,
     rows::{NodeRow, list_text},
@@ -92,7 +92,7 @@ pub(super) async fn renew(tx: &mut Tx, fact: &RenewNode) -> Result<Events, Stop>
 }
 
 /// A ban stays what it is; an unknown node gets no row from failing.
-pub(super) async fn fail(tx: &mut Tx, at: UnixTime, fact: &FailNode) -> Result<Events, Stop> {
+pub(super) async fn fail(tx: &mut Tx, context: &Context, fact: &FailNode) -> Result<Events, Stop> {
     let stored = stored(tx, &fact.id).await?;
     let falls = stored.is_some_and(|node| node.standing != Standing::Banned);
     let event = Event::new(if falls { "node.failed" } else { "node.refused" }, fact.id.as_str())
@@ -104,18 +104,18 @@ pub(super) async fn fail(tx: &mut Tx, at: UnixTime, fact: &FailNode) -> Result<E
     }
     stand(tx, &fact.id, Standing::Failed, fact.reason.code()).await?;
     let mut events = vec![event];
-    let cause = unasked("node.failed", &fact.id, fact.reason.code(), at);
+    let cause = unasked("node.failed", &fact.id, fact.reason.code(), context);
     revoke::outlaw(tx, &cause, fact.id.as_str(), &mut events).await?;
     Ok(events)
 }
 
-pub(super) async fn ban(tx: &mut Tx, at: UnixTime, fact: &NodeRef) -> Result<Events, Stop> {
+pub(super) async fn ban(tx: &mut Tx, context: &Context, fact: &NodeRef) -> Result<Events, Stop> {
     if stored(tx, &fact.id).await?.is_none() {
         return Err(Refusal::NotFound.into());
     }
     banned(tx, &fact.id).await?;
     let mut events = vec![Event::new("node.banned", fact.id.as_str())];
-    revoke::outlaw(tx, &unasked("node.banned", &fact.id, "", at), fact.id.as_str(), &mut events).await?;
+    revoke::outlaw(tx, &unasked("node.banned", &fact.id, "", context), fact.id.as_str(), &mut events).await?;
     Ok(events)
 }
 
@@ -124,16 +124,16 @@ pub(super) async fn banned(tx: &mut Tx, id: &SpiffeId) -> Result<(), Stop> {
     stand(tx, id, Standing::Banned, "NODE_BANNED").await
 }
 
-fn unasked<'a>(kind: &'static str, id: &'a SpiffeId, reason: &'a str, at: UnixTime) -> Cause<'a> {
-    Cause { kind, subject: id.as_str(), reason, caller: None, at }
+fn unasked<'a>(kind: &'static str, id: &'a SpiffeId, reason: &'a str, context: &Context) -> Cause<'a> {
+    Cause { kind, subject: id.as_str(), reason, caller: None, at: context.at, number: context.number }
 }
 
-pub(super) async fn evict(tx: &mut Tx, at: UnixTime, fact: &NodeRef) -> Result<Events, Stop> {
+pub(super) async fn evict(tx: &mut Tx, context: &Context, fact: &NodeRef) -> Result<Events, Stop> {
     let node = stored(tx, &fact.id).await?.ok_or(Refusal::NotFound)?;
     sqlx::query(DELETE).bind(fact.id.as_str()).execute(&mut *tx).await?;
     let mut events = vec![Event::new("node.evicted", fact.id.as_str())];
     // Its instances are dead for ever; where the machine was given away, so must their SVIDs be.
-    revoke::outlaw(tx, &unasked("node.evicted", &fact.id, "", at), fact.id.as_str(), &mut events).await?;
+    revoke::outlaw(tx, &unasked("node.evicted", &fact.id, "", context), fact.id.as_str(), &mut events).await?;
     if node.attestation_type == "join_token" {
         // The alias that CreateJoinToken made names this node alone. As SPIRE's DeleteAgent does.
         let selectors = list_text([format!("spiffe_id:{}", fact.id)]);

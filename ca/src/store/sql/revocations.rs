@@ -13,41 +13,33 @@ use chancery_sdk::time::UnixTime;
 use serde::Deserialize;
 use sqlx::QueryBuilder;
 
-use super::{
-    Db, Events, Pool, Stop, Tx,
-    many::{among, filled},
-};
+use super::{Context, Db, Events, Pool, Stop, Tx, index, many::filled};
 use crate::store::{
     Certificate, Closure, Executable, Hits, Issued, Order, Revocation, Revoked, StoreError, Under, What,
 };
 
-/// The longest any SVID lives, and what clocks of servers may differ. Source: the caps of `ttl` in the configuration.
-const LONGEST_SECS: i64 = 7 * 86_400 + 3_600;
 /// How long an ended row is kept, for whoever's clock is behind.
 const KEPT_SECS: i64 = 86_400;
-/// Subjects in one search.
-const SUBJECTS: usize = 256;
-/// Rows in one statement; 8 values each stay below SQLite's 32,766 parameters.
+/// Rows in one statement; 9 values each stay below SQLite's 32,766 parameters.
 const ROWS: usize = 2048;
 /// Events read at once from the log.
 const PAGE: i64 = 5_000;
 
-const ISSUED: &str = "SELECT subject, bytes FROM events WHERE kind IN ('instance.begun', 'instance.renewed', \
-    'jwt.issued', 'node.attested', 'node.renewed', 'svid.issued') AND subject";
-const CAS: &str = "SELECT subject, bytes FROM events WHERE subject = $1 AND kind = 'ca.issued'";
-const NODE_CERTS: &str = "SELECT epoch, number, bytes FROM events WHERE subject = $1 AND at > $2 \
-    AND kind IN ('node.attested', 'node.renewed') ORDER BY epoch, number";
+/// What issues an SVID.
+const ISSUING: [&str; 6] =
+    ["instance.begun", "instance.renewed", "jwt.issued", "node.attested", "node.renewed", "svid.issued"];
 const END: &str = "SELECT epoch, next - 1 FROM counter WHERE id = 0";
 /// Only the second and third column of what is no SVID of an entry: its bytes are not carried.
 const LOG: &str = "SELECT epoch, number, subject, CASE WHEN kind IN ('jwt.issued', 'svid.issued') THEN bytes END \
     FROM events WHERE (epoch, number) > ($1, $2) ORDER BY epoch, number LIMIT $3";
 const CERTIFICATES: &str = "INSERT INTO revocations (authority, serial, subject, expires_at, revoked_at, reason, \
-    cause_kind, cause) SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8 \
-    FROM (";
+    cause_kind, cause, cause_number) SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, \
+    v.column8, v.column9 FROM (";
 const NEW_ONES: &str = ") AS v WHERE v.column1 IS NOT NULL ON CONFLICT (authority, serial) DO NOTHING \
     RETURNING authority, serial";
 const IDS: &str = "INSERT INTO revoked_ids (subject, scope, issued_until, expires_at, revoked_at, reason, cause_kind, \
-    cause) SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8 FROM (";
+    cause, cause_number) SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8, \
+    v.column9 FROM (";
 /// What is there already reaches as far as the later one.
 const LATER: &str = ") AS v WHERE v.column1 IS NOT NULL ON CONFLICT (subject, scope) DO UPDATE SET \
     issued_until = CASE WHEN excluded.issued_until > revoked_ids.issued_until THEN excluded.issued_until \
@@ -55,18 +47,17 @@ const LATER: &str = ") AS v WHERE v.column1 IS NOT NULL ON CONFLICT (subject, sc
     expires_at = CASE WHEN excluded.expires_at > revoked_ids.expires_at THEN excluded.expires_at \
     ELSE revoked_ids.expires_at END, \
     revoked_at = excluded.revoked_at, reason = excluded.reason, cause_kind = excluded.cause_kind, \
-    cause = excluded.cause";
+    cause = excluded.cause, cause_number = excluded.cause_number";
 const PRUNE: &str = "DELETE FROM revocations WHERE expires_at <= $1";
 const PRUNE_IDS: &str = "DELETE FROM revoked_ids WHERE expires_at <= $1";
 
 /// The whole list, each row with a key that it is paged by.
 const LISTED: &str = "SELECT key, scope, subject, authority, serial, issued_until, expires_at, revoked_at, reason, \
-    cause_kind, cause, COALESCE((SELECT MIN(e.number) FROM events e WHERE e.subject = l.cause \
-    AND e.at = l.revoked_at AND e.kind = l.cause_kind), -1) FROM (SELECT 'certificate:' || authority || ':' || serial \
-    AS key, 'certificate' AS scope, subject, authority, serial, 0 AS issued_until, expires_at, revoked_at, reason, \
-    cause_kind, cause FROM revocations UNION ALL SELECT scope || ':' || subject, scope, subject, '', '', issued_until, \
-    expires_at, revoked_at, reason, cause_kind, cause FROM revoked_ids) AS l WHERE expires_at > $1 AND key > $2 \
-    ORDER BY key LIMIT $3";
+    cause_kind, cause, cause_number FROM (SELECT 'certificate:' || authority || ':' || serial AS key, \
+    'certificate' AS scope, subject, authority, serial, 0 AS issued_until, expires_at, revoked_at, reason, \
+    cause_kind, cause, cause_number FROM revocations UNION ALL SELECT scope || ':' || subject, scope, subject, '', '', \
+    issued_until, expires_at, revoked_at, reason, cause_kind, cause, cause_number FROM revoked_ids) AS l \
+    WHERE expires_at > $1 AND key > $2 ORDER BY key LIMIT $3";
 const HITS: &str = "SELECT (SELECT COUNT(*) FROM revoked_ids WHERE cause = $1 AND cause_kind = $2 AND scope = 'all'), \
     (SELECT COUNT(*) FROM revocations WHERE cause = $1 AND cause_kind = $2), \
     (SELECT COUNT(*) FROM revoked_ids WHERE cause = $1 AND cause_kind = $2 AND scope = 'tokens'), \
@@ -84,11 +75,14 @@ pub(super) struct Cause<'a> {
     /// `None` where nobody asked.
     pub caller: Option<&'a str>,
     pub at: UnixTime,
+    /// The number of its event.
+    pub number: i64,
 }
 
 impl<'a> Cause<'a> {
-    pub(super) fn ordered(kind: &'static str, subject: &'a str, order: &'a Order, at: UnixTime) -> Self {
-        Self { kind, subject, reason: &order.reason, caller: Some(&order.caller), at }
+    pub(super) fn ordered(kind: &'static str, subject: &'a str, order: &'a Order, context: &Context) -> Self {
+        let (at, number) = (context.at, context.number);
+        Self { kind, subject, reason: &order.reason, caller: Some(&order.caller), at, number }
     }
 
     /// The event of the act itself.
@@ -157,33 +151,34 @@ pub(super) async fn issued_for(
     entry: Option<&str>,
     at: UnixTime,
 ) -> Result<Vec<Issued>, Stop> {
-    let mut found = Vec::new();
-    for some in subjects.chunks(SUBJECTS) {
-        let mut query = among(ISSUED, some.to_vec());
-        query.push(" AND at > ").push_bind(at.plus(-LONGEST_SECS).0);
-        let rows: Vec<(String, Vec<u8>)> = query.build_query_as().fetch_all(&mut *tx).await?;
-        for (subject, bytes) in rows {
-            let told = told(&subject, &bytes)?;
-            let through = entry.is_none_or(|entry| told.fields.entry.as_deref() == Some(entry));
-            if through && told.fields.expires_at > at.0 {
-                found.push(told.issued(subject));
-            }
-        }
-    }
-    Ok(found)
+    issued(tx, subjects, &ISSUING, entry, at).await
 }
 
 /// CAs of downstream servers that were signed for the entry and are valid at `at`; they live for years.
-pub(super) async fn cas_of(tx: &mut Tx, subject: &str, entry: &str, at: UnixTime) -> Result<Vec<Issued>, Stop> {
-    let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(CAS).bind(subject).fetch_all(&mut *tx).await?;
-    let mut found = Vec::new();
-    for (subject, bytes) in rows {
-        let told = told(&subject, &bytes)?;
-        if told.fields.entry.as_deref() == Some(entry) && told.fields.expires_at > at.0 {
-            found.push(told.issued(subject));
+pub(super) async fn cas_of(tx: &mut Tx, subjects: &[String], entry: &str, at: UnixTime) -> Result<Vec<Issued>, Stop> {
+    issued(tx, subjects, &["ca.issued"], Some(entry), at).await
+}
+
+async fn issued(
+    tx: &mut Tx,
+    subjects: &[String],
+    kinds: &[&str],
+    entry: Option<&str>,
+    at: UnixTime,
+) -> Result<Vec<Issued>, Stop> {
+    let of: HashSet<&str> = subjects.iter().map(String::as_str).collect();
+    let mut issued = Vec::new();
+    for found in index::find(tx, subjects, at).await? {
+        if !kinds.contains(&found.kind.as_str()) || !of.contains(found.subject.as_str()) {
+            continue;
+        }
+        let told = told(&found.subject, &found.bytes)?;
+        let through = entry.is_none_or(|entry| told.fields.entry.as_deref() == Some(entry));
+        if through && told.fields.expires_at > at.0 {
+            issued.push(told.issued(found.subject.clone()));
         }
     }
-    Ok(found)
+    Ok(issued)
 }
 
 /// Reads what entries had issued through the node, outside any transaction.
@@ -204,11 +199,10 @@ pub(super) async fn rest(tx: &mut Tx, mut under: Under, node: &str, now: UnixTim
 /// Before the first event that can matter. Nothing issued through a node outlives the node's SVID of that moment: before the
 /// oldest of those that are still valid there is nothing.
 async fn first_place(tx: &mut Tx, node: &str, now: UnixTime) -> Result<(i64, i64), StoreError> {
-    let certs = sqlx::query_as(NODE_CERTS).bind(node).bind(now.plus(-LONGEST_SECS).0);
-    let certs: Vec<(i64, i64, Vec<u8>)> = certs.fetch_all(&mut *tx).await?;
-    for (epoch, number, bytes) in certs {
-        if told(node, &bytes)?.fields.expires_at > now.0 {
-            return Ok((epoch, number));
+    for found in index::find(tx, &[node.to_owned()], now).await? {
+        let own = found.subject == node && matches!(found.kind.as_str(), "node.attested" | "node.renewed");
+        if own && told(node, &found.bytes)?.fields.expires_at > now.0 {
+            return Ok((found.epoch, found.number));
         }
     }
     Ok(sqlx::query_as(END).fetch_one(&mut *tx).await?)
@@ -269,7 +263,7 @@ pub(super) async fn list_certificates(tx: &mut Tx, cause: &Cause<'_>, issued: Ve
         insert.push_values(filled(rows), |mut row, (authority, serial, subject, expires_at)| {
             row.push_bind(authority).push_bind(serial).push_bind(subject).push_bind(expires_at);
             row.push_bind(cause.at.0).push_bind(cause.reason.to_owned());
-            row.push_bind(cause.kind).push_bind(cause.subject.to_owned());
+            row.push_bind(cause.kind).push_bind(cause.subject.to_owned()).push_bind(cause.number);
         });
         let new: Vec<(String, String)> = insert.push(NEW_ONES).build_query_as().fetch_all(&mut *tx).await?;
         let mut new: HashSet<(String, String)> = new.into_iter().collect();
@@ -295,7 +289,7 @@ pub(super) async fn list_ids(tx: &mut Tx, cause: &Cause<'_>, scope: &'static str
         insert.push_values(filled(some.to_vec()), |mut row, (subject, issued_until, until)| {
             row.push_bind(subject).push_bind(scope).push_bind(issued_until).push_bind(until);
             row.push_bind(cause.at.0).push_bind(cause.reason.to_owned());
-            row.push_bind(cause.kind).push_bind(cause.subject.to_owned());
+            row.push_bind(cause.kind).push_bind(cause.subject.to_owned()).push_bind(cause.number);
         });
         insert.push(LATER).build().execute(&mut *tx).await?;
     }

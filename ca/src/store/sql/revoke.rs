@@ -8,7 +8,7 @@ use serde::Deserialize;
 use sqlx::QueryBuilder;
 
 use super::{
-    Db, Events, Stop, Tx, entries,
+    Context, Db, Events, Stop, Tx, entries, index,
     many::and_among,
     nodes,
     revocations::{self, Cause},
@@ -27,15 +27,13 @@ const CLASS: &str = "SELECT (SELECT COUNT(*) FROM classes WHERE name = $1) + \
 const ONE: &str = "UPDATE instances SET standing = 'revoked', ended_at = COALESCE(ended_at, $2), end_reason = $3 \
     WHERE id = $1 RETURNING id, class, node_id";
 const RETURNING: &str = " RETURNING id, class, node_id";
-const OF_EXECUTABLE: &str = "SELECT i.id FROM instances i JOIN events e ON e.subject = i.id AND e.kind = 'instance.begun' \
-    JOIN event_clear c ON c.epoch = e.epoch AND c.number = e.number AND c.field = 'sha256' \
-    WHERE (i.standing = 'good' OR (i.standing = 'ended' AND i.expires_at > $2)) AND c.value = $1 ORDER BY i.id";
+const OF_EXECUTABLE: &str = "SELECT id FROM instances \
+    WHERE (standing = 'good' OR (standing = 'ended' AND expires_at > $2)) AND sha256 = $1 ORDER BY id";
 const EXECUTABLE: &str = "INSERT INTO revoked_executables (sha256, revoked_at, reason) VALUES ($1, $2, $3) \
     ON CONFLICT (sha256) DO NOTHING";
 const CLOSE: &str = "INSERT INTO class_closures (class, node_id, closed_at, reason) VALUES ($1, $2, $3, $4) \
     ON CONFLICT (class, node_id) DO NOTHING";
 const REOPEN: &str = "DELETE FROM class_closures WHERE class = $1 AND node_id = $2";
-const ENTRY: &str = "SELECT bytes FROM events WHERE subject = $1 AND kind IN ('entry.created', 'entry.updated')";
 
 /// Which instances.
 enum Which<'a> {
@@ -50,13 +48,13 @@ type Row = (String, String, String);
 type Places = BTreeSet<(String, String)>;
 
 /// One that was revoked before is left as it is.
-pub(super) async fn instance(tx: &mut Tx, at: UnixTime, fact: &RevokeInstance) -> Result<Events, Stop> {
+pub(super) async fn instance(tx: &mut Tx, context: &Context, fact: &RevokeInstance) -> Result<Events, Stop> {
     let standing: Option<String> = sqlx::query_scalar(INSTANCE).bind(fact.id.as_str()).fetch_optional(&mut *tx).await?;
     if standing.ok_or(Refusal::NotFound)? == Standing::Revoked.as_str() {
         return Ok(Vec::new());
     }
-    let cause = Cause::ordered("instance.revoked", fact.id.as_str(), &fact.order, at);
-    let one = sqlx::query_as(ONE).bind(fact.id.as_str()).bind(at.0).bind(end_reason(&cause));
+    let cause = Cause::ordered("instance.revoked", fact.id.as_str(), &fact.order, context);
+    let one = sqlx::query_as(ONE).bind(fact.id.as_str()).bind(context.at.0).bind(end_reason(&cause));
     let row: Vec<Row> = one.fetch_all(&mut *tx).await?;
     let mut events = Vec::new();
     let places = told(tx, &cause, row, &mut events).await?;
@@ -64,12 +62,12 @@ pub(super) async fn instance(tx: &mut Tx, at: UnixTime, fact: &RevokeInstance) -
     Ok(events)
 }
 
-pub(super) async fn class(tx: &mut Tx, at: UnixTime, fact: &RevokeClass) -> Result<Events, Stop> {
+pub(super) async fn class(tx: &mut Tx, context: &Context, fact: &RevokeClass) -> Result<Events, Stop> {
     let known: i64 = sqlx::query_scalar(CLASS).bind(&fact.name).fetch_one(&mut *tx).await?;
     if known == 0 {
         return Err(Refusal::NotFound.into());
     }
-    let cause = Cause::ordered("class.closed", &fact.name, &fact.order, at);
+    let cause = Cause::ordered("class.closed", &fact.name, &fact.order, context);
     let closed = shut(tx, &cause, &fact.name, EVERY_NODE).await?;
     let mut events = Vec::new();
     if closed {
@@ -79,19 +77,17 @@ pub(super) async fn class(tx: &mut Tx, at: UnixTime, fact: &RevokeClass) -> Resu
     Ok(events)
 }
 
-pub(super) async fn entry(tx: &mut Tx, at: UnixTime, fact: &RevokeEntry) -> Result<Events, Stop> {
+pub(super) async fn entry(tx: &mut Tx, context: &Context, fact: &RevokeEntry) -> Result<Events, Stop> {
     let was = Entry::read(tx, &fact.id).await?;
     if was.subjects.is_empty() {
         return Err(Refusal::NotFound.into());
     }
-    let cause = Cause::ordered("entry.revoked", &fact.id, &fact.order, at);
+    let cause = Cause::ordered("entry.revoked", &fact.id, &fact.order, context);
     let gone = entries::remove(tx, &fact.id).await?;
     let subjects: Vec<String> = was.subjects.into_iter().collect();
-    let mut issued = revocations::issued_for(tx, &subjects, Some(&fact.id), at).await?;
+    let mut issued = revocations::issued_for(tx, &subjects, Some(&fact.id), context.at).await?;
     if was.downstream {
-        for subject in &subjects {
-            issued.extend(revocations::cas_of(tx, subject, &fact.id, at).await?);
-        }
+        issued.extend(revocations::cas_of(tx, &subjects, &fact.id, context.at).await?);
     }
     let listed = revocations::list(tx, &cause, issued).await?;
     if gone.is_none() && listed.is_empty() {
@@ -103,16 +99,16 @@ pub(super) async fn entry(tx: &mut Tx, at: UnixTime, fact: &RevokeEntry) -> Resu
     Ok(events)
 }
 
-pub(super) async fn node(tx: &mut Tx, at: UnixTime, fact: &RevokeNode) -> Result<Events, Stop> {
+pub(super) async fn node(tx: &mut Tx, context: &Context, fact: &RevokeNode) -> Result<Events, Stop> {
     let id = fact.id.as_str();
     if nodes::stored(tx, &fact.id).await?.is_none() {
         return Err(Refusal::NotFound.into());
     }
     nodes::banned(tx, &fact.id).await?;
-    let cause = Cause::ordered("node.revoked", id, &fact.order, at);
+    let cause = Cause::ordered("node.revoked", id, &fact.order, context);
     let mut events = vec![cause.event().with("all_under", fact.under.is_some())];
     if let Some(under) = fact.under.clone() {
-        let issued = revocations::rest(tx, under, id, at).await?;
+        let issued = revocations::rest(tx, under, id, context.at).await?;
         events.extend(revocations::list(tx, &cause, issued).await?);
     }
     outlaw(tx, &cause, id, &mut events).await?;
@@ -127,14 +123,14 @@ pub(super) async fn outlaw(tx: &mut Tx, cause: &Cause<'_>, node: &str, events: &
     Ok(())
 }
 
-pub(super) async fn executable(tx: &mut Tx, at: UnixTime, fact: &RevokeExecutable) -> Result<Events, Stop> {
-    let cause = Cause::ordered("executable.revoked", &fact.sha256, &fact.order, at);
-    let insert = sqlx::query(EXECUTABLE).bind(&fact.sha256).bind(at.0).bind(&fact.order.reason);
+pub(super) async fn executable(tx: &mut Tx, context: &Context, fact: &RevokeExecutable) -> Result<Events, Stop> {
+    let cause = Cause::ordered("executable.revoked", &fact.sha256, &fact.order, context);
+    let insert = sqlx::query(EXECUTABLE).bind(&fact.sha256).bind(context.at.0).bind(&fact.order.reason);
     let mut events = Vec::new();
     if insert.execute(&mut *tx).await?.rows_affected() == 1 {
         events.push(cause.event());
     }
-    let ids = sqlx::query_scalar(OF_EXECUTABLE).bind(&fact.sha256).bind(at.0);
+    let ids = sqlx::query_scalar(OF_EXECUTABLE).bind(&fact.sha256).bind(context.at.0);
     let ids: Vec<String> = ids.fetch_all(&mut *tx).await?;
     let mut places = Places::new();
     for some in ids.chunks(SOME) {
@@ -145,12 +141,12 @@ pub(super) async fn executable(tx: &mut Tx, at: UnixTime, fact: &RevokeExecutabl
     Ok(events)
 }
 
-pub(super) async fn reopen(tx: &mut Tx, at: UnixTime, fact: &ReopenClass) -> Result<Events, Stop> {
+pub(super) async fn reopen(tx: &mut Tx, context: &Context, fact: &ReopenClass) -> Result<Events, Stop> {
     let delete = sqlx::query(REOPEN).bind(&fact.class).bind(&fact.node);
     if delete.execute(&mut *tx).await?.rows_affected() == 0 {
         return Err(Refusal::NotFound.into());
     }
-    let cause = Cause::ordered("class.reopened", &fact.class, &fact.order, at);
+    let cause = Cause::ordered("class.reopened", &fact.class, &fact.order, context);
     Ok(vec![cause.event().with("node", fact.node.as_str())])
 }
 
@@ -236,10 +232,12 @@ struct Fields {
 
 impl Entry {
     async fn read(tx: &mut Tx, id: &str) -> Result<Self, Stop> {
-        let rows: Vec<Vec<u8>> = sqlx::query_scalar(ENTRY).bind(id).fetch_all(&mut *tx).await?;
         let mut was = Self::default();
-        for bytes in rows {
-            let Told { fields } = serde_json::from_slice(&bytes).map_err(|e| StoreError::Corrupt {
+        for found in index::find(tx, &[id.to_owned()], UnixTime(0)).await? {
+            if found.subject != id || !matches!(found.kind.as_str(), "entry.created" | "entry.updated") {
+                continue;
+            }
+            let Told { fields } = serde_json::from_slice(&found.bytes).map_err(|e| StoreError::Corrupt {
                 table: "events",
                 key: id.into(),
                 fault: e.to_string(),
