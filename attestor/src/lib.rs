@@ -26,4 +26,5 @@ pub mod sync;
 pub mod taint;
 pub mod tpm;
 pub mod upstream;
+pub mod witness;
 pub mod workload;

@@ -31,6 +31,13 @@ pub struct WorkloadMetrics {
     /// Processes that are, or want to be, instances.
     pub(crate) instances: Gauge,
     last_sync: Gauge<f64, AtomicU64>,
+    /// 1 while the newest checkpoint of the CA is refused.
+    pub(crate) log_disputed: Gauge,
+    /// Epoch of the checkpoint that is kept.
+    pub(crate) log_epoch: Gauge,
+    log_refused: Family<Why, Counter>,
+    /// Events in the checkpoint that is kept.
+    pub(crate) log_size: Gauge,
     states: Family<State, Counter>,
     /// Streams open now.
     pub(crate) streams: Gauge,
@@ -64,6 +71,11 @@ struct State {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Verdict {
     verdict: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Why {
+    why: &'static str,
 }
 
 /// A collector that comes after the registry is served.
@@ -114,6 +126,10 @@ impl Default for WorkloadMetrics {
             identities: Gauge::default(),
             instances: Gauge::default(),
             last_sync: Gauge::default(),
+            log_disputed: Gauge::default(),
+            log_epoch: Gauge::default(),
+            log_refused: Family::default(),
+            log_size: Gauge::default(),
             states: Family::default(),
             streams: Gauge::default(),
             outlook: Later::default(),
@@ -136,6 +152,14 @@ impl WorkloadMetrics {
             Unit::Seconds,
             this.last_sync.clone(),
         );
+        series.register(
+            "log_disputed",
+            "Whether the CA's newest checkpoint of the record is refused",
+            this.log_disputed.clone(),
+        );
+        series.register("log_epoch", "Epoch of the checkpoint that is kept", this.log_epoch.clone());
+        series.register("log_refused", "Checkpoints refused, by why", this.log_refused.clone());
+        series.register("log_size", "Events in the checkpoint that is kept", this.log_size.clone());
         series.register("open_streams", "Workload API streams open", this.streams.clone());
         series.register("states_told", "States told by the CA's stream, full or changes", this.states.clone());
         series.register("svids", "SVIDs received from the CA, by kind", this.svids.clone());
@@ -167,6 +191,9 @@ impl WorkloadMetrics {
         for kind in [Issued::Entry, Issued::Instance, Issued::Jwt] {
             drop(self.svids.get_or_create(&Kind { kind: kind.name() }));
         }
+        for why in ["another", "cut", "epoch", "forged", "key", "malformed", "unproven"] {
+            drop(self.log_refused.get_or_create(&Why { why }));
+        }
         for method in ["FetchJWTSVID", "FetchX509SVID"] {
             drop(self.call_seconds.get_or_create(&Method { method }));
             drop(self.calls.get_or_create(&Call { method, code: "OK" }));
@@ -184,6 +211,12 @@ impl WorkloadMetrics {
 
     pub(crate) fn issued(&self, kind: Issued) {
         self.svids.get_or_create(&Kind { kind: kind.name() }).inc();
+    }
+
+    /// Counts a checkpoint that is refused.
+    pub(crate) fn log_refused(&self, why: &'static str) {
+        self.log_refused.get_or_create(&Why { why }).inc();
+        self.log_disputed.set(1);
     }
 
     /// Counts a state that the stream told.

@@ -13,6 +13,7 @@ use crate::{
         Servers, Telling,
     },
     identity::TrustBundle,
+    witness::Report,
 };
 
 /// An answer of the CA, awaited.
@@ -22,8 +23,10 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, CaError>>;
 pub trait Upstream: Send + Sync {
     /// What is known of the servers.
     fn servers(&self) -> Arc<Servers>;
-    /// What this node may have, as it changes, from the cursor on.
-    fn watch(&self, cursor: Option<Cursor>) -> Answer<'_, Telling>;
+    /// What this node may have, as it changes, from the cursor on; with the checkpoint that it keeps.
+    fn watch(&self, cursor: Option<Cursor>, witnessed: Vec<u8>) -> Answer<'_, Telling>;
+    /// Tells of a checkpoint that this node refuses.
+    fn report_checkpoint<'a>(&'a self, report: &'a Report) -> Answer<'a, ()>;
     /// The entries this node is authorized for.
     fn entries(&self) -> Answer<'_, Vec<AuthorizedEntry>>;
     /// The classes that may begin on this node.
@@ -58,8 +61,12 @@ impl Upstream for Ca {
         Ca::servers(self)
     }
 
-    fn watch(&self, cursor: Option<Cursor>) -> Answer<'_, Telling> {
-        Box::pin(Ca::watch(self, cursor))
+    fn watch(&self, cursor: Option<Cursor>, witnessed: Vec<u8>) -> Answer<'_, Telling> {
+        Box::pin(Ca::watch(self, cursor, witnessed))
+    }
+
+    fn report_checkpoint<'a>(&'a self, report: &'a Report) -> Answer<'a, ()> {
+        Box::pin(Ca::report_checkpoint(self, report))
     }
 
     fn entries(&self) -> Answer<'_, Vec<AuthorizedEntry>> {

@@ -4,7 +4,10 @@ mod support;
 
 use std::sync::Arc;
 
-use chancery_attestor::ca::Told;
+use chancery_attestor::{
+    ca::Told,
+    witness::{Offered, Report},
+};
 use chancery_proto::workload::X509svidResponse;
 use tonic::{Code, Streaming};
 
@@ -137,4 +140,15 @@ async fn a_node_that_lost_its_standing_begins_with_everything() {
     node.stand();
     node.ca.until(|s| s.opened.len() == 2).await;
     assert_eq!(node.ca.look(|s| s.opened.clone()), [None, None]);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_is_refused_is_reported_and_agents_are_served() {
+    let (node, mut stream) = following().await;
+    let note = b"no checkpoint".to_vec();
+    node.ca.push(Told { checkpoint: Some(Offered { note: note.clone(), ..Offered::default() }), ..Told::default() });
+    node.ca.until(|s| s.reports.len() == 1).await;
+    assert_eq!(node.ca.look(|s| s.reports.clone()), [Report { kept: Vec::new(), refused: note, why: "malformed" }]);
+    node.ca.push(Told { cursor: Some(cursor(2)), entries: vec![entry("b", &[&me()])], ..Told::default() });
+    assert_eq!(ids(&next(&mut stream).await.unwrap()), ["spiffe://example.org/a", "spiffe://example.org/b"]);
 }

@@ -48,6 +48,8 @@ pub struct Metrics {
     pub log_altered: Gauge<i64, AtomicI64>,
     /// Checkpoints of the record signed and shown.
     pub log_checkpoints: Counter<u64, AtomicU64>,
+    /// Reports of nodes that refuse a checkpoint, by what they come to.
+    pub log_disputes: Counters,
     /// 1 while this server signs the record.
     pub log_signer: Gauge<i64, AtomicI64>,
     /// Events in the last checkpoint signed here.
@@ -100,6 +102,7 @@ impl Metrics {
             instances_good: Gauge::default(),
             log_altered: Gauge::default(),
             log_checkpoints: Counter::default(),
+            log_disputes: Family::default(),
             log_signer: Gauge::default(),
             log_size: Gauge::default(),
             nodes_good: Gauge::default(),
@@ -147,6 +150,11 @@ impl Metrics {
         ca.register("instances_good", "Running instances", metrics.instances_good.clone());
         ca.register("log_altered", "Whether the record was found altered", metrics.log_altered.clone());
         ca.register("log_checkpoints", "Checkpoints of the record signed", metrics.log_checkpoints.clone());
+        ca.register(
+            "log_disputes",
+            "Reports of nodes that refuse a checkpoint, by verdict",
+            metrics.log_disputes.clone(),
+        );
         ca.register("log_signer", "Whether this server signs the record", metrics.log_signer.clone());
         ca.register("log_size", "Events in the last checkpoint signed here", metrics.log_size.clone());
         ca.register("nodes_good", "Nodes in good standing", metrics.nodes_good.clone());
@@ -170,8 +178,9 @@ impl Metrics {
 
     /// Shows the usual rows before their first event: a rate needs the zero.
     fn begin_at_zero(&self) {
-        let rows: [(_, _, &[&str]); 4] = [
+        let rows: [(_, _, &[&str]); 5] = [
             (&self.handshakes, "result", &["done", "no_slot", "refused", "timeout"]),
+            (&self.log_disputes, "verdict", &["consistent", "proven", "unproven"]),
             (&self.signing_shed, "urgency", &["first", "expiring", "unknown", "refresh"]),
             (&self.svids, "kind", &["instance", "jwt", "node", "x509"]),
             (&self.watches, "began", &["new", "refused", "reset", "resumed"]),

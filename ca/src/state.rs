@@ -150,7 +150,7 @@ impl State {
         let faults = [
             self.shutdown.soft.is_cancelled().then(|| "stopping".to_owned()),
             database,
-            self.log.problem().borrow().clone(),
+            self.log.fault(),
             (!self.view.is_fresh())
                 .then(|| format!("view: the log could not be read for {} s", self.view.age().as_secs())),
             (!self.keys.token().is_none_or(|token| token.signs())).then(|| "keys: the token does not sign".to_owned()),

@@ -36,6 +36,7 @@ use crate::{
     sync::{Ask, Parts, Syncer},
     taint::Taints,
     upstream::Upstream,
+    witness::{self, Witness},
     workload::{Attestors, DEADLINE, Unix},
 };
 
@@ -84,6 +85,8 @@ pub struct Doors {
     pub verifiers: Verifiers,
     /// Largest program that is measured.
     pub max_digest_bytes: u64,
+    /// How the CA's record is witnessed.
+    pub witness: witness::Settings,
 }
 
 impl Doors {
@@ -97,6 +100,11 @@ impl Doors {
             pid_proof: if config.require_peer_pidfd { PidProof::PeerPidfd } else { PidProof::StartTime },
             verifiers: if config.allow_unauthenticated_verifiers { Verifiers::Anyone } else { Verifiers::Entitled },
             max_digest_bytes: config.unix.max_digest_bytes,
+            witness: witness::Settings {
+                domain: config.trust_domain.clone(),
+                file: config.data_dir.join("witness.json"),
+                keys: config.log_keys.iter().map(|key| *key.public()).collect(),
+            },
         }
     }
 }
@@ -176,6 +184,7 @@ async fn open(
         clock: clock::system(),
         metrics: metrics.clone(),
         revoked: revoked.clone(),
+        witness: Witness::open(doors.witness.clone(), metrics.clone()),
     });
     instances.start(identity.clone()).await;
     tokio::spawn(syncer.run(stop.clone()));

@@ -6,7 +6,7 @@ use chancery_core::digest;
 use chancery_proto::{
     chancery::{
         agent::v1 as agent,
-        node::v1::{self as node, WatchRequest, WatchResponse, node_client::NodeClient},
+        node::v1::{self as node, ReportCheckpointRequest, WatchRequest, WatchResponse, node_client::NodeClient},
     },
     spire::api::types,
 };
@@ -23,7 +23,10 @@ use super::{
     sync::{MAX_ANSWER_BYTES, class, entry, own_bundle, usable},
     wire,
 };
-use crate::identity::TrustBundle;
+use crate::{
+    identity::TrustBundle,
+    witness::{Offered, Report},
+};
 
 /// Messages of one state at most: 500,000 entries.
 const MAX_PARTS: usize = 1000;
@@ -66,24 +69,27 @@ pub struct Told {
     pub ended: Vec<SpiffeId>,
     /// What nobody is to accept any more.
     pub revoked: Vec<Revocation>,
+    /// The newest checkpoint of the record.
+    pub checkpoint: Option<Offered>,
 }
 
 /// What the CA tells, as it happens.
 pub type Telling = BoxStream<'static, Result<Told, CaError>>;
 
 impl Ca {
-    /// Opens the stream; with a cursor only what changed since comes, if the CA still knows that.
+    /// Opens the stream; with a cursor only what changed since comes, if the CA still knows that. `witnessed`: the
+    /// checkpoint that is kept.
     ///
     /// Each item is whole: a state in several messages is put together first, and full state is compared with its
     /// digest. The stream ends with its first error, and when another connection takes the place of the one it came over.
     ///
     /// # Errors
     /// [`CaError`]; `Refused` with `Unimplemented` where the CA is a SPIRE server.
-    pub async fn watch(&self, cursor: Option<Cursor>) -> Result<Telling, CaError> {
+    pub async fn watch(&self, cursor: Option<Cursor>, witnessed: Vec<u8>) -> Result<Telling, CaError> {
         let cursor = cursor.map(|c| node::Cursor { epoch: c.epoch, number: c.number, hash: c.hash });
         let (messages, link) = self
             .linked(|channel| {
-                let request = WatchRequest { cursor: cursor.clone() };
+                let request = WatchRequest { cursor: cursor.clone(), witnessed: witnessed.clone() };
                 async move { NodeClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES).watch(request).await }
             })
             .await?;
@@ -100,6 +106,23 @@ impl Ca {
             }
         });
         Ok(items.take_until(link.over.clone().cancelled_owned()).boxed())
+    }
+
+    /// Tells the CA of a checkpoint that this node refuses.
+    ///
+    /// # Errors
+    /// [`CaError`]; `Refused` with `Unimplemented` by a server of an earlier release.
+    pub async fn report_checkpoint(&self, report: &Report) -> Result<(), CaError> {
+        let request = ReportCheckpointRequest {
+            kept: report.kept.clone(),
+            refused: report.refused.clone(),
+            why: report.why.into(),
+        };
+        let call = |channel| {
+            let request = request.clone();
+            async move { NodeClient::new(channel).report_checkpoint(request).await }
+        };
+        self.call(call).await.map(drop)
     }
 
     /// Reads the messages of one state.
@@ -130,6 +153,7 @@ impl Ca {
             }
             let domain = |name: String| TrustDomain::from_name_or_id(&name).ok();
             told.gone_foreign.extend(part.removed_bundles.into_iter().filter_map(domain));
+            told.checkpoint = part.checkpoint.map(offered).or(told.checkpoint);
             told.revoked.extend(part.revocations.into_iter().filter_map(revocation));
             told.ended.extend(part.ended_instances.iter().filter_map(|id| SpiffeId::parse(id).ok()));
         }
@@ -149,6 +173,12 @@ impl Ca {
         }
         Ok(())
     }
+}
+
+/// What cannot be a hash or a key is left out: then the proof fails.
+fn offered(told: node::Checkpoint) -> Offered {
+    let bytes = |all: Vec<Vec<u8>>| all.into_iter().filter_map(|one| one.try_into().ok()).collect();
+    Offered { note: told.note, from: told.from, consistency: bytes(told.consistency), keys: bytes(told.keys) }
 }
 
 /// The messages that belong together; `None` where the stream has ended.

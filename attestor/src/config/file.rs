@@ -1,5 +1,6 @@
 use std::{net::SocketAddr, path::PathBuf};
 
+use chancery_core::log::note::VerifierKey;
 use chancery_daemon::{config::Span, key_type::KeyType, pkcs11::TokenConfig, telemetry::LogFormat};
 use chancery_sdk::id::TrustDomain;
 use serde::{Deserialize, Deserializer, de};
@@ -40,6 +41,9 @@ pub struct Config {
     /// How often a quiet connection to the CA is probed end to end.
     #[serde(default = "default_ca_ping_interval")]
     pub ca_ping_interval: Span,
+    /// Public keys that sign the CA's record; none: those that the CA names at first sight.
+    #[serde(default, deserialize_with = "verifier_keys")]
+    pub log_keys: Vec<VerifierKey>,
     /// Refuses callers whose pidfd did not come from the kernel with the connection (Linux 6.5).
     #[serde(default)]
     pub require_peer_pidfd: bool,
@@ -168,6 +172,11 @@ fn default_ca_ping_interval() -> Span {
 
 fn default_log_level() -> String {
     "info".into()
+}
+
+fn verifier_keys<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<VerifierKey>, D::Error> {
+    let keys = Vec::<String>::deserialize(d)?;
+    keys.iter().map(|key| key.parse().map_err(|e| de::Error::custom(format!("log_keys: {key:?}: {e}")))).collect()
 }
 
 fn trust_domain<'de, D: Deserializer<'de>>(d: D) -> Result<TrustDomain, D::Error> {

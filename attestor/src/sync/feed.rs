@@ -21,6 +21,7 @@ use crate::{
     ca::{AuthorizedClass, AuthorizedEntry, CaError, Cursor, Telling, Told},
     cache::{Bundles, View},
     identity::TrustBundle,
+    witness::Offered,
 };
 
 /// Between two tries to open a stream at a server that had none, with jitter: a rolling upgrade brings it.
@@ -120,8 +121,9 @@ impl State {
 
 impl Syncer {
     /// Opens the stream where the CA has one; whether the CA answered.
-    pub(super) async fn open_feed(&self, feed: &mut Feed) -> bool {
-        match self.upstream.watch(self.state.cursor.clone()).await {
+    pub(super) async fn open_feed(&mut self, feed: &mut Feed) -> bool {
+        let witnessed = self.witness.begin();
+        match self.upstream.watch(self.state.cursor.clone(), witnessed).await {
             Ok(telling) => *feed = Feed::Open(telling, false),
             Err(CaError::Refused { code: Code::Unimplemented, .. }) => {
                 tracing::info!("the server has no stream of changes: it is polled");
@@ -138,7 +140,7 @@ impl Syncer {
 
     /// Applies what came over the stream; false where the stream is over.
     pub(super) fn pushed(&mut self, feed: &mut Feed, item: Option<Result<Told, CaError>>) -> bool {
-        let told = match item {
+        let mut told = match item {
             Some(Ok(told)) => told,
             Some(Err(error)) => {
                 tracing::warn!(%error, "the stream of the CA's changes broke; it is opened again");
@@ -154,6 +156,9 @@ impl Syncer {
             }
         };
         self.revoke(&told.revoked);
+        if let Some(offered) = told.checkpoint.take() {
+            self.witness(offered);
+        }
         // The standing may have gone meanwhile; then what was told is worth nothing.
         if self.identity.borrow().is_none() {
             return true;
@@ -173,6 +178,17 @@ impl Syncer {
         self.state.take(told);
         self.publish();
         true
+    }
+
+    /// Takes a checkpoint; one that is refused is told to the CA, which is not waited for.
+    fn witness(&mut self, offered: Offered) {
+        let Some(report) = self.witness.take(offered) else { return };
+        let upstream = Arc::clone(&self.upstream);
+        tokio::spawn(async move {
+            if let Err(problem) = upstream.report_checkpoint(&report).await {
+                tracing::warn!(%problem, "the CA does not take the report of the checkpoint that was refused");
+            }
+        });
     }
 
     /// Takes what is revoked, whoever's it is; our own instances among it are over at once.

@@ -29,6 +29,7 @@ use crate::{
     plan::{Rotation, longest_wait},
     taint::Taints,
     upstream::Upstream,
+    witness::Witness,
 };
 
 /// Least time between the starts of two polls, however many callers match nothing.
@@ -53,6 +54,7 @@ pub struct Syncer {
     clock: Clock,
     metrics: WorkloadMetrics,
     revoked: LiveRevocations,
+    witness: Witness,
     state: State,
 }
 
@@ -80,6 +82,8 @@ pub struct Parts {
     pub metrics: WorkloadMetrics,
     /// What the CA tells of revocations; it outlives the node's standing, for it grants nothing.
     pub revoked: LiveRevocations,
+    /// Keeps the CA's checkpoints; it outlives the node's standing likewise.
+    pub witness: Witness,
 }
 
 /// Why the task woke up.
@@ -100,10 +104,35 @@ enum Wake {
 impl Syncer {
     /// A syncer that has heard nothing yet.
     pub fn new(parts: Parts) -> Self {
-        let Parts { upstream, cache, identity, ask, instances, interval, rotation, taints, clock, metrics, revoked } =
-            parts;
-        let state = State::default();
-        Self { upstream, cache, identity, ask, instances, interval, rotation, taints, clock, metrics, revoked, state }
+        let Parts {
+            upstream,
+            cache,
+            identity,
+            ask,
+            instances,
+            interval,
+            rotation,
+            taints,
+            clock,
+            metrics,
+            revoked,
+            witness,
+        } = parts;
+        Self {
+            upstream,
+            cache,
+            identity,
+            ask,
+            instances,
+            interval,
+            rotation,
+            taints,
+            clock,
+            metrics,
+            revoked,
+            witness,
+            state: State::default(),
+        }
     }
 
     /// Runs until `stop`.

@@ -11,6 +11,7 @@ use chancery_attestor::{
     },
     identity::{JwtAuthority, TrustBundle},
     upstream::{Answer, Upstream},
+    witness::Report,
 };
 use chancery_core::{class::ClassName, csr::Csr};
 use chancery_daemon::clock;
@@ -86,6 +87,10 @@ pub struct State {
     pub streams: bool,
     /// Cursors that streams were opened with.
     pub opened: Vec<Option<Cursor>>,
+    /// Checkpoints that streams were opened with.
+    pub witnessed: Vec<Vec<u8>>,
+    /// Checkpoints that were refused.
+    pub reports: Vec<Report>,
     /// Renewals of instances are denied.
     pub denies_renewal: bool,
 }
@@ -254,7 +259,15 @@ impl Upstream for FakeCa {
         Arc::clone(&self.servers)
     }
 
-    fn watch(&self, cursor: Option<Cursor>) -> Answer<'_, Telling> {
+    fn report_checkpoint<'a>(&'a self, report: &'a Report) -> Answer<'a, ()> {
+        Box::pin(async {
+            self.answers()?;
+            self.change(|s| s.reports.push(report.clone()));
+            Ok(())
+        })
+    }
+
+    fn watch(&self, cursor: Option<Cursor>, witnessed: Vec<u8>) -> Answer<'_, Telling> {
         Box::pin(async move {
             self.answers()?;
             if !self.look(|s| s.streams) {
@@ -265,7 +278,10 @@ impl Upstream for FakeCa {
                 tell.send(Ok(self.everything(1))).unwrap();
             }
             *self.stream.lock().unwrap() = Some(tell);
-            self.change(|s| s.opened.push(cursor));
+            self.change(|s| {
+                s.opened.push(cursor);
+                s.witnessed.push(witnessed);
+            });
             Ok(UnboundedReceiverStream::new(told).boxed())
         })
     }

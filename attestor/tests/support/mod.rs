@@ -12,6 +12,7 @@ use chancery_attestor::{
     identity::{self, IdentitySender, NodeIdentity},
     metrics::WorkloadMetrics,
     peer::PidProof,
+    witness::Settings,
 };
 use chancery_daemon::{clock, shutdown::Shutdown};
 use chancery_proto::workload::X509svidResponse;
@@ -76,6 +77,11 @@ impl Node {
             pid_proof: PidProof::StartTime,
             verifiers,
             max_digest_bytes: 1 << 30,
+            witness: Settings {
+                domain: "example.org".parse().unwrap(),
+                file: dir.path().join("witness.json"),
+                keys: Vec::new(),
+            },
         };
         let (identity, watch) = identity::channel();
         let shutdown = Shutdown::manual();

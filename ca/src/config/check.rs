@@ -33,9 +33,9 @@ pub(super) fn problem(config: &Config) -> Option<String> {
 }
 
 fn log(config: &Config) -> Option<String> {
-    let interval = config.log.interval;
-    (interval < MIN_LOG_INTERVAL || interval > MAX_LOG_INTERVAL)
-        .then(|| format!("log.interval: {interval} is outside {MIN_LOG_INTERVAL} to {MAX_LOG_INTERVAL}"))
+    let spans = [("log.interval", config.log.interval), ("log.witness_interval", config.log.witness_interval)];
+    let outside = spans.into_iter().find(|(_, span)| !(MIN_LOG_INTERVAL..=MAX_LOG_INTERVAL).contains(span));
+    outside.map(|(key, span)| format!("{key}: {span} is outside {MIN_LOG_INTERVAL} to {MAX_LOG_INTERVAL}"))
 }
 
 fn ttl(config: &Config) -> Option<String> {

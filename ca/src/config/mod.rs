@@ -369,12 +369,15 @@ pub struct LogConfig {
     /// Other keys whose checkpoints are believed: other servers', and our own of before.
     #[serde(deserialize_with = "verifier_keys")]
     pub trusted_keys: Vec<VerifierKey>,
+    /// Least time between two checkpoints told to one node.
+    pub witness_interval: Span,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
         let interval = Span::secs(1);
-        Self { enabled: true, dir: None, key_file: None, interval, trusted_keys: Vec::new() }
+        let witness_interval = Span::secs(30);
+        Self { enabled: true, dir: None, key_file: None, interval, trusted_keys: Vec::new(), witness_interval }
     }
 }
 
@@ -512,6 +515,8 @@ mod tests {
             ("[ttl]\nca = \"10m\"", "ttl.ca"),
             ("[tpm]\nenrol = \"open\"", "tpm.allow"),
             ("[limits]\nhandshakes = 0", "limits.handshakes"),
+            ("[log]\ninterval = \"50ms\"", "log.interval"),
+            ("[log]\nwitness_interval = \"2h\"", "log.witness_interval"),
             ("node_attestors = []", "node_attestors"),
             ("database_requires = \"replicated\"", "database_requires"),
             ("database_requires = \"two\"", "replicated"),

@@ -51,6 +51,7 @@ pub const METHODS: &[(&str, Who)] = &[
     ("/chancery.node.v1.Node/NewJwt", Nodes),
     ("/chancery.node.v1.Node/Reconcile", Nodes),
     ("/chancery.node.v1.Node/Renew", Nodes),
+    ("/chancery.node.v1.Node/ReportCheckpoint", Nodes),
     ("/chancery.node.v1.Node/Watch", Nodes),
     ("/grpc.health.v1.Health/Check", Who::LocalOperators),
     ("/grpc.health.v1.Health/List", Who::LocalOperators),

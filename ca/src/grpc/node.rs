@@ -6,7 +6,7 @@ use chancery_core::{class::NodeProof, instance::MAX_PROCESS_SELECTORS};
 use chancery_proto::chancery::node::v1::{
     BeginRequest, BeginResponse, Class, EndRequest, EndResponse, ListClassesRequest, ListClassesResponse,
     NewJwtRequest, NewJwtResponse, ProcessFacts, ReconcileRequest, ReconcileResponse, RenewRequest, RenewResponse,
-    Svid, WatchRequest, node_server, reconcile_response::Live,
+    ReportCheckpointRequest, ReportCheckpointResponse, Svid, WatchRequest, node_server, reconcile_response::Live,
 };
 use chancery_sdk::id::SpiffeId;
 use tonic::{Request, Response, Status};
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     instance::{self, Process},
     issue::X509,
+    log::report,
     state::State,
     view::Offered,
 };
@@ -48,7 +49,7 @@ impl node_server::Node for Service {
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let node = calling_node(&request)?;
-        watch::open(&self.state, &node, request.into_inner().cursor).map(Response::new)
+        watch::open(&self.state, &node, request.into_inner()).map(Response::new)
     }
 
     async fn list_classes(
@@ -120,6 +121,17 @@ impl node_server::Node for Service {
         });
         let ended = u32::try_from(done.ended).unwrap_or(u32::MAX);
         Ok(Response::new(ReconcileResponse { live: live.collect(), ended }))
+    }
+
+    async fn report_checkpoint(
+        &self,
+        request: Request<ReportCheckpointRequest>,
+    ) -> Result<Response<ReportCheckpointResponse>, Status> {
+        let node = calling_node(&request)?;
+        let ReportCheckpointRequest { kept, refused, why } = request.into_inner();
+        let state = Arc::clone(&self.state);
+        detached(async move { report::report(&state, &node, &kept, &refused, &why).await }).await?;
+        Ok(Response::new(ReportCheckpointResponse {}))
     }
 }
 

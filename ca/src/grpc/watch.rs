@@ -24,6 +24,7 @@ use super::{bundle, entry::convert, node, status};
 use crate::{
     authority::Published,
     bundles,
+    log::witness::{ForNode, Witnessing},
     metrics::Metrics,
     state::State,
     view::{Cursor, Delta, Revoked, Watching, What},
@@ -41,6 +42,8 @@ struct Feed {
     state: Arc<State>,
     watching: Watching,
     published: watch::Receiver<Arc<Published>>,
+    /// The record's newest checkpoint, as this node is told of it.
+    witnessing: Witnessing,
     /// Messages of the answer being sent.
     pending: VecDeque<WatchResponse>,
     /// Changes wait until then: a revocation was sent a moment ago, and those that follow it go together.
@@ -51,13 +54,13 @@ struct Feed {
     age: Pin<Box<Sleep>>,
 }
 
-/// Opens the stream of a node that has applied `cursor`.
+/// Opens the stream of a node that has applied what the request says.
 ///
 /// # Errors
 /// UNAVAILABLE while the view is too old; RESOURCE_EXHAUSTED while earlier streams of the node are not closed yet; the
 /// standing's own code where the node has none.
-pub fn open(state: &Arc<State>, node: &chancery_core::node::Node, cursor: Option<pb::Cursor>) -> Result<Watch, Status> {
-    let cursor = cursor.map(|c| Cursor { epoch: c.epoch, number: c.number, hash: c.hash });
+pub fn open(state: &Arc<State>, node: &chancery_core::node::Node, request: pb::WatchRequest) -> Result<Watch, Status> {
+    let cursor = request.cursor.map(|c| Cursor { epoch: c.epoch, number: c.number, hash: c.hash });
     let begun = state.view.watch(node).and_then(|watching| Ok((watching.begin(cursor.as_ref())?, watching)));
     let began = match (&begun, &cursor) {
         (Err(_), _) => "refused",
@@ -71,7 +74,9 @@ pub fn open(state: &Arc<State>, node: &chancery_core::node::Node, cursor: Option
     published.mark_unchanged();
     let pending = messages(state, Some(first), true);
     let age = Box::pin(sleep(jittered(state.config.limits.connection_age.0)));
-    let feed = Feed { state: Arc::clone(state), watching, published, pending, quiet: None, ended: false, age };
+    let witnessing = Witnessing::new(state, &request.witnessed);
+    let feed =
+        Feed { state: Arc::clone(state), watching, published, witnessing, pending, quiet: None, ended: false, age };
     Ok(stream::unfold(feed, step).boxed())
 }
 
@@ -100,6 +105,10 @@ async fn step(mut feed: Feed) -> Option<(Result<WatchResponse, Status>, Feed)> {
             () = feed.watching.concerned(), if feed.quiet.is_none() => false,
             // The sender is part of the state that we hold.
             _ = feed.published.changed() => true,
+            told = feed.witnessing.next() => {
+                feed.pending.push_back(checkpoint(&feed.state, told));
+                continue;
+            }
         };
         match feed.watching.next() {
             Ok(delta) => {
@@ -113,6 +122,17 @@ async fn step(mut feed: Feed) -> Option<(Result<WatchResponse, Status>, Feed)> {
             }
         }
     }
+}
+
+/// The message that says this, and nothing else.
+fn checkpoint(state: &State, told: ForNode) -> WatchResponse {
+    let checkpoint = pb::Checkpoint {
+        note: told.note,
+        from: told.from,
+        consistency: told.consistency.into_iter().map(Vec::from).collect(),
+        keys: state.log.keys(&state.config).into_iter().map(Vec::from).collect(),
+    };
+    WatchResponse { checkpoint: Some(checkpoint), ..WatchResponse::default() }
 }
 
 /// The messages that say this; none for nothing. `own`: the trust domain's own bundle goes along.

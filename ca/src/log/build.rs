@@ -21,8 +21,8 @@ pub struct Builder {
     tree: Tree,
     /// The events of the bundle that is not full, as they will be in it.
     bundle: Vec<u8>,
-    /// The last tree whose root is known from elsewhere; compared when this one is as large.
-    expected: Option<Head>,
+    /// Trees whose root is known from elsewhere; each is compared when this one is as large.
+    expected: Vec<Head>,
 }
 
 /// Why the tree does not grow.
@@ -42,22 +42,34 @@ pub enum BuildError {
 }
 
 impl Builder {
-    /// Goes on from the tiles below `at`, if they are those of that tree; else from the first event.
+    /// Goes on from the tiles below `at`, if they are those of that tree; else from the first event, on the way to
+    /// `expected` by way of `at`.
     pub fn resume(folder: Folder, at: Option<Head>, expected: Option<Head>) -> Self {
         if let Some(at) = at {
             match resumed(&folder, at) {
-                Ok((tree, bundle)) => return Self { folder, tree, bundle, expected },
+                Ok((tree, bundle)) => return Self { folder, tree, bundle, expected: expected.into_iter().collect() },
                 Err(why) => {
                     tracing::warn!(folder = %folder.path().display(), %why, "tiles are made again from the database");
                 }
             }
         }
+        let expected = at.into_iter().chain(expected).collect();
         Self { folder, tree: Tree::default(), bundle: Vec::new(), expected }
     }
 
     /// The tree so far.
     pub fn head(&self) -> Head {
         Head { size: self.tree.size(), root: self.tree.root() }
+    }
+
+    /// Events so far.
+    pub fn size(&self) -> u64 {
+        self.tree.size()
+    }
+
+    /// Another tree that this one must become.
+    pub fn expect(&mut self, head: Head) {
+        self.expected.push(head);
     }
 
     /// Number of the next event.
@@ -118,16 +130,19 @@ impl Builder {
         self.folder.write(tiles).map_err(|source| BuildError::Folder { path: path(), source })
     }
 
-    /// Once the tree is as large as the last checkpoint's, it must be that tree.
+    /// Once the tree is as large as one that is known, it must be that one.
     fn compare(&mut self) -> Result<(), BuildError> {
-        let Some(expected) = self.expected.filter(|expected| expected.size == self.tree.size()) else { return Ok(()) };
-        if self.tree.root() != expected.root {
+        let size = self.tree.size();
+        if self.expected.iter().all(|expected| expected.size != size) {
+            return Ok(());
+        }
+        let root = self.tree.root();
+        if self.expected.iter().any(|expected| expected.size == size && expected.root != root) {
             return Err(BuildError::Tampered(format!(
-                "one of the first {} events is not what it was: their root is not that of the last checkpoint",
-                expected.size
+                "one of the first {size} events is not what it was: their root is not that of the last checkpoint"
             )));
         }
-        self.expected = None;
+        self.expected.retain(|expected| expected.size > size);
         Ok(())
     }
 }

@@ -8,12 +8,14 @@ mod build;
 pub mod files;
 pub mod key;
 mod lease;
+pub mod report;
 mod signer;
 pub mod verify;
+pub mod witness;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use chancery_core::log::checkpoint;
+use chancery_core::log::{checkpoint, proof::Head};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -24,18 +26,49 @@ use crate::{config::Config, state::State, store::LastTree};
 pub struct LogStatus {
     /// What is wrong, for `/ready`.
     problem: watch::Sender<Option<String>>,
-    /// Events in the last checkpoint shown.
+    /// What a node proved to be wrong, for `/ready`; until the next start.
+    disputed: watch::Sender<Option<String>>,
+    /// Events in the last checkpoint that was signed here and shown.
     shown: watch::Sender<u64>,
+    /// The newest checkpoint in our folder, whoever signed it.
+    newest: watch::Sender<Option<Arc<Shown>>>,
+    /// What nodes are told of it.
+    told: watch::Sender<Option<Arc<witness::Told>>>,
+    /// Which nodes reported one, and when.
+    reports: report::Reports,
+    /// The key that this server signs with.
+    own_key: OnceLock<[u8; 32]>,
     /// Said once the doors are closed: sign what there is, and end.
     last_call: CancellationToken,
     /// Whether the signer ended; true also where none runs.
     ended: watch::Sender<bool>,
 }
 
+/// A checkpoint in our folder, with its tiles.
+#[derive(Debug)]
+pub struct Shown {
+    /// The log.
+    pub epoch: i64,
+    /// Its tree.
+    pub head: Head,
+    /// The signed note.
+    pub note: Vec<u8>,
+    folder: files::Folder,
+}
+
 impl Default for LogStatus {
     fn default() -> Self {
-        let (problem, shown, ended) = (watch::Sender::new(None), watch::Sender::new(0), watch::Sender::new(true));
-        Self { problem, shown, last_call: CancellationToken::new(), ended }
+        Self {
+            problem: watch::Sender::new(None),
+            disputed: watch::Sender::new(None),
+            shown: watch::Sender::new(0),
+            newest: watch::Sender::new(None),
+            told: watch::Sender::new(None),
+            reports: report::Reports::default(),
+            own_key: OnceLock::new(),
+            last_call: CancellationToken::new(),
+            ended: watch::Sender::new(true),
+        }
     }
 }
 
@@ -45,7 +78,24 @@ impl LogStatus {
         self.problem.subscribe()
     }
 
-    /// Events in the last checkpoint that this server showed.
+    /// What is wrong, whoever found it.
+    pub fn fault(&self) -> Option<String> {
+        self.disputed.borrow().clone().or_else(|| self.problem.borrow().clone())
+    }
+
+    /// What a node proved to be wrong with the record.
+    pub fn disputed(&self) -> watch::Receiver<Option<String>> {
+        self.disputed.subscribe()
+    }
+
+    /// Public keys that sign this log: our own, and those that are configured. Sorted by nothing, each once.
+    pub fn keys(&self, config: &Config) -> Vec<[u8; 32]> {
+        let own = self.own_key.get().copied();
+        let others = trusted(config).into_iter().filter(|key| Some(*key) != own);
+        own.into_iter().chain(others).collect()
+    }
+
+    /// Events in the last checkpoint that this server signed.
     pub fn shown(&self) -> watch::Receiver<u64> {
         self.shown.subscribe()
     }
@@ -67,7 +117,10 @@ pub fn start(state: &Arc<State>) -> Result<(), key::LogKeyError> {
         return Ok(());
     }
     let signing_key = key::LogKey::open(&state.config.log_key_file())?;
+    // The only one to set it.
+    let _ = state.log.own_key.set(signing_key.public());
     state.log.ended.send_replace(false);
+    tokio::spawn(witness::tell(Arc::clone(state)));
     tokio::spawn(signer::Signer::new(Arc::clone(state), signing_key).run());
     Ok(())
 }

@@ -1,6 +1,13 @@
 //! The signer's task: follow, verify, write tiles, sign, store, show. In that order, and nothing is skipped.
+//!
+//! A server that does not sign follows all the same: it makes the same tiles from the database and shows the checkpoint that
+//! the signer stored, if it is of the tree that it made itself. So the next signer goes on from what it saw, and each
+//! server can prove to its nodes that a checkpoint continues the one before (docs/decisions/0084).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use chancery_core::log::{
     checkpoint::{Checkpoint, CheckpointError},
@@ -10,6 +17,7 @@ use chancery_core::log::{
 use tokio::time::{Instant, timeout};
 
 use super::{
+    Shown,
     build::{BuildError, Builder},
     files::Folder,
     key::LogKey,
@@ -56,7 +64,7 @@ enum Next {
     Wait,
 }
 
-/// Signs while it holds the lease.
+/// Signs while it holds the lease, and follows while another one does.
 pub struct Signer {
     state: Arc<State>,
     key: Arc<LogKey>,
@@ -64,6 +72,8 @@ pub struct Signer {
     work: Option<Work>,
     /// When a pass went well last.
     well: Instant,
+    /// Another key that the operator was told of.
+    warned: OnceLock<String>,
 }
 
 /// The epoch's log as far as it is built and stored.
@@ -77,10 +87,17 @@ struct Work {
     shown: Option<Head>,
 }
 
+/// A checkpoint, and whether a key that is trusted here signed it.
+struct Opened {
+    head: Head,
+    by_trusted: bool,
+}
+
 impl Signer {
     /// Signs nothing before [`Signer::run`].
     pub fn new(state: Arc<State>, key: LogKey) -> Self {
-        Self { state, key: Arc::new(key), lease: Lease::default(), work: None, well: Instant::now() }
+        let (lease, well, warned) = (Lease::default(), Instant::now(), OnceLock::new());
+        Self { state, key: Arc::new(key), lease, work: None, well, warned }
     }
 
     /// Until the last call, or until the record is found altered.
@@ -154,15 +171,20 @@ impl Signer {
     }
 
     async fn pass(&mut self) -> Result<(), Trouble> {
+        if let Some(why) = self.state.log.disputed().borrow().clone() {
+            return Err(Trouble::Tampered(why));
+        }
         let end = self.state.store.log_end().await.map_err(passing)?;
         let key =
             self.key.verifier(&origin(&self.state.config, end.epoch)).map_err(|e| Trouble::Passing(e.to_string()))?;
+        let held = self.lease.fence().is_some();
         let holds = self.lease.obtain(&self.state, &key.to_string()).await.map_err(passing)?;
         self.state.metrics.log_signer.set(i64::from(holds));
-        let Some(fence) = self.lease.fence() else {
+        let Some(fence) = self.lease.fence() else { return self.follow(end.epoch).await };
+        if !held {
+            // What was followed may be behind what the last signer stored.
             self.work = None;
-            return Ok(());
-        };
+        }
         // Whatever goes wrong with it, the next pass begins from what is stored.
         let mut work = match self.work.take().filter(|work| work.epoch == end.epoch) {
             Some(work) => work,
@@ -170,9 +192,44 @@ impl Signer {
         };
         let mut more = true;
         while more {
-            (work, more) = self.grow(work).await?;
+            (work, more) = self.grow(work, u64::MAX).await?;
         }
         self.work = Some(self.sign(fence, work).await?);
+        Ok(())
+    }
+
+    /// Makes the tiles of the last checkpoint that the signer stored, and shows it, if they are of that tree.
+    async fn follow(&mut self, epoch: i64) -> Result<(), Trouble> {
+        let Some(stored) = self.state.store.last_checkpoint(epoch).await.map_err(passing)? else {
+            self.work = None;
+            return Ok(());
+        };
+        let opened = self.believed(&stored)?;
+        let head = opened.head;
+        let kept = self.work.take().filter(|work| work.epoch == epoch && work.builder.size() <= head.size);
+        let mut work = match kept {
+            Some(work) => work,
+            None => self.load(epoch).await?,
+        };
+        if work.shown != Some(head) {
+            work.builder.expect(head);
+            let mut more = true;
+            while more {
+                (work, more) = self.grow(work, head.size).await?;
+            }
+            if work.builder.head() != head {
+                let size = work.builder.size();
+                return Err(Trouble::Tampered(format!(
+                    "the last checkpoint is not of the first {size} events there are"
+                )));
+            }
+            work = blocking(move || work.builder.write_parts().map(|()| work)).await??;
+            work = self.show(work, head, stored.note.clone()).await?;
+        }
+        if opened.by_trusted {
+            self.announce(&work, head, stored.note);
+        }
+        self.work = Some(work);
         Ok(())
     }
 
@@ -180,16 +237,17 @@ impl Signer {
     async fn load(&self, epoch: i64) -> Result<Work, Trouble> {
         let folder = Folder::new(&self.state.config.log_dir(), epoch);
         let stored = match self.state.store.last_checkpoint(epoch).await.map_err(passing)? {
-            Some(stored) => Some(self.believed(&stored)?),
+            Some(stored) => Some(self.believed(&stored)?.head),
             None => None,
         };
         let shown = folder.checkpoint().map_err(|e| {
             Trouble::Passing(format!("{}: {e}; give the CA's user access to it", folder.path().display()))
         })?;
-        let shown = shown.map(|note| self.opened(&note, epoch)).transpose().unwrap_or_else(|why| {
-            tracing::warn!(folder = %folder.path().display(), %why, "the checkpoint there is not used");
-            None
-        });
+        let shown =
+            shown.map(|note| self.opened(&note, epoch).map(|opened| opened.head)).transpose().unwrap_or_else(|why| {
+                tracing::warn!(folder = %folder.path().display(), %why, "the checkpoint there is not used");
+                None
+            });
         match (shown, stored) {
             (Some(shown), stored) if stored.is_none_or(|stored| stored.size < shown.size) => {
                 return Err(Trouble::Tampered(format!(
@@ -209,53 +267,71 @@ impl Signer {
         }
         let expected = stored.filter(|stored| shown.is_none_or(|shown| shown.size < stored.size));
         let (own, at) = (folder.clone(), shown);
-        let builder = blocking(move || Builder::resume(own, at, expected.or(at))).await?;
+        let builder = blocking(move || Builder::resume(own, at, expected)).await?;
         let shown = at.filter(|at| builder.head() == *at);
         Ok(Work { epoch, folder, builder, stored, shown })
     }
 
     /// What a checkpoint of the database says, if it is signed and its columns say the same.
-    fn believed(&self, stored: &StoredCheckpoint) -> Result<Head, Trouble> {
-        let head = self.opened(&stored.note, stored.epoch).map_err(|why| {
+    fn believed(&self, stored: &StoredCheckpoint) -> Result<Opened, Trouble> {
+        let opened = self.opened(&stored.note, stored.epoch).map_err(|why| {
             Trouble::Tampered(format!("the last checkpoint in the database, of {} events: {why}", stored.size))
         })?;
+        let head = opened.head;
         if i64::try_from(head.size) != Ok(stored.size) || *stored.root != head.root {
             return Err(Trouble::Tampered(format!(
                 "the last checkpoint in the database says {} events and is signed for {}",
                 stored.size, head.size
             )));
         }
-        Ok(head)
+        Ok(opened)
     }
 
     /// A checkpoint that we, or a key that is trusted here, signed.
     ///
     /// Where no key is configured, another server's checkpoint is built on without its signature: what it says is
     /// compared with the events all the same, and `audit verify` does not take it (docs/decisions/0081).
-    fn opened(&self, note: &[u8], epoch: i64) -> Result<Head, CheckpointError> {
+    fn opened(&self, note: &[u8], epoch: i64) -> Result<Opened, CheckpointError> {
         let configured = trusted(&self.state.config);
         let keys: Vec<_> = configured.iter().copied().chain([self.key.public()]).collect();
         let origin = origin(&self.state.config, epoch);
         match Checkpoint::open(note, &origin, &keys) {
-            Ok(checkpoint) => Ok(checkpoint.head),
+            Ok(checkpoint) => Ok(Opened { head: checkpoint.head, by_trusted: true }),
             Err(CheckpointError::Note(NoteError::Untrusted(by))) if configured.is_empty() => {
-                tracing::warn!(%by, "the last checkpoint was signed by another key; name it in log.trusted_keys");
-                Ok(Checkpoint::parse(Note::parse(note)?.unverified_text())?.head)
+                self.warn_of(&by);
+                let head = Checkpoint::parse(Note::parse(note)?.unverified_text())?.head;
+                Ok(Opened { head, by_trusted: false })
             }
             Err(other) => Err(other),
         }
     }
 
-    /// Takes the next events; whether there may be more.
-    async fn grow(&self, mut work: Work) -> Result<(Work, bool), Trouble> {
-        let events = self.state.store.leaves(work.epoch, work.builder.next() - 1, PAGE).await.map_err(passing)?;
+    /// Once for each key: who follows sees it every three seconds.
+    fn warn_of(&self, by: &str) {
+        if self.warned.set(by.to_owned()).is_ok() {
+            tracing::warn!(
+                %by,
+                "the last checkpoint was signed by another key: nodes are not told of it here; name the key in \
+                 log.trusted_keys"
+            );
+        }
+    }
+
+    /// Takes the next events, up to a tree of `most`; whether there may be more.
+    async fn grow(&self, mut work: Work, most: u64) -> Result<(Work, bool), Trouble> {
+        let wanted = most.saturating_sub(work.builder.size()).min(u64::from(PAGE));
+        let wanted = u32::try_from(wanted).unwrap_or(PAGE);
+        if wanted == 0 {
+            return Ok((work, false));
+        }
+        let events = self.state.store.leaves(work.epoch, work.builder.next() - 1, wanted).await.map_err(passing)?;
         if events.is_empty() {
             return Ok((work, false));
         }
         if self.state.shutdown.hard.is_cancelled() {
             return Err(Trouble::Passing("stopping".into()));
         }
-        let more = events.len() == PAGE as usize;
+        let more = events.len() == wanted as usize;
         blocking(move || work.builder.append(&events).map(|()| (work, more)).map_err(Trouble::from)).await?
     }
 
@@ -268,7 +344,7 @@ impl Signer {
                 missing.size, head.size
             )));
         }
-        if work.stored == Some(head) && work.shown == Some(head) {
+        if work.stored == Some(head) && work.shown == Some(head) && self.state.log.newest.borrow().is_some() {
             return Ok(work);
         }
         let checkpoint = Checkpoint { origin: origin(&self.state.config, work.epoch), head };
@@ -278,15 +354,33 @@ impl Signer {
             self.store(fence, &work, head, &note).await?;
             work.stored = Some(head);
         }
-        let shown = blocking(move || match work.folder.show(&note) {
-            Ok(()) => Ok(Work { shown: Some(head), ..work }),
-            Err(e) => Err(Trouble::Passing(format!("{}: {e}", work.folder.path().display()))),
-        });
-        let work = shown.await??;
+        let work = self.show(work, head, note.clone()).await?;
         self.state.metrics.log_size.set(i64::try_from(head.size).unwrap_or(i64::MAX));
         self.state.metrics.log_checkpoints.inc();
+        self.announce(&work, head, note);
         self.state.log.shown.send_replace(head.size);
         Ok(work)
+    }
+
+    /// Puts a checkpoint into the folder, where its tiles are.
+    async fn show(&self, work: Work, head: Head, note: Vec<u8>) -> Result<Work, Trouble> {
+        blocking(move || match work.folder.show(&note) {
+            Ok(()) => Ok(Work { shown: Some(head), ..work }),
+            Err(e) => Err(Trouble::Passing(format!("{}: {e}", work.folder.path().display()))),
+        })
+        .await?
+    }
+
+    /// Tells those who tell nodes, unless they know.
+    fn announce(&self, work: &Work, head: Head, note: Vec<u8>) {
+        let (epoch, folder) = (work.epoch, work.folder.clone());
+        self.state.log.newest.send_if_modified(|newest| {
+            let is_new = newest.as_ref().is_none_or(|newest| (newest.epoch, newest.head) != (epoch, head));
+            if is_new {
+                *newest = Some(Arc::new(Shown { epoch, head, note, folder }));
+            }
+            is_new
+        });
     }
 
     /// Nobody sees a checkpoint that the database does not have.

@@ -22,7 +22,9 @@ use crate::{
 };
 
 /// Commits many events a second into checkpoints at once.
-const FAST: &str = "[log]\ninterval = \"100ms\"";
+const FAST: &str = "[log]\ninterval = \"100ms\"\nwitness_interval = \"100ms\"";
+
+mod nodes;
 
 /// A CA's folder, and what its configuration says more.
 struct World {

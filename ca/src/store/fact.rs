@@ -18,7 +18,7 @@ use chancery_sdk::{
 };
 
 use super::{
-    Anchor, Authority, AuthorityKind, BeatClaim, Guest, IndexLog, LeaveLog, MoveKey, PlanKey, ReleaseClaim,
+    Anchor, Authority, AuthorityKind, BeatClaim, DisputeLog, Guest, IndexLog, LeaveLog, MoveKey, PlanKey, ReleaseClaim,
     ReopenClass, RevokeClass, RevokeEntry, RevokeExecutable, RevokeInstance, RevokeNode, StoreCheckpoint, TakeClaim,
     TakeLog,
 };
@@ -50,6 +50,8 @@ pub enum Fact {
     DeleteEntry(EntryRef),
     /// Refused: `NotFound`, `FederationInUse`.
     DeleteFederatedBundle(DeleteFederatedBundle),
+    /// A node refuses a checkpoint of the record. Never refused.
+    DisputeLog(DisputeLog),
     /// Refused: `NotFound` (or another node's), `InstanceNotGood` (ended before).
     EndInstance(EndInstance),
     /// Refused: `AlreadyExists(None)`.

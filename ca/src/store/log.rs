@@ -1,6 +1,7 @@
 //! Who signs the record's checkpoints, and what was signed: see `crate::log`.
 
 use chancery_core::log::proof::Head;
+use chancery_sdk::id::SpiffeId;
 
 /// Who signs, as the database has it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -61,6 +62,21 @@ pub struct StoreCheckpoint {
     pub head: Head,
     /// The signed note.
     pub note: Vec<u8>,
+}
+
+/// A node refuses a checkpoint. Never refused.
+#[derive(Clone, Debug)]
+pub struct DisputeLog {
+    /// Who.
+    pub node: SpiffeId,
+    /// Its reason, of a closed set.
+    pub why: &'static str,
+    /// What we make of it.
+    pub verdict: &'static str,
+    /// What it keeps: the log and its tree.
+    pub kept: Option<(i64, Head)>,
+    /// What it refuses.
+    pub refused: Option<(i64, Head)>,
 }
 
 /// The last tree of an epoch's log that somebody still knows of.

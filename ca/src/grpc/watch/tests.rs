@@ -24,6 +24,10 @@ fn began(state: &State, how: &str) -> u64 {
     state.metrics.watches.get_or_create(&vec![("began", how.to_string())]).get()
 }
 
+fn from(cursor: pb::Cursor) -> pb::WatchRequest {
+    pb::WatchRequest { cursor: Some(cursor), ..pb::WatchRequest::default() }
+}
+
 async fn first(watch: &mut Watch) -> WatchResponse {
     watch.next().await.unwrap().unwrap()
 }
@@ -32,7 +36,7 @@ async fn first(watch: &mut Watch) -> WatchResponse {
 async fn a_node_that_never_reads_costs_a_flag_and_gets_the_last_state_once() {
     let dir = tempfile::tempdir().unwrap();
     let (state, node) = ca(dir.path()).await;
-    let mut watch = open(&state, &node, None).unwrap();
+    let mut watch = open(&state, &node, pb::WatchRequest::default()).unwrap();
     assert!(first(&mut watch).await.full);
     let id = sample::entry_with(&state, "/w", Rights::default()).await;
     for round in 0..50 {
@@ -54,8 +58,8 @@ async fn a_cursor_ahead_of_us_or_of_another_log_gets_full_state_and_is_counted()
     let dir = tempfile::tempdir().unwrap();
     let (state, node) = ca(dir.path()).await;
     sample::entry_with(&state, "/w", Rights::default()).await;
-    let given = first(&mut open(&state, &node, None).unwrap()).await.cursor.unwrap();
-    assert!(!first(&mut open(&state, &node, Some(given.clone())).unwrap()).await.full);
+    let given = first(&mut open(&state, &node, pb::WatchRequest::default()).unwrap()).await.cursor.unwrap();
+    assert!(!first(&mut open(&state, &node, from(given.clone())).unwrap()).await.full);
     assert_eq!((began(&state, "new"), began(&state, "resumed"), began(&state, "reset")), (1, 1, 0));
     let wrong = [
         pb::Cursor { number: given.number + 1, ..given.clone() },
@@ -67,7 +71,7 @@ async fn a_cursor_ahead_of_us_or_of_another_log_gets_full_state_and_is_counted()
         pb::Cursor { hash: vec![7; 1 << 20], ..given },
     ];
     for (count, cursor) in (1..).zip(wrong) {
-        let told = first(&mut open(&state, &node, Some(cursor)).unwrap()).await;
+        let told = first(&mut open(&state, &node, from(cursor)).unwrap()).await;
         assert!(told.full && told.entries.len() == 1 && told.digest.len() == 32, "cursor {count}");
         assert_eq!(began(&state, "reset"), count);
     }
@@ -79,7 +83,7 @@ async fn streams_beyond_a_nodes_share_are_refused_and_counted() {
     let (state, node) = ca(dir.path()).await;
     let mut open_ones = Vec::new();
     let refused = loop {
-        match open(&state, &node, None) {
+        match open(&state, &node, pb::WatchRequest::default()) {
             Ok(watch) => open_ones.push(watch),
             Err(status) => break status,
         }
@@ -88,7 +92,7 @@ async fn streams_beyond_a_nodes_share_are_refused_and_counted() {
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
     assert_eq!(began(&state, "refused"), 1);
     drop(open_ones);
-    assert!(open(&state, &node, None).is_ok(), "closed ones count no more");
+    assert!(open(&state, &node, pb::WatchRequest::default()).is_ok(), "closed ones count no more");
 }
 
 /// An entry of its own is revoked, so that it has one row in the list: nothing else changes with it.
@@ -117,7 +121,7 @@ async fn every_node_is_told_of_every_revocation_and_full_state_has_them_all() {
     let dir = tempfile::tempdir().unwrap();
     let (state, node) = ca(dir.path()).await;
     let other = sample::admit(&state, "n2", "02").await;
-    let mut watch = open(&state, &other, None).unwrap();
+    let mut watch = open(&state, &other, pb::WatchRequest::default()).unwrap();
     let before = first(&mut watch).await;
     assert!(before.revocations.is_empty() && before.revocations_digest.len() == 32);
     revoke(&state, &node, "/a", "501").await;
@@ -127,10 +131,10 @@ async fn every_node_is_told_of_every_revocation_and_full_state_has_them_all() {
     assert_eq!((row.scope(), row.spiffe_id.as_str()), (Scope::Certificate, "spiffe://example.org/a"));
     assert!(row.expires_at > state.now().0 && row.authority_id == state.authority.x509_id().unwrap());
     revoke(&state, &node, "/b", "502").await;
-    let full = first(&mut open(&state, &other, None).unwrap()).await;
+    let full = first(&mut open(&state, &other, pb::WatchRequest::default()).unwrap()).await;
     assert_eq!((serials(&full), full.full), (vec!["501", "502"], true));
     assert_eq!(full.revocations_digest, digest::of_revocations(full.revocations.iter().map(super::row)));
-    let resumed = first(&mut open(&state, &other, before.cursor).unwrap()).await;
+    let resumed = first(&mut open(&state, &other, from(before.cursor.unwrap())).unwrap()).await;
     assert_eq!((serials(&resumed), resumed.full), (vec!["501", "502"], false), "whoever was away gets what is new");
 }
 
@@ -138,7 +142,7 @@ async fn every_node_is_told_of_every_revocation_and_full_state_has_them_all() {
 async fn revocations_come_at_once_and_those_that_follow_come_together() {
     let dir = tempfile::tempdir().unwrap();
     let (state, node) = ca(dir.path()).await;
-    let mut watch = open(&state, &node, None).unwrap();
+    let mut watch = open(&state, &node, pb::WatchRequest::default()).unwrap();
     first(&mut watch).await;
     let drained = async |watch: &mut Watch| {
         // The entries that were made and deleted come along.

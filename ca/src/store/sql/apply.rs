@@ -24,6 +24,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::DeleteClass(f) => classes::delete(tx, at, f).await,
         Fact::DeleteEntry(f) => entries::delete(tx, f).await,
         Fact::DeleteFederatedBundle(f) => federation::delete(tx, f).await,
+        Fact::DisputeLog(f) => Ok(log::dispute(f)),
         Fact::EndInstance(f) => instances::end(tx, at, f).await,
         Fact::EnrolEk(f) => anchors::enrol(tx, at, f).await,
         Fact::EnrolKey(f) => anchors::enrol_key(tx, at, f).await,

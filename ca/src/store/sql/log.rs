@@ -1,9 +1,10 @@
 use chancery_core::{event::Event, log::proof::Head};
+use serde_json::json;
 
 use super::{Context, Events, Pool, Stop, Tx, all_of};
 use crate::store::{
-    ClearValue, LeaveLog, LogLease, RecordRow, Refusal, StoreCheckpoint, StoreError, StoredCheckpoint, StoredEvent,
-    TakeLog, rows::EventRow,
+    ClearValue, DisputeLog, LeaveLog, LogLease, RecordRow, Refusal, StoreCheckpoint, StoreError, StoredCheckpoint,
+    StoredEvent, TakeLog, rows::EventRow,
 };
 
 /// Of earlier checkpoints the last of so many events stays.
@@ -129,6 +130,16 @@ pub(super) async fn store(tx: &mut Tx, context: &mut Context, fact: &StoreCheckp
     }
     context.unlogged = true;
     Ok(Vec::new())
+}
+
+pub(super) fn dispute(fact: &DisputeLog) -> Events {
+    let mut event = Event::new("log.disputed", fact.node.to_string());
+    for (name, tree) in [("kept", fact.kept), ("refused", fact.refused)] {
+        if let Some((epoch, head)) = tree {
+            event = event.with(name, json!({ "epoch": epoch, "root": hex::encode(head.root), "size": head.size }));
+        }
+    }
+    vec![event.with("verdict", fact.verdict).with("why", fact.why)]
 }
 
 fn is_superseded(before: Head, by: Head) -> bool {

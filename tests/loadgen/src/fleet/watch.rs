@@ -55,7 +55,7 @@ async fn follow(
 ) -> Result<(), Status> {
     let link = member.link()?;
     let asked = Instant::now();
-    let request = WatchRequest { cursor: cursor.clone() };
+    let request = WatchRequest { cursor: cursor.clone(), ..WatchRequest::default() };
     let opened = link.call(|channel| {
         let mut client = NodeClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         let request = request.clone();
