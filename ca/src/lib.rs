@@ -47,6 +47,7 @@ pub mod store;
 mod sweep;
 pub mod throttle;
 pub mod tls;
+pub mod trace;
 pub mod upstream;
 #[cfg(test)]
 mod usecase_tests;

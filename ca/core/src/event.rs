@@ -14,6 +14,10 @@ use crate::log::tile::MAX_ENTRY_BYTES;
 
 /// Version of the event's JSON.
 pub const SCHEMA: u32 = 1;
+/// Field of the request id that a caller gave.
+pub const FIELD_REQUEST_ID: &str = "request_id";
+/// Field of the W3C `traceparent` that came with a request.
+pub const FIELD_TRACEPARENT: &str = "traceparent";
 /// Most events are shorter.
 const TYPICAL_BYTES: usize = 640;
 

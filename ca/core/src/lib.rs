@@ -24,4 +24,5 @@ pub mod node;
 pub mod policy;
 pub mod reason;
 pub mod selector;
+pub mod trace;
 pub mod transcript;

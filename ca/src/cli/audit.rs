@@ -22,7 +22,7 @@ use crate::{
 /// Events between two words of progress.
 const STEP: u64 = 100_000;
 /// Name of this reader among the servers; it writes nothing.
-const READER: &str = "audit";
+pub(super) const READER: &str = "audit";
 
 /// Prints the public key, under the name of the newest epoch's log.
 ///
@@ -58,7 +58,7 @@ pub fn verify(common: &Common, since: Option<&Path>) -> Result<(), Failure> {
     let since = since.transpose()?;
     let report = serve::runtime()?.block_on(async {
         let store = Store::open(&config.database(), READER).await?;
-        let report = verify::verify(&store, &config, since.as_deref(), progress()).await;
+        let report = verify::verify(&store, &config, since.as_deref(), progress("verified")).await;
         store.close().await;
         report
     });
@@ -67,14 +67,14 @@ pub fn verify(common: &Common, since: Option<&Path>) -> Result<(), Failure> {
 }
 
 /// A word to people on stderr, now and then.
-fn progress() -> impl Fn(u64) {
+pub(super) fn progress(done: &'static str) -> impl Fn(u64) {
     let told = std::cell::Cell::new(0);
     move |events| {
         if events / STEP > told.get() {
             told.set(events / STEP);
             let end = if std::io::stderr().is_terminal() { '\r' } else { '\n' };
             // Nobody reads it: fine.
-            let _ = write!(std::io::stderr(), "{events} events verified{end}");
+            let _ = write!(std::io::stderr(), "{events} events {done}{end}");
         }
     }
 }

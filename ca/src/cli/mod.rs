@@ -18,6 +18,7 @@ mod node;
 mod pretty;
 mod revoke;
 mod serve;
+mod trace;
 mod value;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
@@ -38,7 +39,8 @@ Examples:
   chancery-ca class create --parent-id spiffe://example.org/fleet --name finance/refund-agent --selector unix:uid:1000
   chancery-ca instance list --output json
   chancery-ca revoke --instance spiffe://example.org/agent/refund/0189... --reason 'key leaked'
-  chancery-ca audit list --follow";
+  chancery-ca audit list --follow
+  chancery-ca trace 4be1...9c --config /etc/chancery/ca.toml";
 
 /// The Chancery certificate authority.
 #[derive(Debug, Parser)]
@@ -125,6 +127,8 @@ enum Command {
     /// The record
     #[command(subcommand)]
     Audit(admin::AuditCommand),
+    /// Print what the record has of an ID, a process, a serial or a request, with proofs; needs --config
+    Trace(trace::TraceArgs),
 }
 
 /// Parses the arguments, does the command, says how it went.
@@ -146,6 +150,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Migrate => serve::migrate(&cli.common),
         Command::Ceremony(args) => ceremony::run(&cli.common, &args),
         Command::RestoreAccept => serve::restore_accept(&cli.common),
+        Command::Trace(args) => trace::run(&cli.common, &args),
         Command::Audit(admin::AuditCommand::Key) => audit::key(&cli.common),
         Command::Audit(admin::AuditCommand::Verify { since }) => audit::verify(&cli.common, since.as_deref()),
         other => {
@@ -159,7 +164,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
 async fn ask(common: &Common, command: Command) -> Result<(), Failure> {
     let client = Client::connect(&socket(common)?).await?;
     let answer = match command {
-        Command::Run | Command::Migrate | Command::Ceremony(_) | Command::RestoreAccept => {
+        Command::Run | Command::Migrate | Command::Ceremony(_) | Command::RestoreAccept | Command::Trace(_) => {
             return Err(Failure::refused("not a command of the admin socket".into()));
         }
         Command::Healthcheck => node::healthcheck(&client).await?,

@@ -2,11 +2,11 @@
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
-use chancery_core::log::note::VerifierKey;
+use chancery_core::{log::note::VerifierKey, trace::bundle::Bundle};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::copy::Copy;
+use crate::copy::{Copy, bounded};
 
 /// Events between two words of progress.
 const STEP: u64 = 100_000;
@@ -15,7 +15,8 @@ const EXAMPLES: &str = "\
 Examples:
   chancery-verify log /srv/log/0 --key 'prod.example.org/0+9bf17b82+AQcH...' --since /media/usb/checkpoint
   chancery-verify inclusion /srv/log/0 --key ... 1234
-  chancery-verify consistency /srv/log/0 --key ... /media/usb/checkpoint";
+  chancery-verify consistency /srv/log/0 --key ... /media/usb/checkpoint
+  chancery-verify bundle case.json --key ...";
 
 /// Verifies a copy of a Chancery record's log by itself, offline.
 #[derive(Debug, Parser)]
@@ -68,6 +69,14 @@ enum Command {
         /// The older checkpoint
         older: PathBuf,
     },
+    /// A trace that `chancery-ca trace --bundle` wrote: each event, and the chain from credential to node
+    Bundle {
+        /// The file
+        file: PathBuf,
+        /// Public key of the log, as `chancery-ca audit key` prints it; several where several servers sign
+        #[arg(long = "key", required = true, value_name = "KEY")]
+        keys: Vec<VerifierKey>,
+    },
 }
 
 /// Parses the arguments, verifies, says how it went.
@@ -92,6 +101,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<(Value, String), String> {
     match command {
         Command::Log { source, since } => whole(&Copy::open(&source.dir, source.keys)?, since.as_deref()),
+        Command::Bundle { file, keys } => trace(&file, &keys),
         Command::Inclusion { source, number } => inclusion(&Copy::open(&source.dir, source.keys)?, number),
         Command::Consistency { source, older } => {
             let copy = Copy::open(&source.dir, source.keys)?;
@@ -126,6 +136,27 @@ fn whole(copy: &Copy, since: Option<&std::path::Path>) -> Result<(Value, String)
     let newest =
         if since.is_some() { "" } else { "; without --since it cannot be seen whether newer ones were dropped" };
     Ok((json, format!("{}: {size} events verified, root {root}{newest}", copy.checkpoint.origin)))
+}
+
+fn trace(file: &std::path::Path, keys: &[VerifierKey]) -> Result<(Value, String), String> {
+    let told = |why: String| format!("{}: {why}", file.display());
+    let bytes = bounded(file, chancery_core::trace::bundle::MAX_BYTES).map_err(|e| told(e.to_string()))?;
+    let bundle = Bundle::parse(&bytes).map_err(|e| told(e.to_string()))?;
+    let shown = bundle.verify(keys).map_err(|e| told(e.to_string()))?;
+    let logs: Vec<_> =
+        shown.logs.iter().map(|(log, size)| json!({ "origin": log, "size": size.to_string() })).collect();
+    let json = json!({
+        "verified": true,
+        "asked": bundle.asked,
+        "events": shown.events.to_string(),
+        "cut": bundle.cut,
+        "logs": logs,
+    });
+    let whole =
+        if bundle.cut { "; older ones were left out, so the chain is not whole" } else { ", and the chain is whole" };
+    let logs: Vec<_> = shown.logs.iter().map(|(log, size)| format!("{log} of {size} events")).collect();
+    let told = format!("{}: {} events are in {}{whole}", bundle.asked, shown.events, logs.join(", "));
+    Ok((json, told))
 }
 
 fn inclusion(copy: &Copy, number: u64) -> Result<(Value, String), String> {

@@ -114,7 +114,11 @@ fn opened(path: &Path, keys: &[VerifierKey]) -> Result<Checkpoint, String> {
     Checkpoint::open(&note, origin, &trusted).map_err(|e| told(e.to_string()))
 }
 
-fn bounded(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+/// A file of at most so many bytes.
+///
+/// # Errors
+/// Whatever the file system says; a longer file.
+pub(crate) fn bounded(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;

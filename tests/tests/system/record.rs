@@ -23,6 +23,16 @@ fn audit(stage: &Stage, more: &[&str]) -> Output {
     command.arg("audit").args(more).args(["--config", &config]).output().unwrap()
 }
 
+/// With full write access to the database.
+fn sql(stage: &Stage, sql: &str) {
+    let database = described(stage)["ca"]["database"].as_str().unwrap().to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut connection = SqliteConnection::connect(&format!("sqlite:{database}")).await.unwrap();
+        raw_sql(AssertSqlSafe(sql.to_string())).execute(&mut connection).await.unwrap();
+    });
+}
+
 /// `audit verify` in JSON, and its exit code.
 fn verify(stage: &Stage, more: &[&str]) -> (Option<i32>, Value) {
     let out = audit(stage, &[&["verify", "--output", "json"][..], more].concat());
@@ -70,13 +80,7 @@ fn a_record_is_verified_beside_the_ca_and_alone_and_an_altered_event_is_named() 
     assert_eq!(audit(&stage, &["verify", "--since", "/nowhere"]).status.code(), Some(2));
 
     // Somebody with full write access to the database.
-    let database = described(&stage)["ca"]["database"].as_str().unwrap().to_owned();
-    let edit = "UPDATE events SET subject = 'nobody' WHERE number = 3";
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut connection = SqliteConnection::connect(&format!("sqlite:{database}")).await.unwrap();
-        raw_sql(AssertSqlSafe(edit.to_string())).execute(&mut connection).await.unwrap();
-    });
+    sql(&stage, "UPDATE events SET subject = 'nobody' WHERE number = 3");
     let (code, report) = verify(&stage, &[]);
     assert_eq!((code, report["verified"].as_bool()), (Some(1), Some(false)), "{report}");
     assert_eq!(report["findings"][0]["event"], "3", "{report}");
@@ -85,4 +89,103 @@ fn a_record_is_verified_beside_the_ca_and_alone_and_an_altered_event_is_named() 
     assert!(told.status.code() == Some(1) && said.contains("event 3") && said.contains("column subject"), "{said}");
     // The copy is what it was.
     assert_eq!(alone(&["--since", kept.to_str().unwrap()]).status.code(), Some(0));
+}
+
+/// `trace` in JSON, once each event of it has its proof.
+fn trace(stage: &Stage, args: &[&str]) -> Value {
+    let config = described(stage)["ca"]["config"].as_str().unwrap().to_owned();
+    let program = stage.playground.bin.path("chancery-ca");
+    let traced = until(SOON, || {
+        let mut command = Command::new(&program);
+        let out = command.arg("trace").args(args).args(["--output", "json", "--config", &config]).output().unwrap();
+        let json: Value = serde_json::from_slice(&out.stdout).map_err(|e| format!("{e}: {out:?}"))?;
+        let proved = json["events"].as_array().unwrap().iter().all(|event| event["proof"].is_array());
+        if proved { Ok(json) } else { Err("an event has no proof yet".into()) }
+    });
+    traced.unwrap()
+}
+
+fn kinds(trace: &Value) -> Vec<String> {
+    let events = trace["events"].as_array().unwrap().iter();
+    let parsed = events.map(|event| serde_json::from_str::<Value>(event["event"].as_str().unwrap()).unwrap());
+    parsed.map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_trace_leads_from_instance_serial_and_process_to_the_nodes_proof_and_verifies_offline() {
+    let stage = stage(Attest::JoinToken, |_| {});
+    stage.unproven_class("shop/cart");
+    let mut workload = stage.workload(0);
+    let id = workload.await_x509();
+    let file = stage.playground.dir.join("case.json");
+    let whole = trace(&stage, &[&id, "--bundle", file.to_str().unwrap()]);
+    for kind in ["instance.begun", "class.created", "node.attested", "authority.prepared"] {
+        assert!(kinds(&whole).iter().any(|found| found == kind), "{kind} in {:?}", kinds(&whole));
+    }
+    let key = String::from_utf8(audit(&stage, &["key"]).stdout).unwrap();
+    let offline = |file: &Path| {
+        let mut command = Command::new(stage.playground.bin.path("chancery-verify"));
+        command.args(["bundle", file.to_str().unwrap(), "--key", key.trim()]).output().unwrap()
+    };
+    let told = offline(&file);
+    let said = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.status.code() == Some(0) && said.contains("the chain is whole"), "{told:?}");
+    fs::write(&file, fs::read_to_string(&file).unwrap().replacen("instance.begun", "instance.begum", 1)).unwrap();
+    assert_eq!(offline(&file).status.code(), Some(1));
+
+    let node = stage.playground.machines[0].spiffe_id.clone();
+    let process = trace(&stage, &[&node, "--pid", &workload.pid().to_string()]);
+    assert!(process.to_string().contains(&id), "{process}");
+    let begun =
+        whole["events"].as_array().unwrap().iter().find(|e| e["event"].as_str().unwrap().contains("instance.begun"));
+    let begun: Value = serde_json::from_str(begun.unwrap()["event"].as_str().unwrap()).unwrap();
+    let serial = trace(&stage, &[begun["fields"]["serial"].as_str().unwrap()]);
+    assert!(kinds(&serial).contains(&"node.attested".to_owned()));
+    let since = trace(&stage, &[&node, "--since-quote"]);
+    assert!(kinds(&since).contains(&"instance.begun".to_owned()), "{since}");
+}
+
+#[test]
+fn a_record_rewritten_with_the_stolen_key_is_refused_by_a_node_which_serves_on() {
+    let mut stage = stage(Attest::JoinToken, |_| {});
+    stage.unproven_class("shop/cart");
+    let mut workload = stage.workload(0);
+    let id = workload.await_x509();
+    let witnessed = stage.playground.machines[0].data_dir.join("witness.json");
+    until(SOON, || fs::metadata(&witnessed).map(drop).map_err(|e| e.to_string())).unwrap();
+
+    stage.playground.authority.process().kill();
+    let event = "SELECT replace(CAST(bytes AS TEXT), '\"version\":\"', '\"version\":\"9') FROM events \
+                 WHERE kind = 'server.started'";
+    rewrite(&stage, event);
+    sql(&stage, "DELETE FROM checkpoints");
+    fs::remove_dir_all(log_folder(&stage.playground.dir).unwrap()).unwrap();
+    stage.playground.authority.restart().unwrap();
+
+    let told = until(SOON, || match audit_list(&stage).lines().find(|line| line.contains("log.disputed")) {
+        Some(event) => Ok(event.to_owned()),
+        None => Err("no node has said anything".into()),
+    });
+    let told = told.unwrap();
+    assert!(told.contains("\"verdict\":\"proven\"") && told.contains("\"why\":\"another\""), "{told}");
+    let log = fs::read_to_string(stage.playground.machines[0].log()).unwrap();
+    assert!(log.contains("A CHECKPOINT OF THE CA'S RECORD IS REFUSED"), "{log}");
+    assert_eq!(workload.x509(), Ok(id), "agents are served");
+}
+
+fn audit_list(stage: &Stage) -> String {
+    stage.ca(&["audit", "list"])
+}
+
+/// Puts what a query yields in the place of the start of the CA, with its hash.
+fn rewrite(stage: &Stage, query: &str) {
+    let database = described(stage)["ca"]["database"].as_str().unwrap().to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let text: String = runtime.block_on(async {
+        let mut connection = SqliteConnection::connect(&format!("sqlite:{database}")).await.unwrap();
+        sqlx::query_scalar(AssertSqlSafe(query.to_string())).fetch_one(&mut connection).await.unwrap()
+    });
+    let hash = hex::encode(chancery_core::event::leaf_hash(text.as_bytes()));
+    let bytes = hex::encode(&text);
+    sql(stage, &format!("UPDATE events SET bytes = x'{bytes}', hash = x'{hash}' WHERE kind = 'server.started'"));
 }
