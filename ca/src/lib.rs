@@ -41,6 +41,7 @@ pub mod revoke;
 mod run;
 #[cfg(test)]
 mod sample;
+pub mod siem;
 pub mod signing;
 pub mod state;
 pub mod store;

@@ -64,6 +64,10 @@ pub struct Metrics {
     pub rpc_seconds: Family<Labels, Histogram>,
     /// Calls by method and gRPC code.
     pub rpcs: Counters,
+    /// Events that an output of the record has not taken yet, by its name.
+    pub siem_behind: Family<Labels, Gauge<i64, AtomicI64>>,
+    /// Events that an output took, and pages that failed, by its name.
+    pub siem_events: Counters,
     /// SVIDs that were not signed because too many waited, by urgency.
     pub signing_shed: Counters,
     /// SVIDs that wait to be signed.
@@ -110,6 +114,8 @@ impl Metrics {
             refusals: Family::default(),
             rpc_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_5, 2.0, 14))),
             rpcs: Family::default(),
+            siem_behind: Family::default(),
+            siem_events: Family::default(),
             signing_shed: Family::default(),
             signing_waiting: Gauge::default(),
             svids: Family::default(),
@@ -162,6 +168,8 @@ impl Metrics {
         ca.register("refusals", "Refusals by reason", metrics.refusals.clone());
         ca.register("rpc_seconds", "Time of calls in seconds", metrics.rpc_seconds.clone());
         ca.register("rpcs", "Calls by method and code", metrics.rpcs.clone());
+        ca.register("siem_behind", "Events that an output has not taken yet", metrics.siem_behind.clone());
+        ca.register("siem_events", "Events that an output took, and pages that failed", metrics.siem_events.clone());
         ca.register("signing_shed", "SVIDs not signed because too many waited", metrics.signing_shed.clone());
         ca.register("signing_waiting", "SVIDs that wait to be signed", metrics.signing_waiting.clone());
         ca.register("svids", "SVIDs signed", metrics.svids.clone());

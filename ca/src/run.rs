@@ -39,6 +39,7 @@ use crate::{
     mark::{Keeper, MarkError},
     metrics::Metrics,
     rates::Rates,
+    siem,
     signing::Signing,
     state::State,
     store::{Fact, ServerStarted, Store, StoreError},
@@ -104,6 +105,9 @@ pub enum RunError {
     /// A protected method is open.
     #[error(transparent)]
     SelfTest(#[from] SelfTestError),
+    /// An output of the record.
+    #[error(transparent)]
+    Siem(#[from] siem::SiemError),
     /// The admin socket.
     #[error("admin_socket: {0}")]
     Socket(#[from] socket::SocketError),
@@ -175,6 +179,7 @@ pub async fn start(config: Config, shutdown: Shutdown, clock: Clock) -> Result<R
     let admin = socket::bind(&state.config.admin_socket, 0o600).await?;
     state.commit(Fact::ServerStarted(ServerStarted { version: env!("CARGO_PKG_VERSION").into() })).await?;
     log::start(&state)?;
+    siem::start(&state)?;
     sweep::start(&state, &tls);
     let soft = &state.shutdown.soft;
     let local =

@@ -51,6 +51,7 @@ fn every_key_of_the_ca_is_on_the_page_and_no_other() {
         ("limits", "[limits]\n?"),
         ("bundle", "[bundle]\n?"),
         ("log", "[log]\n?"),
+        ("siem[]", "[[siem]]\n?"),
     ];
     let on_page = without_tables(keys_on_page("chancery-ca"), &tables);
     assert_eq!(on_page, known(CA, &tables, |text| parse::<Ca>(text).unwrap_err()));

@@ -24,7 +24,7 @@ Examples:
   chancery-ca trace spiffe://example.org/spire/agent/tpm/3f6c... --since-quote --config /etc/chancery/ca.toml
   chancery-verify bundle case.json --key \"$(chancery-ca audit key --config /etc/chancery/ca.toml)\"")]
 pub struct TraceArgs {
-    /// SPIFFE ID of an instance, an entry's or a node's; a serial, request id, traceparent or its trace id
+    /// SPIFFE ID of an instance, an entry's or a node's; a serial (decimal, or hex after 0x), request id, traceparent or its trace id
     id: String,
     /// The process of this pid on the node ID
     #[arg(long, value_name = "PID", conflicts_with = "since_quote")]
@@ -51,9 +51,19 @@ impl TraceArgs {
             (Some(pid), _) => Ok(Target::Process { node: id, pid: pid.to_string() }),
             (None, since_quote) if is_node => Ok(Target::Node { id, since_quote }),
             _ if id.starts_with("spiffe://") => Ok(Target::Id(id)),
-            _ => Ok(Target::Word(id)),
+            _ => Ok(Target::Word(decimal(&id).unwrap_or(id))),
         }
     }
+}
+
+/// A serial in hex, as openssl prints it, in the record's form.
+fn decimal(text: &str) -> Option<String> {
+    let digits = match text.strip_prefix("0x") {
+        Some(digits) => digits.to_owned(),
+        None if text.contains(':') => text.replace(':', ""),
+        None => return None,
+    };
+    u128::from_str_radix(&digits, 16).ok().map(|serial| serial.to_string())
 }
 
 /// Reads the record and prints the trace.

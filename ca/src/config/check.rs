@@ -2,7 +2,7 @@
 
 use chancery_daemon::config::Span;
 
-use super::{Config, Enrol, KeyStoreKind, UpstreamKind};
+use super::{Config, Enrol, KeyStoreKind, Siem, SiemKind, UpstreamKind};
 use crate::store::Require;
 
 /// Shortest lifetime of anything issued.
@@ -16,6 +16,8 @@ const MAX_CA_TTL: Span = Span::secs(10 * 365 * 86_400);
 /// Longest server id; it is in every event.
 const MAX_SERVER_ID: usize = 64;
 
+/// Longest name of an output; it names a file.
+const MAX_SIEM_NAME: usize = 32;
 /// Each checkpoint costs a few files.
 const MIN_LOG_INTERVAL: Span = Span::millis(100);
 /// What lies behind the last checkpoint can be altered without a trace.
@@ -29,6 +31,7 @@ pub(super) fn problem(config: &Config) -> Option<String> {
         .or_else(|| limits(config))
         .or_else(|| keys(config))
         .or_else(|| log(config))
+        .or_else(|| siem(config))
         .or_else(|| rest(config))
 }
 
@@ -36,6 +39,42 @@ fn log(config: &Config) -> Option<String> {
     let spans = [("log.interval", config.log.interval), ("log.witness_interval", config.log.witness_interval)];
     let outside = spans.into_iter().find(|(_, span)| !(MIN_LOG_INTERVAL..=MAX_LOG_INTERVAL).contains(span));
     outside.map(|(key, span)| format!("{key}: {span} is outside {MIN_LOG_INTERVAL} to {MAX_LOG_INTERVAL}"))
+}
+
+fn siem(config: &Config) -> Option<String> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    for (at, one) in config.siem.iter().enumerate() {
+        if one.name.is_empty() || one.name.len() > MAX_SIEM_NAME || !one.name.bytes().all(plain) {
+            return Some(format!("siem[].name: {:?} is not 1 to {MAX_SIEM_NAME} of a to z, 0 to 9 and -", one.name));
+        }
+        if config.siem.iter().take(at).any(|before| before.name == one.name) {
+            return Some(format!("siem[].name: {:?} is there twice", one.name));
+        }
+        if let Some(missing) = siem_lacks(one) {
+            return Some(format!("siem[].{missing} (of {:?})", one.name));
+        }
+    }
+    None
+}
+
+fn siem_lacks(one: &Siem) -> Option<&'static str> {
+    let url = one.url.as_deref().unwrap_or_default();
+    let is_local = ["http://127.0.0.1", "http://[::1]", "http://localhost"]
+        .iter()
+        .any(|local| url.strip_prefix(local).is_some_and(|rest| rest.starts_with([':', '/'])));
+    match one.kind {
+        SiemKind::Jsonl if one.path.is_none() => Some("path: kind = \"jsonl\" needs it"),
+        SiemKind::Syslog if one.address.is_none() => Some("address: kind = \"syslog\" needs it, as host:port"),
+        SiemKind::Otlp if !is_local && !url.starts_with("https://") => {
+            Some("url: kind = \"otlp\" needs one with https, or http on this machine")
+        }
+        SiemKind::Jsonl => None,
+        SiemKind::Syslog | SiemKind::Otlp if one.ca_file.is_none() && !is_local => Some("ca_file: TLS needs it"),
+        _ if one.certificate_file.is_some() != one.key_file.is_some() => {
+            Some("certificate_file: it goes with key_file")
+        }
+        SiemKind::Syslog | SiemKind::Otlp => None,
+    }
 }
 
 fn ttl(config: &Config) -> Option<String> {

@@ -83,6 +83,52 @@ pub struct Config {
     /// The signed log of the record.
     #[serde(default)]
     pub log: LogConfig,
+    /// Where the record is sent on to.
+    #[serde(default)]
+    pub siem: Vec<Siem>,
+}
+
+/// An output of the record.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Siem {
+    /// Its name among the others; names its cursor's file.
+    pub name: String,
+    /// How it takes events.
+    pub kind: SiemKind,
+    /// The file, for `jsonl`.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+    /// `host:port`, for `syslog`.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// `https://host[:port]/v1/logs`, for `otlp`; `http` on this machine only.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Roots that the other side's certificate leads to, PEM; needed for TLS.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// Name in the other side's certificate; absent: the host.
+    #[serde(default)]
+    pub server_name: Option<String>,
+    /// Our own certificate, PEM, where the other side wants one.
+    #[serde(default)]
+    pub certificate_file: Option<PathBuf>,
+    /// Its key, PEM.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
+}
+
+/// How an output takes events.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum SiemKind {
+    /// JSON lines in a file.
+    Jsonl,
+    /// OTLP logs over HTTP.
+    Otlp,
+    /// RFC 5424 over TLS.
+    Syslog,
 }
 
 /// A way of proving a node.
@@ -517,6 +563,16 @@ mod tests {
             ("[limits]\nhandshakes = 0", "limits.handshakes"),
             ("[log]\ninterval = \"50ms\"", "log.interval"),
             ("[log]\nwitness_interval = \"2h\"", "log.witness_interval"),
+            ("[[siem]]\nname = \"a/b\"\nkind = \"jsonl\"\npath = \"/p\"", "siem[].name"),
+            ("[[siem]]\nname = \"a\"\nkind = \"jsonl\"", "siem[].path"),
+            ("[[siem]]\nname = \"a\"\nkind = \"syslog\"\naddress = \"a:1\"", "siem[].ca_file"),
+            ("[[siem]]\nname = \"a\"\nkind = \"syslog\"\nca_file = \"/c\"", "siem[].address"),
+            ("[[siem]]\nname = \"a\"\nkind = \"otlp\"\nurl = \"http://collector:4318/v1/logs\"", "siem[].url"),
+            ("[[siem]]\nname = \"a\"\nkind = \"otlp\"\nurl = \"https://c/v1/logs\"", "siem[].ca_file"),
+            (
+                "[[siem]]\nname = \"a\"\nkind = \"jsonl\"\npath = \"/p\"\n[[siem]]\nname = \"a\"\nkind = \"jsonl\"\npath = \"/q\"",
+                "siem[].name",
+            ),
             ("node_attestors = []", "node_attestors"),
             ("database_requires = \"replicated\"", "database_requires"),
             ("database_requires = \"two\"", "replicated"),
