@@ -36,6 +36,7 @@ pub mod interop;
 mod json;
 pub mod jwt;
 mod key;
+pub mod origin;
 #[cfg(feature = "client")]
 pub mod peer;
 pub mod revocation;

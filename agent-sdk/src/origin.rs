@@ -51,7 +51,11 @@ impl Origin {
     /// # Errors
     /// [`OriginError::RequestId`].
     pub fn with_request_id(self, id: &str) -> Result<Self, OriginError> {
-        if is_request_id(id) { Ok(Self { request_id: Some(id.to_owned()), ..self }) } else { Err(OriginError::RequestId) }
+        if is_request_id(id) {
+            Ok(Self { request_id: Some(id.to_owned()), ..self })
+        } else {
+            Err(OriginError::RequestId)
+        }
     }
 
     /// With the trace that it is part of.
@@ -101,7 +105,8 @@ fn is_traceparent(parent: &str) -> bool {
     };
     let mut parts = parent.split('-');
     let (version, trace, span, flags) = (parts.next(), parts.next(), parts.next(), parts.next());
-    let some = |part: Option<&str>, digits| part.is_some_and(|part| is_hex(part, digits) && part.bytes().any(|b| b != b'0'));
+    let some =
+        |part: Option<&str>, digits| part.is_some_and(|part| is_hex(part, digits) && part.bytes().any(|b| b != b'0'));
     parent.len() == TRACEPARENT_BYTES
         && version == Some("00")
         && some(trace, 32)

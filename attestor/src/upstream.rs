@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use chancery_sdk::id::{SpiffeId, TrustDomain};
+use chancery_sdk::{
+    id::{SpiffeId, TrustDomain},
+    origin::Origin,
+};
 use futures_util::future::BoxFuture;
 
 use crate::{
@@ -38,7 +41,7 @@ pub trait Upstream: Send + Sync {
     /// X509-SVIDs of entries, `(entry ID, CSR)` each; answers in the order asked.
     fn new_x509_batch(&self, asked: Vec<(String, Vec<u8>)>) -> Answer<'_, Vec<Result<IssuedX509, CaError>>>;
     /// A JWT-SVID of an entry.
-    fn new_jwt<'a>(&'a self, entry_id: &'a str, audience: &'a [String]) -> Answer<'a, IssuedJwt>;
+    fn new_jwt<'a>(&'a self, entry_id: &'a str, audience: &'a [String], origin: &'a Origin) -> Answer<'a, IssuedJwt>;
     /// Makes a process an instance.
     fn begin<'a>(&'a self, begin: &'a BeginInstance) -> Answer<'a, Begun>;
     /// A new SVID of a running instance.
@@ -49,6 +52,7 @@ pub trait Upstream: Send + Sync {
         instance: &'a SpiffeId,
         start_token: [u8; 32],
         audience: &'a [String],
+        origin: &'a Origin,
     ) -> Answer<'a, IssuedJwt>;
     /// Tells that the process has ended.
     fn end<'a>(&'a self, instance: &'a SpiffeId, start_token: [u8; 32]) -> Answer<'a, ()>;
@@ -89,8 +93,8 @@ impl Upstream for Ca {
         Box::pin(Ca::new_x509_batch(self, asked))
     }
 
-    fn new_jwt<'a>(&'a self, entry_id: &'a str, audience: &'a [String]) -> Answer<'a, IssuedJwt> {
-        Box::pin(Ca::new_jwt(self, entry_id, audience))
+    fn new_jwt<'a>(&'a self, entry_id: &'a str, audience: &'a [String], origin: &'a Origin) -> Answer<'a, IssuedJwt> {
+        Box::pin(Ca::new_jwt(self, entry_id, audience, origin))
     }
 
     fn begin<'a>(&'a self, begin: &'a BeginInstance) -> Answer<'a, Begun> {
@@ -106,8 +110,9 @@ impl Upstream for Ca {
         instance: &'a SpiffeId,
         start_token: [u8; 32],
         audience: &'a [String],
+        origin: &'a Origin,
     ) -> Answer<'a, IssuedJwt> {
-        Box::pin(Ca::new_instance_jwt(self, instance, start_token, audience))
+        Box::pin(Ca::new_instance_jwt(self, instance, start_token, audience, origin))
     }
 
     fn end<'a>(&'a self, instance: &'a SpiffeId, start_token: [u8; 32]) -> Answer<'a, ()> {

@@ -12,6 +12,8 @@ use chancery_proto::workload::{
 };
 use chancery_sdk::{
     id::TrustDomain,
+    origin::Origin,
+    workload::{Endpoint, WorkloadClient},
     x509::{X509Bundle, X509BundleSet, X509Svid, verify},
 };
 use prost_types::value::Kind;
@@ -25,6 +27,7 @@ use tonic_reflection::pb::v1::{
 use support::{
     FakeCa, Node,
     ca::split,
+    class,
     client::{next, with_header},
     code, entry, ids, me,
 };
@@ -739,4 +742,31 @@ async fn program_is_known_by_path_digest_user_and_groups() {
     let selectors: Vec<_> = selectors.iter().map(String::as_str).collect();
     let node = Node::start(FakeCa::new(vec![entry("w", &selectors)], vec![])).await;
     assert!(node.client().await.x509().await.is_ok());
+}
+
+#[tokio::test]
+async fn what_the_sdk_says_of_a_request_reaches_the_ca_and_a_named_request_has_a_token_of_its_own() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let node = Node::start(FakeCa::new(vec![], vec![class("a/b", &[&me()])])).await;
+    let endpoint: Endpoint = format!("unix://{}", node.socket().display()).parse().unwrap();
+    let client = WorkloadClient::connect(&endpoint);
+    let began = Origin::NONE.with_request_id("order-17").unwrap().with_traceparent(parent).unwrap();
+    client.with_origin(began.clone()).fetch_x509().await.unwrap();
+    let named = Origin::NONE.with_request_id("order-18").unwrap();
+    let traced = Origin::NONE.with_traceparent(parent).unwrap();
+    for origin in [Origin::NONE, named.clone(), named.clone(), traced, Origin::NONE] {
+        client.with_origin(origin).fetch_jwt(&["x"], None).await.unwrap();
+    }
+    // The first token serves whoever names no request of his own.
+    assert_eq!(node.ca.look(|s| s.origins.clone()), [began, Origin::NONE, named.clone(), named]);
+}
+
+#[tokio::test]
+async fn what_has_no_form_of_a_request_id_is_left_out_and_nobody_is_refused_for_it() {
+    let node = Node::start(FakeCa::new(vec![entry("a", &[&me()])], vec![])).await;
+    let mut request = with_header(JwtsvidRequest { audience: vec!["x".into()], ..JwtsvidRequest::default() });
+    request.metadata_mut().insert("x-request-id", "a b".parse().unwrap());
+    request.metadata_mut().insert("traceparent", "00-0-0-0".parse().unwrap());
+    node.client().await.api().fetch_jwtsvid(request).await.unwrap();
+    assert_eq!(node.ca.look(|s| s.origins.clone()), [Origin::NONE]);
 }

@@ -12,7 +12,7 @@ use chancery_core::{
     selector::Selectors,
 };
 use chancery_daemon::clock;
-use chancery_sdk::id::SpiffeId;
+use chancery_sdk::{id::SpiffeId, origin::Origin};
 
 use crate::{
     authority::IssuedX509,
@@ -43,6 +43,8 @@ pub struct Process {
     pub pid_proof: String,
     /// pid, uid, gid, path, sha256; kept apart from the record.
     pub facts: BTreeMap<&'static str, String>,
+    /// The request of somebody's that its first call was for.
+    pub origin: Origin,
 }
 
 /// What still runs on a node, after a reconciliation.
@@ -206,12 +208,13 @@ pub async fn jwt(
     id: &SpiffeId,
     start_token: &[u8; 32],
     audience: &[String],
+    origin: &Origin,
 ) -> Result<Jwt, Problem> {
     let known = running(state, id).await?;
     for _ in 0..SIGN_TRIES {
         let (own, of, known) = (Arc::clone(state), Arc::clone(node), known.clone());
-        let (token, audience) = (*start_token, audience.to_vec());
-        let sign = move || signed_jwt(&own, &of, known.as_deref(), &token, &audience);
+        let (token, audience, origin) = (*start_token, audience.to_vec(), origin.clone());
+        let sign = move || signed_jwt(&own, &of, known.as_deref(), &token, &audience, origin);
         let (fact, svid) = state.signing.one(Urgency::Unknown, sign).await??;
         if committed(state, fact).await? {
             Metrics::count(&state.metrics.svids, "kind", "jwt");
@@ -228,6 +231,7 @@ fn signed_jwt(
     known: Option<&Running>,
     start_token: &[u8; 32],
     audience: &[String],
+    origin: Origin,
 ) -> Result<(Fact, Jwt), Problem> {
     let issuance = Issuance {
         profile: lifetimes::jwt(&state.config.ttl)?,
@@ -244,6 +248,7 @@ fn signed_jwt(
         subject: JwtSubject::Instance { id: id.clone(), start_token: *start_token },
         audience: grant.audience().to_vec(),
         expires_at: issued.expires_at,
+        origin,
         authority: issued.authority_id.clone(),
     });
     Ok((fact, Jwt::new(id, issued, String::new())))
@@ -362,6 +367,7 @@ fn sign(state: &State, node: &Node, process: &Process, csr: &Csr, decided: Begin
                 max_live: i64::try_from(MAX_LIVE_PER_NODE).unwrap_or(i64::MAX),
                 pid_proof: process.pid_proof.clone(),
                 facts: process.facts.clone(),
+                origin: process.origin.clone(),
                 authority: issued.authority_id.clone(),
             });
             Ok((fact, X509::new(leaf.id().clone(), issued)))

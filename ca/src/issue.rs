@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use chancery_core::{csr::Csr, entry, leaf::check_audience, mint, node::Node};
-use chancery_sdk::{id::SpiffeId, time::UnixTime};
+use chancery_sdk::{id::SpiffeId, origin::Origin, time::UnixTime};
 use rustls_pki_types::CertificateDer;
 
 use crate::{
@@ -145,11 +145,17 @@ fn signed_x509(state: &State, node: &Node, wanted: &Wanted) -> Result<(Fact, X50
 ///
 /// # Errors
 /// [`Problem`]; nothing was released. Source: spire-wire 1.4 (NewJWTSVID).
-pub async fn jwt(state: &Arc<State>, node: &Arc<Node>, entry_id: &str, audience: &[String]) -> Result<Jwt, Problem> {
+pub async fn jwt(
+    state: &Arc<State>,
+    node: &Arc<Node>,
+    entry_id: &str,
+    audience: &[String],
+    origin: &Origin,
+) -> Result<Jwt, Problem> {
     for _ in 0..SIGN_TRIES {
         let (own, of) = (Arc::clone(state), Arc::clone(node));
-        let (entry_id, audience) = (entry_id.to_owned(), audience.to_vec());
-        let sign = move || signed_jwt(&own, &of, &entry_id, &audience);
+        let (entry_id, audience, origin) = (entry_id.to_owned(), audience.to_vec(), origin.clone());
+        let sign = move || signed_jwt(&own, &of, &entry_id, &audience, origin);
         let (fact, svid) = state.signing.one(Urgency::Unknown, sign).await??;
         if committed(state, fact).await? {
             Metrics::count(&state.metrics.svids, "kind", "jwt");
@@ -160,7 +166,13 @@ pub async fn jwt(state: &Arc<State>, node: &Arc<Node>, entry_id: &str, audience:
 }
 
 /// As [`signed_x509`], a token.
-fn signed_jwt(state: &State, node: &Node, entry_id: &str, audience: &[String]) -> Result<(Fact, Jwt), Problem> {
+fn signed_jwt(
+    state: &State,
+    node: &Node,
+    entry_id: &str,
+    audience: &[String],
+    origin: Origin,
+) -> Result<(Fact, Jwt), Problem> {
     let entry = authorized(state, node, entry_id)?;
     let profile = lifetimes::jwt(&state.config.ttl)?;
     let limits = lifetimes::jwt_limits(state, Some(node))?;
@@ -173,6 +185,7 @@ fn signed_jwt(state: &State, node: &Node, entry_id: &str, audience: &[String]) -
         subject: JwtSubject::Entry { id: entry.id.clone(), revision: entry.revision },
         audience: grant.audience().to_vec(),
         expires_at: issued.expires_at,
+        origin,
         authority: issued.authority_id.clone(),
     });
     Ok((fact, Jwt::new(entry.spiffe_id.clone(), issued, entry.hint.clone())))

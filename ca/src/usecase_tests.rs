@@ -13,6 +13,7 @@ use chancery_daemon::{clock, config, shutdown::Shutdown};
 use chancery_sdk::{
     id::SpiffeId,
     jwt::{JwtBundle, JwtBundleSet, JwtSvid},
+    origin::Origin,
     x509,
 };
 use rcgen::{CertificateParams, KeyPair};
@@ -32,6 +33,7 @@ use crate::{
 };
 
 mod kill;
+mod origin;
 
 struct World {
     state: Arc<State>,
@@ -88,6 +90,7 @@ fn process(token: u8) -> Arc<Process> {
         selectors: selectors(&["unix:uid:1", "unix:gid:1"]),
         pid_proof: "peer-pidfd".into(),
         facts: BTreeMap::from([("pid", "42".to_owned())]),
+        origin: Origin::NONE,
     })
 }
 
@@ -246,7 +249,7 @@ async fn wrong_csr_is_refused_and_leaves_no_record() {
 async fn js_04_js_06_js_11_js_15_js_16_js_18_js_24_token_of_an_entry_verifies() {
     let world = world().await;
     let ours = created(&world, draft("/spire/agent/tpm/aa", "/db", &["unix:uid:1"])).await;
-    let token = issue::jwt(&world.state, &world.node, &ours.id, &["aud".into()]).await.unwrap();
+    let token = issue::jwt(&world.state, &world.node, &ours.id, &["aud".into()], &Origin::NONE).await.unwrap();
     let mut bundle = JwtBundle::new(world.state.trust_domain.clone());
     for authority in world.state.store.authorities().await.unwrap() {
         if authority.kind == AuthorityKind::Jwt {
@@ -260,7 +263,7 @@ async fn js_04_js_06_js_11_js_15_js_16_js_18_js_24_token_of_an_entry_verifies() 
     assert!(token.issued_at < token.expires_at);
     let registered = ["aud", "exp", "iat", "iss", "jti", "sub"];
     assert!(seen.claims.keys().all(|claim| registered.contains(&claim.as_str())), "JS-15: {:?}", seen.claims);
-    let refused = issue::jwt(&world.state, &world.node, &ours.id, &[String::new()]).await;
+    let refused = issue::jwt(&world.state, &world.node, &ours.id, &[String::new()], &Origin::NONE).await;
     assert!(matches!(refused, Err(Problem::Invalid(_))), "JS-18");
     assert_eq!(recorded(&world.state, "jwt.issued").await, 1);
 }
@@ -300,7 +303,7 @@ async fn process_begins_renews_and_ends_and_its_id_is_dead() {
     assert!(matches!(refused, Err(Problem::AlreadyExists(_))), "{refused:?}");
     let renewed = instance::renew(state, node, &first.id, &[1; 32], &csr(&other_key)).await.unwrap();
     assert_eq!(renewed.id, first.id);
-    instance::jwt(state, node, &first.id, &[1; 32], &["a".into()]).await.unwrap();
+    instance::jwt(state, node, &first.id, &[1; 32], &["a".into()], &Origin::NONE).await.unwrap();
     assert!(instance::renew(state, node, &first.id, &[2; 32], &csr(&key)).await.is_err(), "another process");
     instance::end(state, node, &first.id, &[1; 32]).await.unwrap();
     instance::end(state, node, &first.id, &[1; 32]).await.unwrap();

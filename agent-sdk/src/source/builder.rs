@@ -11,6 +11,7 @@ use super::{
     follow::{Known, Live, follow_jwt_bundles, follow_revocations, follow_x509},
 };
 use crate::{
+    origin::Origin,
     tls::{self, Clock},
     workload::{Endpoint, WorkloadClient},
 };
@@ -27,6 +28,7 @@ pub struct SourceBuilder {
     clock: Option<Clock>,
     jwt: JwtBundlesWanted,
     dumpable: Dumpable,
+    origin: Origin,
 }
 
 #[derive(Default, PartialEq)]
@@ -81,6 +83,13 @@ impl SourceBuilder {
         self
     }
 
+    /// Which request of somebody's this process was started for: the CA's record of its instance names it.
+    #[must_use]
+    pub fn origin(mut self, origin: Origin) -> Self {
+        self.origin = origin;
+        self
+    }
+
     /// Forbids core dumps of the process and reading of its memory by other processes of its user.
     ///
     /// Never done unless asked for, since it concerns the whole process: debuggers and profilers lose
@@ -110,11 +119,12 @@ impl SourceBuilder {
         let provider = self.provider.unwrap_or_else(tls::provider);
         let clock = self.clock.unwrap_or_else(tls::system_clock);
         let client = WorkloadClient::connect(&endpoint);
+        let first = client.with_origin(self.origin);
         let jwt_bundles = (self.jwt == JwtBundlesWanted::Yes).then(ArcSwap::default);
         let live = Arc::new(Live::empty(provider.clone(), clock.clone(), jwt_bundles));
         let revision = live.revision.subscribe();
         let stop = CancellationToken::new();
-        tokio::spawn(stop.clone().run_until_cancelled_owned(follow_x509(client.watch_x509(), live.clone())));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(follow_x509(first.watch_x509(), live.clone())));
         let follow = follow_revocations(client.watch_revocations(), live.clone(), clock.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(follow));
         if live.jwt_bundles.is_some() {

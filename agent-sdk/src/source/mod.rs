@@ -24,6 +24,7 @@ pub use error::SourceError;
 
 use crate::{
     jwt::{JwtBundleSet, JwtSvid},
+    origin::Origin,
     tls::{Clock, LiveRevocations},
     workload::{JwtToken, ValidatedJwt, WorkloadClient},
     x509::{X509BundleSet, X509Svid},
@@ -105,7 +106,16 @@ impl Source {
     /// # Errors
     /// [`SourceError::Client`].
     pub async fn jwt(&self, audience: &str) -> Result<JwtToken, SourceError> {
-        let tokens = self.shared.client.fetch_jwt(&[audience], None).await?;
+        self.jwt_for(audience, Origin::NONE).await
+    }
+
+    /// As [`jwt`](Self::jwt), for a request of somebody's: the CA's record of the token names it.
+    ///
+    /// # Errors
+    /// As [`jwt`](Self::jwt).
+    pub async fn jwt_for(&self, audience: &str, origin: Origin) -> Result<JwtToken, SourceError> {
+        let client = self.shared.client.with_origin(origin);
+        let tokens = client.fetch_jwt(&[audience], None).await?;
         tokens.into_iter().next().ok_or(SourceError::Client(crate::workload::ClientError::Ended))
     }
 

@@ -1,6 +1,6 @@
 //! The calls of the Workload API, typed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chancery_proto::{
     chancery::agent::v1::agent_client::AgentClient,
@@ -17,7 +17,7 @@ use super::{
     ClientError, Endpoint, Event, JwtBundles, JwtToken, RevocationsUpdate, ValidatedJwt, Watch, X509Bundles,
     X509Context, dial, jwt, watch::Watched,
 };
-use crate::{id::SpiffeId, peer::connection_lost};
+use crate::{id::SpiffeId, origin::Origin, peer::connection_lost};
 
 /// How long a unary call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,13 +36,21 @@ pub struct Caller {
     pub agent: AgentClient<WithHeader>,
 }
 
-/// Adds the security header and touches no other metadata.
-#[derive(Clone, Copy, Debug)]
-pub struct SecurityHeader;
+/// Adds the security header, and what the caller said of its request.
+#[derive(Clone, Debug, Default)]
+pub struct SecurityHeader {
+    origin: Arc<Origin>,
+}
 
 impl Interceptor for SecurityHeader {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request.metadata_mut().insert(SECURITY_HEADER, MetadataValue::from_static("true"));
+        for (key, value) in self.origin.metadata() {
+            // Of plain characters, which its type says.
+            if let Ok(value) = value.parse() {
+                request.metadata_mut().insert(key, value);
+            }
+        }
         Ok(request)
     }
 }
@@ -51,6 +59,7 @@ impl Interceptor for SecurityHeader {
 #[derive(Clone, Debug)]
 pub struct WorkloadClient {
     caller: Caller,
+    channel: Channel,
 }
 
 impl WorkloadClient {
@@ -59,10 +68,22 @@ impl WorkloadClient {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn connect(endpoint: &Endpoint) -> Self {
-        let channel = dial::channel(endpoint);
-        let agent = AgentClient::with_interceptor(channel.clone(), SecurityHeader);
-        let workload = SpiffeWorkloadApiClient::with_interceptor(channel, SecurityHeader);
-        Self { caller: Caller { workload, agent } }
+        Self::over(dial::channel(endpoint), SecurityHeader::default())
+    }
+
+    /// The same client, over the same connection, whose calls say which request of somebody's they are for.
+    ///
+    /// What is issued for them names it in the CA's record: the first X509-SVID of an instance, and JWT-SVIDs. A token for a
+    /// request id is never one that was issued for another.
+    #[must_use]
+    pub fn with_origin(&self, origin: Origin) -> Self {
+        Self::over(self.channel.clone(), SecurityHeader { origin: Arc::new(origin) })
+    }
+
+    fn over(channel: Channel, header: SecurityHeader) -> Self {
+        let agent = AgentClient::with_interceptor(channel.clone(), header.clone());
+        let workload = SpiffeWorkloadApiClient::with_interceptor(channel.clone(), header);
+        Self { caller: Caller { workload, agent }, channel }
     }
 
     /// The X.509 state of now: identities, keys, bundles.

@@ -98,12 +98,14 @@ async fn token(
 ) -> Result<(IssuedJwt, Asked), Refusal> {
     let key = TokenKey { owner: subject.owner(), audience: audience.to_vec() };
     let refused = |jwt: &IssuedJwt| door.revoked.list().refuses_token(jwt.id.as_str(), Some(jwt.issued_at));
-    let kept = door.tokens.find(&key, (door.clock)()).filter(|(jwt, _)| !refused(jwt));
+    // A token for a request that has a name is its own.
+    let is_shared = caller.origin.request_id().is_none();
+    let kept = door.tokens.find(&key, (door.clock)()).filter(|(jwt, _)| is_shared && !refused(jwt));
     if let Some((jwt, true)) = kept {
         return Ok((jwt, Asked::Nobody));
     }
     let asked = match subject {
-        Subject::Entry(entry) => door.upstream.new_jwt(&entry.id, audience).await,
+        Subject::Entry(entry) => door.upstream.new_jwt(&entry.id, audience, &caller.origin).await,
         Subject::Instance(id) => door.instances.jwt(caller, id, audience).await,
     };
     if asked.is_ok() {
@@ -114,7 +116,7 @@ async fn token(
             Err(Refusal::Unavailable(format!("asked the CA for a token of {}, got one of {}", subject.id(), jwt.id)))
         }
         (Ok(jwt), _) => {
-            if subject.is_cached() {
+            if subject.is_cached() && is_shared {
                 door.tokens.keep(key, jwt.clone(), (door.clock)());
             }
             Ok((jwt, Asked::Ca))

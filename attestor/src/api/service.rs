@@ -6,6 +6,7 @@ use chancery_proto::workload::{
     X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
     spiffe_workload_api_server::SpiffeWorkloadApi,
 };
+use chancery_sdk::origin::Origin;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -21,9 +22,13 @@ use crate::peer::Caller;
 #[derive(Clone)]
 pub(super) struct WorkloadApi(pub Arc<Door>);
 
-/// The process that connected; put there by the listener, so its absence is a fault of ours.
+/// The process that connected, and what it says of this call; put there by the listener, so its absence is a fault of ours.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
-    request.extensions().get::<Arc<Caller>>().cloned().ok_or_else(|| Status::unavailable("the caller is not known"))
+    let caller = request.extensions().get::<Arc<Caller>>().cloned();
+    let caller = caller.ok_or_else(|| Status::unavailable("the caller is not known"))?;
+    let metadata = request.metadata();
+    let origin = Origin::read(|key| metadata.get(key)?.to_str().ok());
+    Ok(if origin == Origin::NONE { caller } else { Arc::new(Caller { origin, ..(*caller).clone() }) })
 }
 
 /// WIT-SVIDs are incubating and not built (WA-60, SP-04).

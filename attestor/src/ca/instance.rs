@@ -3,7 +3,7 @@ use chancery_proto::{
     chancery::node::v1::{self as node, node_client::NodeClient, reconcile_response::Live},
     spire::api::types,
 };
-use chancery_sdk::id::SpiffeId;
+use chancery_sdk::{id::SpiffeId, origin::Origin};
 
 use super::{Ca, CaError, IssuedJwt, IssuedX509, sync::MAX_ANSWER_BYTES, wire};
 
@@ -20,6 +20,8 @@ pub struct BeginInstance {
     pub selectors: Selectors,
     /// For the record.
     pub process: ProcessFacts,
+    /// For the record, too: the request that it began with.
+    pub origin: Origin,
 }
 
 /// What was seen of the process; recorded by the CA, believed by nobody.
@@ -76,7 +78,7 @@ impl Ca {
     pub async fn begin(&self, begin: &BeginInstance) -> Result<Begun, CaError> {
         let answer = self
             .call(|channel| {
-                let request = begin_request(begin);
+                let request = wire::of_origin(&begin.origin, begin_request(begin));
                 async move { NodeClient::new(channel).begin(request).await }
             })
             .await?;
@@ -112,6 +114,7 @@ impl Ca {
         instance: &SpiffeId,
         start_token: [u8; 32],
         audience: &[String],
+        origin: &Origin,
     ) -> Result<IssuedJwt, CaError> {
         let answer = self
             .call(|channel| {
@@ -120,6 +123,7 @@ impl Ca {
                     start_token: start_token.to_vec(),
                     audience: audience.to_vec(),
                 };
+                let request = wire::of_origin(origin, request);
                 async move { NodeClient::new(channel).new_jwt(request).await }
             })
             .await?;

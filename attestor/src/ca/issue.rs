@@ -2,7 +2,7 @@ use chancery_proto::spire::api::server::svid::v1::{
     BatchNewX509svidRequest, NewJwtsvidRequest, NewX509svidParams, batch_new_x509svid_response::Result as Item,
     svid_client::SvidClient,
 };
-use chancery_sdk::{id::SpiffeId, time::UnixTime};
+use chancery_sdk::{id::SpiffeId, origin::Origin, time::UnixTime};
 use rustls_pki_types::CertificateDer;
 use tonic::Code;
 use zeroize::Zeroizing;
@@ -72,10 +72,11 @@ impl Ca {
     ///
     /// # Errors
     /// [`CaError`].
-    pub async fn new_jwt(&self, entry_id: &str, audience: &[String]) -> Result<IssuedJwt, CaError> {
+    pub async fn new_jwt(&self, entry_id: &str, audience: &[String], origin: &Origin) -> Result<IssuedJwt, CaError> {
         let answer = self
             .call(|channel| {
                 let request = NewJwtsvidRequest { entry_id: entry_id.into(), audience: audience.to_vec() };
+                let request = wire::of_origin(origin, request);
                 async move { SvidClient::new(channel).new_jwtsvid(request).await }
             })
             .await?;

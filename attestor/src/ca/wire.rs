@@ -4,15 +4,29 @@ use chancery_core::selector::{Selector, Selectors};
 use chancery_proto::spire::api::types;
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
+    origin::Origin,
     time::UnixTime,
     x509::subject_key_id,
 };
 use rustls_pki_types::CertificateDer;
+use tonic::Request;
 use zeroize::Zeroizing;
 
 pub(crate) use super::IssuedX509 as Issued;
 use super::{CaError, IssuedJwt, IssuedX509};
 use crate::identity::{JwtAuthority, TrustBundle};
+
+/// A request that says which request of somebody's it is for.
+pub(super) fn of_origin<T>(origin: &Origin, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    for (key, value) in origin.metadata() {
+        // Of plain characters, which its type says.
+        if let Ok(value) = value.parse() {
+            request.metadata_mut().insert(key, value);
+        }
+    }
+    request
+}
 
 /// A SPIFFE ID in SPIRE's split form.
 pub(crate) fn spiffe_id(id: Option<types::Spiffeid>) -> Result<SpiffeId, CaError> {

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chancery_core::selector::Selectors;
-use chancery_sdk::id::SpiffeId;
+use chancery_sdk::{id::SpiffeId, origin::Origin};
 use tokio::time::sleep;
 use tonic::Code;
 
@@ -30,7 +30,7 @@ pub(super) struct Keeper {
 }
 
 enum Stage {
-    Begin { selectors: Selectors, facts: ProcessFacts },
+    Begin { selectors: Selectors, facts: ProcessFacts, origin: Origin },
     Renew { id: SpiffeId },
 }
 
@@ -46,8 +46,14 @@ enum Turn {
 }
 
 impl Keeper {
-    pub(super) fn begin(shared: Arc<Shared>, me: Arc<Instance>, selectors: Selectors, facts: ProcessFacts) -> Self {
-        Self { shared, me, stage: Stage::Begin { selectors, facts }, pending: None }
+    pub(super) fn begin(
+        shared: Arc<Shared>,
+        me: Arc<Instance>,
+        selectors: Selectors,
+        facts: ProcessFacts,
+        origin: Origin,
+    ) -> Self {
+        Self { shared, me, stage: Stage::Begin { selectors, facts, origin }, pending: None }
     }
 
     pub(super) fn adopted(shared: Arc<Shared>, me: Arc<Instance>, id: SpiffeId) -> Self {
@@ -152,13 +158,14 @@ impl Keeper {
         let start_token = *self.me.process.start_token().as_bytes();
         match &self.stage {
             Stage::Renew { id } => self.shared.upstream.renew(id, start_token, key.csr.clone()).await,
-            Stage::Begin { selectors, facts } => {
+            Stage::Begin { selectors, facts, origin } => {
                 let begin = BeginInstance {
                     class: self.me.class.clone(),
                     start_token,
                     csr: key.csr.clone(),
                     selectors: selectors.clone(),
                     process: facts.clone(),
+                    origin: origin.clone(),
                 };
                 let begun = self.shared.upstream.begin(&begin).await?;
                 tracing::info!(instance = %begun.instance_id, pid = facts.pid, "instance began");

@@ -229,7 +229,7 @@ impl Instances {
     /// [`CaError`].
     pub async fn jwt(&self, caller: &Caller, id: &SpiffeId, audience: &[String]) -> Result<IssuedJwt, CaError> {
         let token = *caller.process.start_token().as_bytes();
-        self.shared.upstream.new_instance_jwt(id, token, audience).await
+        self.shared.upstream.new_instance_jwt(id, token, audience, &caller.origin).await
     }
 }
 
@@ -262,7 +262,9 @@ impl Shared {
         self.metrics.instances.inc();
         drop(list);
         let facts = facts(caller, selectors);
-        tokio::spawn(Keeper::begin(Arc::clone(self), Arc::clone(&instance), selectors.clone(), facts).run());
+        let begun =
+            Keeper::begin(Arc::clone(self), Arc::clone(&instance), selectors.clone(), facts, caller.origin.clone());
+        tokio::spawn(begun.run());
         Ok(instance)
     }
 }

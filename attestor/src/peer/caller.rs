@@ -5,11 +5,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{PeerError, PidProof, Process, credentials};
 
+use chancery_sdk::origin::Origin;
+
 /// Ticks a second of `/proc/<pid>/stat`: USER_HZ is 100 on every architecture we run on.
 const TICKS_PER_SECOND: i64 = 100;
 
 /// The process at the other end of a socket, with what it was when it connected.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Caller {
     /// The process.
     pub process: Arc<Process>,
@@ -19,6 +21,8 @@ pub struct Caller {
     pub gid: u32,
     /// How surely `process` is the one that connected.
     pub proof: PidProof,
+    /// Which request of somebody's the call is for, as the process says.
+    pub origin: Origin,
 }
 
 impl Caller {
@@ -37,11 +41,16 @@ impl Caller {
             return Err(PeerError::Namespace);
         }
         match getsockopt(&fd, sockopt::PeerPidfd) {
-            Ok(pidfd) => {
-                Ok(Self { process: Arc::new(Process::hold(pid, pidfd)?), uid, gid, proof: PidProof::PeerPidfd })
-            }
+            Ok(pidfd) => Ok(Self {
+                process: Arc::new(Process::hold(pid, pidfd)?),
+                uid,
+                gid,
+                proof: PidProof::PeerPidfd,
+                origin: Origin::NONE,
+            }),
             Err(nix::Error::ENOPROTOOPT) if require == PidProof::StartTime => {
-                Ok(Self { process: Arc::new(by_start_time(pid, ticks_now())?), uid, gid, proof: PidProof::StartTime })
+                let process = Arc::new(by_start_time(pid, ticks_now())?);
+                Ok(Self { process, uid, gid, proof: PidProof::StartTime, origin: Origin::NONE })
             }
             Err(nix::Error::ENOPROTOOPT) => Err(PeerError::WeakProof),
             // What newer kernels before 6.18 answer for a reaped peer.
@@ -58,7 +67,7 @@ impl Caller {
         let process = Arc::new(Process::by_number(pid)?);
         let status = process.read("status").map_err(|_| PeerError::Ended { pid })?;
         let now = credentials(&status).ok_or(PeerError::Shape { pid, file: "status" })?;
-        Ok(Self { process, uid: now.uid, gid: now.gid, proof: PidProof::StartTime })
+        Ok(Self { process, uid: now.uid, gid: now.gid, proof: PidProof::StartTime, origin: Origin::NONE })
     }
 }
 

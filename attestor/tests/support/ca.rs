@@ -15,7 +15,10 @@ use chancery_attestor::{
 };
 use chancery_core::{class::ClassName, csr::Csr};
 use chancery_daemon::clock;
-use chancery_sdk::id::{SpiffeId, TrustDomain};
+use chancery_sdk::{
+    id::{SpiffeId, TrustDomain},
+    origin::Origin,
+};
 use futures_util::StreamExt;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, IsCa, KeyPair, KeyUsagePurpose, SanType,
@@ -89,6 +92,8 @@ pub struct State {
     pub opened: Vec<Option<Cursor>>,
     /// Checkpoints that streams were opened with.
     pub witnessed: Vec<Vec<u8>>,
+    /// What beginnings and tokens were asked for.
+    pub origins: Vec<Origin>,
     /// Checkpoints that were refused.
     pub reports: Vec<Report>,
     /// Renewals of instances are denied.
@@ -327,8 +332,9 @@ impl Upstream for FakeCa {
         })
     }
 
-    fn new_jwt<'a>(&'a self, entry_id: &'a str, audience: &'a [String]) -> Answer<'a, IssuedJwt> {
+    fn new_jwt<'a>(&'a self, entry_id: &'a str, audience: &'a [String], origin: &'a Origin) -> Answer<'a, IssuedJwt> {
         Box::pin(async move {
+            self.change(|s| s.origins.push(origin.clone()));
             self.issuing().await?;
             let entry = self.look(|s| s.entries.iter().find(|e| e.id == entry_id).cloned());
             Ok(self.issue_jwt(&entry.ok_or(CaError::Denied(None))?.spiffe_id, audience))
@@ -337,6 +343,7 @@ impl Upstream for FakeCa {
 
     fn begin<'a>(&'a self, begin: &'a BeginInstance) -> Answer<'a, Begun> {
         Box::pin(async move {
+            self.change(|s| s.origins.push(begin.origin.clone()));
             self.issuing().await?;
             let id = begin.class.instance_id(&self.domain, uuid::Uuid::now_v7()).unwrap();
             let fresh = (id, begin.class.clone());
@@ -368,8 +375,10 @@ impl Upstream for FakeCa {
         instance: &'a SpiffeId,
         _: [u8; 32],
         audience: &'a [String],
+        origin: &'a Origin,
     ) -> Answer<'a, IssuedJwt> {
         Box::pin(async move {
+            self.change(|s| s.origins.push(origin.clone()));
             self.issuing().await?;
             Ok(self.issue_jwt(instance, audience))
         })

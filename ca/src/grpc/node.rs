@@ -8,7 +8,7 @@ use chancery_proto::chancery::node::v1::{
     NewJwtRequest, NewJwtResponse, ProcessFacts, ReconcileRequest, ReconcileResponse, RenewRequest, RenewResponse,
     ReportCheckpointRequest, ReportCheckpointResponse, Svid, WatchRequest, node_server, reconcile_response::Live,
 };
-use chancery_sdk::id::SpiffeId;
+use chancery_sdk::{id::SpiffeId, origin::Origin};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -63,9 +63,10 @@ impl node_server::Node for Service {
 
     async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<BeginResponse>, Status> {
         let node = calling_node(&request)?;
+        let origin = wire::origin(&request);
         let mut request = request.into_inner();
         let csr = std::mem::take(&mut request.csr);
-        let process = Arc::new(process(request)?);
+        let process = Arc::new(process(request, origin)?);
         let state = Arc::clone(&self.state);
         let svid = detached(async move { instance::begin(&state, &node, &process, &csr).await }).await?;
         Ok(Response::new(BeginResponse { instance_id: svid.id.to_string(), svid: Some(wire_svid(svid)) }))
@@ -83,12 +84,13 @@ impl node_server::Node for Service {
 
     async fn new_jwt(&self, request: Request<NewJwtRequest>) -> Result<Response<NewJwtResponse>, Status> {
         let node = calling_node(&request)?;
+        let origin = wire::origin(&request);
         let request = request.into_inner();
         let id = instance_id(&request.instance_id)?;
         let token = start_token(&request.start_token)?;
         let state = Arc::clone(&self.state);
-        let issued =
-            detached(async move { instance::jwt(&state, &node, &id, &token, &request.audience).await }).await?;
+        let issue = async move { instance::jwt(&state, &node, &id, &token, &request.audience, &origin).await };
+        let issued = detached(issue).await?;
         Ok(Response::new(NewJwtResponse { svid: Some(svid::jwt(issued)) }))
     }
 
@@ -146,7 +148,7 @@ pub(super) fn class(offered: Offered) -> Class {
     }
 }
 
-fn process(request: BeginRequest) -> Result<Process, Status> {
+fn process(request: BeginRequest, origin: Origin) -> Result<Process, Status> {
     if request.selectors.len() > MAX_PROCESS_SELECTORS {
         let text = format!("{} selectors exceed {MAX_PROCESS_SELECTORS}", request.selectors.len());
         return Err(Status::invalid_argument(text));
@@ -164,6 +166,7 @@ fn process(request: BeginRequest) -> Result<Process, Status> {
         selectors: selectors(&request.selectors)?,
         pid_proof,
         facts: facts(seen)?,
+        origin,
     })
 }
 

@@ -133,10 +133,11 @@ impl svid_server::Svid for Service {
     async fn new_jwtsvid(&self, request: Request<NewJwtsvidRequest>) -> Result<Response<NewJwtsvidResponse>, Status> {
         let node = calling_node(&request)?;
         self.state.throttle.pass(Rate::Jwt, &*peer(request.extensions())?, 1).await.map_err(status::of)?;
+        let origin = wire::origin(&request);
         let request = request.into_inner();
         let state = Arc::clone(&self.state);
-        let svid =
-            detached(async move { issue::jwt(&state, &node, &request.entry_id, &request.audience).await }).await?;
+        let issue = async move { issue::jwt(&state, &node, &request.entry_id, &request.audience, &origin).await };
+        let svid = detached(issue).await?;
         Ok(Response::new(NewJwtsvidResponse { svid: Some(jwt(svid)) }))
     }
 

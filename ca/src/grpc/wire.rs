@@ -7,16 +7,23 @@ use chancery_proto::{
 };
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
+    origin::Origin,
     time::UnixTime,
 };
 use prost::Message;
 use rustls_pki_types::CertificateDer;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use crate::gate::{Denial, NodeDenial};
 
 /// Type URL of SPIRE's detail.
 const DETAILS: &str = "type.googleapis.com/spire.api.types.PermissionDeniedDetails";
+
+/// Which request of somebody's this one is for; what has no such form is left out.
+pub fn origin<T>(request: &Request<T>) -> Origin {
+    let metadata = request.metadata();
+    Origin::read(|key| metadata.get(key)?.to_str().ok())
+}
 
 /// The gate's no, in SPIRE's form.
 pub fn denial(denial: Denial) -> Status {

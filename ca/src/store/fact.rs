@@ -14,6 +14,7 @@ use chancery_core::{
 };
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
+    origin::Origin,
     time::UnixTime,
 };
 
@@ -347,6 +348,8 @@ pub struct BeginInstance {
     pub pid_proof: String,
     /// What the attestor saw of the process (pid, uid, gid, path, sha256); kept apart from the record.
     pub facts: BTreeMap<&'static str, String>,
+    /// The request of somebody's that it began with.
+    pub origin: Origin,
     /// The authority that signed.
     pub authority: String,
 }
@@ -457,6 +460,8 @@ pub struct RecordJwt {
     pub audience: Vec<String>,
     /// End of the token.
     pub expires_at: UnixTime,
+    /// The request of somebody's that it was asked for.
+    pub origin: Origin,
     /// The authority that signed.
     pub authority: String,
 }

@@ -46,7 +46,7 @@ async fn a_revoked_process_and_its_children_get_nothing_until_the_class_is_reope
     let key = KeyPair::generate().unwrap();
     let renewed = instance::renew(state, &world.node, &first.id, &[1; 32], &csr(&key)).await;
     assert!(matches!(renewed, Err(NotFound(_))), "{renewed:?}");
-    let token = instance::jwt(state, &world.node, &first.id, &[1; 32], &["a".into()]).await;
+    let token = instance::jwt(state, &world.node, &first.id, &[1; 32], &["a".into()], &Origin::NONE).await;
     assert!(matches!(token, Err(NotFound(_))), "{token:?}");
     let child = instance::begin(state, &world.node, &process(2), &csr(&key)).await;
     assert!(matches!(&child, Err(Precondition(text)) if text.starts_with("CLASS_CLOSED: ")), "{child:?}");
@@ -80,7 +80,7 @@ async fn a_server_that_was_told_nothing_releases_nothing_after_the_revocation() 
     assert!(matches!(x509, Err(NotFound(_))), "{x509:?}");
     let renewed = instance::renew(&b, &world.node, &first.id, &[1; 32], &csr(&key)).await;
     assert!(renewed.is_err(), "{renewed:?}");
-    assert!(instance::jwt(&b, &world.node, &first.id, &[1; 32], &["a".into()]).await.is_err());
+    assert!(instance::jwt(&b, &world.node, &first.id, &[1; 32], &["a".into()], &Origin::NONE).await.is_err());
     let child = instance::begin(&b, &world.node, &process(2), &csr(&key)).await;
     assert!(matches!(&child, Err(Precondition(text)) if text.starts_with("CLASS_CLOSED: ")), "{child:?}");
     let after = recorded(&world.state, "svid.issued").await + recorded(&world.state, "instance.begun").await;

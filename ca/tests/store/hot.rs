@@ -15,6 +15,7 @@ use chancery_core::{
     node::{CertRef, Node},
 };
 use chancery_daemon::{clock, config, shutdown::Shutdown};
+use chancery_sdk::origin::Origin;
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
@@ -90,17 +91,18 @@ async fn round(state: &Arc<State>, node: &Arc<Node>, entry: &str, run: u8) -> u6
         selectors: sample::selectors(&["unix:uid:1", "unix:gid:1"]),
         pid_proof: "peer-pidfd".into(),
         facts: BTreeMap::new(),
+        origin: Origin::NONE,
     });
     let first = csr();
     let begun = instance::begin(state, node, &process, &first).await.unwrap();
     let again = instance::begin(state, node, &process, &first).await.unwrap();
     assert_eq!(begun.id, again.id);
     instance::renew(state, node, &begun.id, &[run; 32], &csr()).await.unwrap();
-    instance::jwt(state, node, &begun.id, &[run; 32], &["aud".into()]).await.unwrap();
+    instance::jwt(state, node, &begun.id, &[run; 32], &["aud".into()], &Origin::NONE).await.unwrap();
     let wanted = (0..4).map(|_| issue::Wanted { entry_id: entry.into(), csr: csr() }).collect();
     let svids = issue::x509(state, node, wanted).await.unwrap();
     assert!(svids.len() == 4 && svids.iter().all(Result::is_ok), "{svids:?}");
-    issue::jwt(state, node, entry, &["aud".into()]).await.unwrap();
+    issue::jwt(state, node, entry, &["aud".into()], &Origin::NONE).await.unwrap();
     assert_eq!(instance::classes(state, node).await.unwrap().len(), 1);
     let alive = instance::reconcile(state, node, vec![1], vec![[run; 32]]).await.unwrap();
     assert_eq!(alive.live.iter().map(|one| &one.id).collect::<Vec<_>>(), [&begun.id]);

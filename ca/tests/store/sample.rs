@@ -14,6 +14,7 @@ use chancery_core::{
 use chancery_daemon::key_type::KeyType;
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
+    origin::Origin,
     time::UnixTime,
 };
 
@@ -194,6 +195,7 @@ pub(crate) fn begin(n: u8, run: u8) -> BeginInstance {
         max_live: 256,
         pid_proof: "peer-pidfd".into(),
         facts: BTreeMap::from([("path", "/usr/bin/agent".to_string()), ("uid", "1000".to_string())]),
+        origin: Origin::NONE,
         authority: X509.into(),
     }
 }
@@ -244,6 +246,7 @@ pub(crate) fn jwt(n: u8, subject: JwtSubject) -> RecordJwt {
         subject,
         audience: vec!["aud".into()],
         expires_at: now().plus(300),
+        origin: Origin::NONE,
         authority: JWT.into(),
     }
 }

@@ -5,8 +5,12 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use chancery_core::{event::Event, instance::Standing, node::CertRef};
-use chancery_sdk::id::SpiffeId;
+use chancery_core::{
+    event::{Event, FIELD_REQUEST_ID, FIELD_TRACEPARENT},
+    instance::Standing,
+    node::CertRef,
+};
+use chancery_sdk::{id::SpiffeId, origin::Origin};
 use sqlx::QueryBuilder;
 
 use super::{
@@ -255,11 +259,12 @@ impl Known {
                 Event::new("jwt.issued", id.as_str()).with("class", class)
             }
         };
-        Ok(event
+        let event = event
             .with("audience", fact.audience.clone())
             .with("authority", fact.authority.as_str())
             .with("expires_at", fact.expires_at.0)
-            .with("node", fact.node_id.as_str()))
+            .with("node", fact.node_id.as_str());
+        Ok(from(event, &fact.origin))
     }
 
     fn begin<'f>(&mut self, fact: &'f BeginInstance, writes: &mut Writes<'f>) -> Verdict {
@@ -361,7 +366,14 @@ fn begun(fact: &BeginInstance, any_node: bool) -> Event {
         .with("serial", instance.newest.serial.as_str())
         .with("spki_sha256", hex::encode(fact.spki_sha256))
         .with("start_token", hex::encode(instance.start_token));
+    let event = from(event, &fact.origin);
     fact.facts.iter().fold(event, |event, (name, value)| event.with_personal(name, value))
+}
+
+/// Names the request that it was for, where somebody did.
+fn from(event: Event, origin: &Origin) -> Event {
+    let event = origin.request_id().into_iter().fold(event, |event, id| event.with(FIELD_REQUEST_ID, id));
+    origin.traceparent().into_iter().fold(event, |event, parent| event.with(FIELD_TRACEPARENT, parent))
 }
 
 /// What is written once all are judged.
