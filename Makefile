@@ -27,6 +27,11 @@ faults: ## break it for real, CHANCERY_FAULT_ROUNDS (20) times each: kills, fail
 	cargo build --workspace --all-targets
 	scripts/faults
 
+crashes: ## kill -9 the CA at the n-th write, fsync and send, n = 1 to CHANCERY_CRASHES (200)
+	@scripts/setup faults
+	cargo build --workspace --all-targets
+	CHANCERY_CRASHES=$${CHANCERY_CRASHES:-200} cargo test -q --workspace --test faults -- --nocapture crash::
+
 soak: setup ## kill -9 the CA 20 times under load and 55 times at its keys, rotate its authorities 6 times
 	cargo build --workspace --all-targets
 	CHANCERY_KILLS=20 CHANCERY_ROTATIONS=6 cargo test -q -p chancery-tests --test system -- --nocapture kills:: rotation::

@@ -68,6 +68,8 @@ pub struct Metrics {
     pub siem_behind: Family<Labels, Gauge<i64, AtomicI64>>,
     /// Events that an output took, and pages that failed, by its name.
     pub siem_events: Counters,
+    /// SVIDs that were signed and not released: the commit of their event was refused.
+    pub signatures_discarded: Counter<u64, AtomicU64>,
     /// SVIDs that were not signed because too many waited, by urgency.
     pub signing_shed: Counters,
     /// SVIDs that wait to be signed.
@@ -116,6 +118,7 @@ impl Metrics {
             rpcs: Family::default(),
             siem_behind: Family::default(),
             siem_events: Family::default(),
+            signatures_discarded: Counter::default(),
             signing_shed: Family::default(),
             signing_waiting: Gauge::default(),
             svids: Family::default(),
@@ -170,6 +173,11 @@ impl Metrics {
         ca.register("rpcs", "Calls by method and code", metrics.rpcs.clone());
         ca.register("siem_behind", "Events that an output has not taken yet", metrics.siem_behind.clone());
         ca.register("siem_events", "Events that an output took, and pages that failed", metrics.siem_events.clone());
+        ca.register(
+            "signatures_discarded",
+            "SVIDs signed and not released: their event was refused",
+            metrics.signatures_discarded.clone(),
+        );
         ca.register("signing_shed", "SVIDs not signed because too many waited", metrics.signing_shed.clone());
         ca.register("signing_waiting", "SVIDs that wait to be signed", metrics.signing_waiting.clone());
         ca.register("svids", "SVIDs signed", metrics.svids.clone());

@@ -180,6 +180,7 @@ pub async fn start(config: Config, shutdown: Shutdown, clock: Clock) -> Result<R
     state.commit(Fact::ServerStarted(ServerStarted { version: env!("CARGO_PKG_VERSION").into() })).await?;
     log::start(&state)?;
     siem::start(&state)?;
+    serve_log(&state).await?;
     sweep::start(&state, &tls);
     let soft = &state.shutdown.soft;
     let local =
@@ -381,6 +382,12 @@ async fn serve_metrics(state: &Arc<State>, registry: Registry) -> Result<(), Run
     let served =
         metrics::serve(addr, Arc::new(registry), Arc::new(move || ready.readiness()), state.shutdown.hard.clone());
     served.await.map(drop).map_err(|source| RunError::Bind { key: "metrics_listen", addr, source })
+}
+
+async fn serve_log(state: &Arc<State>) -> Result<(), RunError> {
+    let Some(addr) = state.config.log.listen else { return Ok(()) };
+    let served = log::serve::serve(addr, state.config.log_dir(), state.shutdown.soft.clone());
+    served.await.map(drop).map_err(|source| RunError::Bind { key: "log.listen", addr, source })
 }
 
 fn make_dir(path: &Path) -> Result<(), RunError> {

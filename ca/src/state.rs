@@ -91,7 +91,13 @@ impl State {
     pub async fn commit_all(&self, facts: Vec<Fact>) -> Result<Vec<Outcome>, StoreError> {
         // What these change was told to the view with the commit; nobody who asks for an SVID waits for a read.
         let told = facts.iter().all(|fact| fact.is_issuance() || matches!(fact, Fact::EndInstance(_)));
+        let issues: Vec<bool> = facts.iter().map(Fact::is_issuance).collect();
         let outcomes = self.store.commit_all(facts).await?;
+        let is_discarded = |(issues, outcome): &(bool, &Outcome)| *issues && matches!(outcome, Outcome::Refused(_));
+        let discarded = issues.into_iter().zip(&outcomes).filter(is_discarded).count();
+        if discarded > 0 {
+            self.metrics.signatures_discarded.inc_by(u64::try_from(discarded).unwrap_or(u64::MAX));
+        }
         let refused = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(_)));
         let seen = match (refused, told) {
             // Whatever the guard saw may be newer than our view.

@@ -417,13 +417,23 @@ pub struct LogConfig {
     pub trusted_keys: Vec<VerifierKey>,
     /// Least time between two checkpoints told to one node.
     pub witness_interval: Span,
+    /// Address at which the folder is served over HTTP; absent: it is not.
+    pub listen: Option<SocketAddr>,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
         let interval = Span::secs(1);
         let witness_interval = Span::secs(30);
-        Self { enabled: true, dir: None, key_file: None, interval, trusted_keys: Vec::new(), witness_interval }
+        Self {
+            enabled: true,
+            dir: None,
+            key_file: None,
+            interval,
+            trusted_keys: Vec::new(),
+            witness_interval,
+            listen: None,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod files;
 pub mod key;
 mod lease;
 pub mod report;
+pub mod serve;
 mod signer;
 pub mod verify;
 pub mod witness;

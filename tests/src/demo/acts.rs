@@ -158,7 +158,7 @@ pub fn extended_pcr(setting: &mut Setting) -> Result<(), String> {
     Ok(())
 }
 
-fn copy_tree(from: &Path, to: &Path) -> Result<(), String> {
+pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<(), String> {
     let say = |e: std::io::Error| format!("{}: {e}", from.display());
     std::fs::create_dir_all(to).map_err(say)?;
     for entry in std::fs::read_dir(from).map_err(say)? {

@@ -13,6 +13,7 @@ mod replay;
 mod scene;
 mod setting;
 mod summary;
+mod tamper;
 mod timeline;
 
 use std::time::Duration;
@@ -72,6 +73,7 @@ pub fn run(spoil: Option<Spoil>) -> Result<(), String> {
     acts::stranger(&mut setting)?;
     acts::stolen_identity_ends(&thief)?;
     acts::extended_pcr(&mut setting)?;
+    tamper::rewritten_record(&setting)?;
     summary::print(&setting, |node| node == GOOD_NODE)
 }
 

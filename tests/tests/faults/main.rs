@@ -16,6 +16,7 @@ mod server;
 mod stage;
 
 mod clock;
+mod crash;
 mod disk;
 mod failover;
 mod fsync;

@@ -78,11 +78,13 @@ impl Server {
         self.folder.join("admin.sock")
     }
 
-    /// A command that needs the configuration and no running CA.
+    /// A command, of one word or several, that needs the configuration and no running CA.
     pub fn offline(&self, command: &str) -> Result<String, String> {
         let (program, config) = (self.program.display().to_string(), self.config().display().to_string());
         let mut line: Vec<&str> = self.prefix.iter().map(String::as_str).collect();
-        line.extend([program.as_str(), command, "--config", &config]);
+        line.push(&program);
+        line.extend(command.split_whitespace());
+        line.extend(["--config", &config]);
         run(Path::new("/usr/bin/env"), &line)
     }
 
