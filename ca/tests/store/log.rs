@@ -1,6 +1,7 @@
 use std::sync::{Arc, Mutex};
 
-use chancery_ca::store::{Fact, Outcome, Refusal, ServerStarted, Store};
+use chancery_ca::store::{DisputeLog, Fact, Outcome, Refusal, ServerStarted, Store};
+use chancery_core::log::proof::Head;
 
 use crate::{
     bench::{Bench, check, json, on_both},
@@ -19,6 +20,7 @@ on_both! {
     the_newest_number_is_told
     events_are_paged
     clear_values_are_kept_apart_and_erasable
+    a_checkpoint_that_a_node_refuses_is_in_the_record
 }
 
 fn started(n: usize) -> Fact {
@@ -199,4 +201,18 @@ async fn clear_values_are_kept_apart_and_erasable(db: Bench) {
     let mut with_source = db.events().await;
     db.sql("DELETE FROM event_clear WHERE value = '192.0.2.1'").await;
     assert_eq!(std::mem::take(&mut with_source), db.events().await);
+}
+
+async fn a_checkpoint_that_a_node_refuses_is_in_the_record(db: Bench) {
+    let kept = Some((0, Head { size: 7, root: [9; 32] }));
+    let dispute = DisputeLog { node: sample::node_id(1), why: "cut", verdict: "unproven", kept, refused: None };
+    let number = db.done(Fact::DisputeLog(dispute)).await;
+    let event = json(&db.events().await[usize::try_from(number).unwrap()]);
+    let root = hex::encode([9; 32]);
+    assert_eq!(
+        event["fields"],
+        serde_json::json!({ "kept": { "epoch": 0, "root": root, "size": 7 }, "verdict": "unproven", "why": "cut" })
+    );
+    assert_eq!((&event["kind"], &event["subject"]), (&"log.disputed".into(), &sample::node_id(1).as_str().into()));
+    check(&db.events().await).unwrap();
 }

@@ -1,5 +1,5 @@
 use chancery_ca::store::*;
-use chancery_sdk::time::UnixTime;
+use chancery_sdk::{origin::Origin, time::UnixTime};
 
 use crate::{
     bench::{Bench, json, on_both},
@@ -55,7 +55,9 @@ async fn a_jwt_svid_of_an_instance_is_recorded_while_it_runs(db: Bench) {
     let of = |token| JwtSubject::Instance { id: begin.instance.id.clone(), start_token: token };
     assert_eq!(db.refused(Fact::RecordJwt(sample::jwt(1, of([1; 32])))).await, Refusal::InstanceNotGood);
     db.done(Fact::BeginInstance(begin.clone())).await;
-    db.done(Fact::RecordJwt(sample::jwt(1, of([1; 32])))).await;
+    let origin = Origin::NONE.with_request_id("order-17").unwrap();
+    let number = db.done(Fact::RecordJwt(RecordJwt { origin, ..sample::jwt(1, of([1; 32])) })).await;
+    assert_eq!(json(&db.events().await[number as usize])["fields"]["request_id"], "order-17");
     assert_eq!(db.refused(Fact::RecordJwt(sample::jwt(1, of([2; 32])))).await, Refusal::InstanceNotGood);
     db.done(Fact::EndInstance(sample::end(1, 1))).await;
     assert_eq!(db.refused(Fact::RecordJwt(sample::jwt(1, of([1; 32])))).await, Refusal::InstanceNotGood);
