@@ -191,6 +191,7 @@ async fn records(state: &State) {
 
 /// All that is full. Another server that was faster did the work for this one too.
 async fn index(state: &State) {
+    state.store.age_recent();
     loop {
         match state.store.next_stretch().await {
             Ok(Some(stretch)) => match state.commit(Fact::IndexLog(stretch)).await {

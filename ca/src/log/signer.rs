@@ -331,8 +331,8 @@ impl Signer {
         if self.state.shutdown.hard.is_cancelled() {
             return Err(Trouble::Passing("stopping".into()));
         }
-        let more = events.len() == wanted as usize;
-        blocking(move || work.builder.append(&events).map(|()| (work, more)).map_err(Trouble::from)).await?
+        // A short answer is no end: others' events may follow.
+        blocking(move || work.builder.append(&events).map(|()| (work, true)).map_err(Trouble::from)).await?
     }
 
     /// Signs the tree, unless nothing came to it.

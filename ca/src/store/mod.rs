@@ -13,10 +13,12 @@ mod log;
 mod outcome;
 mod postgres;
 mod primary;
+mod recent;
 mod record;
 mod revocation;
 mod rows;
 mod sqlite;
+mod stretch;
 
 pub use claim::*;
 pub use durable::{Durability, Require};
@@ -45,6 +47,8 @@ use chancery_sdk::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::recent::Recent;
+
 /// Submissions waiting for the committer before callers wait at the door.
 const QUEUE: usize = 1024;
 
@@ -61,6 +65,7 @@ struct Inner {
     moved: watch::Receiver<i64>,
     announced: watch::Receiver<()>,
     listeners: Listeners,
+    recent: Arc<Recent>,
     /// Reads so far, of any kind.
     reads: AtomicU64,
 }
@@ -78,6 +83,7 @@ struct Progress {
     /// On PostgreSQL another server announced one.
     announced: watch::Sender<()>,
     listeners: Listeners,
+    recent: Arc<Recent>,
 }
 
 /// The receiving ends of a [`Progress`].
@@ -151,8 +157,8 @@ impl Store {
         seen: Option<&Seen>,
     ) -> Result<Self, StoreError> {
         let (committer, inbox) = mpsc::channel(QUEUE);
-        let listeners = Listeners::default();
-        let ((last, moved, announced), progress) = Progress::new(&listeners);
+        let (listeners, recent) = (Listeners::default(), Arc::new(Recent::default()));
+        let ((last, moved, announced), progress) = Progress::new(&listeners, &recent);
         let back = match Target::parse(url)? {
             Target::Postgres(url) => {
                 Back::Postgres(postgres::open(url, server, (require, seen), inbox, progress).await?)
@@ -160,7 +166,7 @@ impl Store {
             Target::Sqlite(path) => Back::Sqlite(sqlite::open(path, server, inbox, progress).await?),
         };
         let reads = AtomicU64::new(0);
-        Ok(Self { inner: Arc::new(Inner { back, committer, last, moved, announced, listeners, reads }) })
+        Ok(Self { inner: Arc::new(Inner { back, committer, last, moved, announced, listeners, recent, reads }) })
     }
 
     /// Brings the schema at `url` to this program's version; makes the SQLite file (0600) where there is none.
@@ -473,14 +479,39 @@ impl Store {
         read!(self, |pool, db| db::log::checkpoints(pool, epoch, after, limit).await)
     }
 
-    /// At most `limit` events of the epoch with a number above `after`, in order.
+    /// At most `limit` events of the epoch with a number above `after`, in order; fewer do not mean that there are no
+    /// more, none does. What this server has just committed is not read again.
     pub async fn leaves(&self, epoch: i64, after: i64, limit: u32) -> Result<Vec<StoredEvent>, StoreError> {
+        if let Some(recent) = self.inner.recent.after(epoch, after, limit) {
+            return Ok(recent);
+        }
         read!(self, |pool, db| db::log::leaves(pool, epoch, after, limit).await)
     }
 
-    /// The next stretch of the log that can be made searchable; `None`: nothing worth it.
+    /// The next stretch of the log that can be made searchable: a full one, or the rest of an epoch that is over. `None`:
+    /// there is none yet.
     pub async fn next_stretch(&self) -> Result<Option<IndexLog>, StoreError> {
-        read!(self, |pool, db| db::index::next(pool).await)
+        let (after, (epoch, next)) = read!(self, |pool, db| db::index::ends(pool).await)?;
+        if after.0 == epoch && next - after.1 < stretch::EVENTS {
+            return Ok(None);
+        }
+        let most = u32::try_from(stretch::EVENTS).unwrap_or(u32::MAX);
+        // What is at hand is used only where it is a whole stretch: others' events may follow it.
+        let recent = self.inner.recent.after(after.0, after.1 - 1, most);
+        let events = match recent.filter(|events| events.len() >= most as usize) {
+            Some(events) => events,
+            None => read!(self, |pool, db| db::log::leaves(pool, after.0, after.1 - 1, most).await)?,
+        };
+        if let Some(made) = stretch::of(after, &events)? {
+            return Ok(Some(made));
+        }
+        let next = self.next_epoch(after.0).await?;
+        Ok(next.map(|epoch| IndexLog { after, until: (epoch, 0), first: 0, rows: Vec::new() }))
+    }
+
+    /// Forgets what was committed before the last call: it can be read by who needs it.
+    pub fn age_recent(&self) {
+        self.inner.recent.age();
     }
 
     /// The same, every column as it is.
@@ -513,10 +544,13 @@ impl Handed {
 }
 
 impl Progress {
-    fn new(listeners: &Listeners) -> (Told, Self) {
+    fn new(listeners: &Listeners, recent: &Arc<Recent>) -> (Told, Self) {
         let ((last, told), (moved, stirred)) = (watch::channel(-1), watch::channel(-1));
         let (announced, heard) = watch::channel(());
-        ((told, stirred, heard), Self { last, moved, announced, listeners: Arc::clone(listeners) })
+        (
+            (told, stirred, heard),
+            Self { last, moved, announced, listeners: Arc::clone(listeners), recent: Arc::clone(recent) },
+        )
     }
 
     /// Tells everybody what was committed; whoever is answered afterwards finds it in memory.

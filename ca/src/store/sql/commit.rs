@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     ANNOUNCE, BEGIN, Context, Db, Pool, Stop, TAKE, Tx, Writer, apply::apply, claims, events, issuing, many, schema,
 };
-use crate::store::{Committed, Fact, Handed, Logged, Message, Outcome, Progress, Refusal, StoreError};
+use crate::store::{Committed, Fact, Handed, Logged, Message, Outcome, Progress, Refusal, StoreError, StoredEvent};
 
 /// Facts in one transaction, one submission more at most; more would make the first wait for the last.
 const BATCH: usize = 256;
@@ -137,6 +137,7 @@ impl Committer {
             // Closing ends the transaction; that it was broken is known already.
             let _ = timeout(GOODBYE, connection.close()).await;
             self.write.failed(generation, error);
+            self.progress.recent.forget();
         }
         for (fact, outcome) in facts.iter().zip(done.iter().flatten()) {
             if let (Fact::TakeClaim(taken), Outcome::Done { .. }) = (fact, outcome) {
@@ -204,22 +205,28 @@ impl Committer {
             return Ok(outcomes);
         }
         let moved = log.events.iter().any(|event| events::is_registered(event.kind));
-        let committed = self.write_log(&mut tx, log, context.at).await?;
+        let (committed, written) = self.write_log(&mut tx, log, context.at).await?;
         sqlx::query(ADVANCE).bind(committed.until + 1).bind(context.bundle_changes).execute(&mut *tx).await?;
         if let (true, Some(announce)) = (moved, ANNOUNCE) {
             sqlx::query(announce).bind(&self.server).execute(&mut *tx).await?;
         }
         tx.commit().await.map_err(commit_error)?;
+        self.progress.recent.push(written);
         self.progress.committed(&committed, moved);
         Ok(outcomes)
     }
 
     /// Numbers, seals and writes the events; answers what they come to.
-    async fn write_log(&self, tx: &mut Tx, log: Log, at: UnixTime) -> Result<Committed, StoreError> {
+    async fn write_log(
+        &self,
+        tx: &mut Tx,
+        log: Log,
+        at: UnixTime,
+    ) -> Result<(Committed, Vec<StoredEvent>), StoreError> {
         let (epoch, mut number) = (log.epoch, log.next);
         let mut committed = Committed { epoch, first: number, until: number, changes: Vec::new() };
         let mut rows = Vec::with_capacity(many::places(log.events.len()));
-        let mut clear = Vec::new();
+        let (mut clear, mut written) = (Vec::new(), Vec::with_capacity(log.events.len()));
         for event in log.events {
             let (kind, subject) = (event.kind, event.subject.clone());
             let place = Place { epoch, number, at, server: &self.server };
@@ -229,6 +236,8 @@ impl Committer {
                 let (bytes, hash) = (sealed.bytes.clone(), sealed.hash);
                 committed.changes.push(Logged { number, kind: kind.into(), subject: subject.clone(), bytes, hash });
             }
+            let (bytes, hash) = (sealed.bytes.clone(), sealed.hash);
+            written.push(StoredEvent { epoch, number, bytes, hash });
             rows.push((Some(number), kind, subject, sealed.bytes, sealed.hash.to_vec()));
             (committed.until, number) = (number, number + 1);
         }
@@ -249,7 +258,7 @@ impl Committer {
             });
             insert.push(") AS v WHERE v.column1 IS NOT NULL").build().execute(&mut *tx).await?;
         }
-        Ok(committed)
+        Ok((committed, written))
     }
 
     fn salt(&self) -> [u8; 16] {
