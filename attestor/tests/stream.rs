@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 
 use chancery_attestor::{
-    ca::Told,
+    ca::{Told, ToldCrl},
     witness::{Offered, Report},
 };
 use chancery_proto::workload::X509svidResponse;
@@ -151,4 +151,42 @@ async fn a_checkpoint_that_is_refused_is_reported_and_agents_are_served() {
     assert_eq!(node.ca.look(|s| s.reports.clone()), [Report { kept: Vec::new(), refused: note, why: "malformed" }]);
     node.ca.push(Told { cursor: Some(cursor(2)), entries: vec![entry("b", &[&me()])], ..Told::default() });
     assert_eq!(ids(&next(&mut stream).await.unwrap()), ["spiffe://example.org/a", "spiffe://example.org/b"]);
+}
+
+fn lists(crls: Vec<ToldCrl>) -> Told {
+    Told { crls, ..Told::default() }
+}
+
+#[tokio::test]
+async fn wa_27_a_list_that_a_ca_of_the_domain_signed_is_served_and_replaced_by_a_newer_one_only() {
+    let (node, mut stream) = following().await;
+    let (old, new) = (node.ca.crl(1, &[7]), node.ca.crl(2, &[7, 8]));
+    node.ca.push(lists(vec![old.clone()]));
+    assert_eq!(next(&mut stream).await.unwrap().crl, std::slice::from_ref(&old.der));
+    assert_eq!(node.client().await.x509_bundles().await.unwrap().crl, std::slice::from_ref(&old.der));
+    node.ca.push(lists(vec![new.clone()]));
+    assert_eq!(next(&mut stream).await.unwrap().crl, std::slice::from_ref(&new.der));
+    // The older one again, then something that is seen: nothing came between.
+    node.ca.push(lists(vec![old]));
+    node.ca.push(Told { cursor: Some(cursor(5)), entries: vec![entry("b", &[&me()])], ..Told::default() });
+    let told = next(&mut stream).await.unwrap();
+    assert_eq!((told.svids.len(), told.crl), (2, vec![new.der.clone()]));
+    node.ca.push(Told { full: true, cursor: Some(cursor(6)), entries: vec![entry("b", &[&me()])], ..Told::default() });
+    let told = next(&mut stream).await.unwrap();
+    assert_eq!((told.svids.len(), told.crl), (1, vec![new.der]), "full state without lists takes none away");
+}
+
+#[tokio::test]
+async fn a_list_that_nobody_in_the_bundle_signed_is_not_served() {
+    let (node, mut stream) = following().await;
+    let stranger = FakeCa::of("example.org", vec![], vec![]);
+    let mut bent = node.ca.crl(3, &[7]);
+    let last = bent.der.len() - 1;
+    bent.der[last] ^= 1;
+    let mut longer = node.ca.crl(4, &[7]);
+    longer.der.push(0);
+    node.ca.push(lists(vec![stranger.crl(9, &[7]), bent, longer]));
+    let good = node.ca.crl(1, &[7]);
+    node.ca.push(lists(vec![good.clone()]));
+    assert_eq!(next(&mut stream).await.unwrap().crl, [good.der]);
 }

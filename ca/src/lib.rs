@@ -15,6 +15,7 @@ pub mod claim;
 pub mod classes;
 pub mod cli;
 pub mod config;
+pub mod crls;
 pub mod crypto;
 pub mod downstream;
 pub mod enroll;

@@ -34,6 +34,8 @@ pub struct Metrics {
     pub bundle_sequence: Gauge<i64, AtomicI64>,
     /// Connections open now.
     pub connections: Gauge<i64, AtomicI64>,
+    /// Earliest nextUpdate of the lists of revoked certificates; 0 without any.
+    pub crl_ends: Gauge<i64, AtomicI64>,
     /// 1: the database lacks what this server has seen of it.
     pub database_behind: Gauge<i64, AtomicI64>,
     /// What a commit survives: 0 no database can be used, 1 a crash, 2 the loss of the machine.
@@ -101,6 +103,7 @@ impl Metrics {
             authority_ends: Family::default(),
             bundle_sequence: Gauge::default(),
             connections: Gauge::default(),
+            crl_ends: Gauge::default(),
             database_behind: Gauge::default(),
             database_durability: Gauge::default(),
             event_number: Gauge::default(),
@@ -144,6 +147,7 @@ impl Metrics {
         );
         ca.register("bundle_sequence", "Sequence number of the bundle served", metrics.bundle_sequence.clone());
         ca.register("connections", "Connections open now", metrics.connections.clone());
+        ca.register("crl_next_update_seconds", "Earliest nextUpdate of the CRLs, Unix time", metrics.crl_ends.clone());
         ca.register(
             "database_behind",
             "Whether the database lacks what this server has seen",

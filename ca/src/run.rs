@@ -27,6 +27,7 @@ use crate::{
     chance,
     claim::{Claim, ClaimError},
     config::Config,
+    crls,
     enroll::{Trust, TrustError},
     grpc::{
         self, accept,
@@ -182,6 +183,9 @@ pub async fn start(config: Config, shutdown: Shutdown, clock: Clock) -> Result<R
     siem::start(&state)?;
     serve_log(&state).await?;
     sweep::start(&state, &tls);
+    let crl_bind =
+        |source| RunError::Bind { key: "crl.listen", addr: state.config.crl.listen.unwrap_or(bound), source };
+    crls::start(&state).await.map_err(crl_bind)?;
     let soft = &state.shutdown.soft;
     let local =
         grpc::local(&state).serve_with_incoming_shutdown(accept::unix(admin, &state), soft.clone().cancelled_owned());

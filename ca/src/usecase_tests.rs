@@ -32,6 +32,7 @@ use crate::{
     store::{AdmitNode, AuthorityKind, Fact, InstanceFilter, NodeRef, Store},
 };
 
+mod crls;
 mod kill;
 mod origin;
 
@@ -102,9 +103,14 @@ async fn x509_of(world: &World, entry_id: &str, csr: &[u8]) -> Result<X509, Prob
 
 /// A CA with one TPM node in good standing.
 async fn world() -> World {
+    world_with("").await
+}
+
+/// `keys` are more lines of that table.
+async fn world_with(keys: &str) -> World {
     let dir = tempfile::tempdir().unwrap();
     let text = format!(
-        "trust_domain = \"td\"\ndata_dir = {:?}\nadmin_socket = {:?}\nlisten = \"127.0.0.1:0\"\n[keys]\nstore = \"memory\"\n",
+        "trust_domain = \"td\"\ndata_dir = {:?}\nadmin_socket = {:?}\nlisten = \"127.0.0.1:0\"\n[keys]\nstore = \"memory\"\n{keys}",
         dir.path().join("data"),
         dir.path().join("admin.sock")
     );

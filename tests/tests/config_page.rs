@@ -50,6 +50,7 @@ fn every_key_of_the_ca_is_on_the_page_and_no_other() {
         ("pkcs11.vendor[]", "[[pkcs11.vendor]]\n?"),
         ("limits", "[limits]\n?"),
         ("bundle", "[bundle]\n?"),
+        ("crl", "[crl]\n?"),
         ("log", "[log]\n?"),
         ("siem[]", "[[siem]]\n?"),
     ];

@@ -27,7 +27,7 @@ pub struct X509Context {
     pub svids: Vec<IssuedSvid>,
     /// Bundles of the identities' own domains and of the federated ones, by domain.
     pub bundles: X509BundleSet,
-    /// CRLs, each DER; every one parsed, none enforced: revocation here means short lives.
+    /// CRLs, each DER; every one parsed, none enforced: our attestor's list of revocations is, which is faster.
     pub crls: Vec<Vec<u8>>,
 }
 

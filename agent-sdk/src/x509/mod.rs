@@ -6,6 +6,7 @@
 
 mod bundle;
 pub(crate) mod certificate;
+mod crl;
 mod key;
 mod leaf;
 mod svid;
@@ -13,6 +14,7 @@ mod verify;
 
 pub use bundle::{X509Bundle, X509BundleError, X509BundleSet};
 pub use certificate::{CertificateError, authority_key_id, serial_decimal, spki_of, subject_key_id};
+pub use crl::{CrlError, VerifiedCrl};
 pub use leaf::{LeafError, leaf_id};
 pub use svid::{X509Svid, X509SvidError};
 pub use verify::{Peer, VerifyError, verify};

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Signatures accepted on certificates: what SPIFFE implementations issue, and nothing with SHA-1.
-static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
+pub(super) static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     algorithms::ECDSA_P256_SHA256,
     algorithms::ECDSA_P256_SHA384,
     algorithms::ECDSA_P384_SHA256,

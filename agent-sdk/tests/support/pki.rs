@@ -90,18 +90,32 @@ impl Authority {
 
     /// An empty CRL.
     pub fn crl(&self) -> Vec<u8> {
-        rcgen::CertificateRevocationListParams {
+        self.crl_with(|_| ())
+    }
+
+    /// The same, altered.
+    pub fn crl_with(&self, change: impl FnOnce(&mut rcgen::CertificateRevocationListParams)) -> Vec<u8> {
+        let mut params = rcgen::CertificateRevocationListParams {
             this_update: at(now()),
             next_update: at(now().plus(3600)),
             crl_number: 1u64.into(),
             issuing_distribution_point: None,
             revoked_certs: Vec::new(),
             key_identifier_method: rcgen::KeyIdMethod::Sha256,
-        }
-        .signed_by(&self.issuer)
-        .unwrap()
-        .der()
-        .to_vec()
+        };
+        change(&mut params);
+        params.signed_by(&self.issuer).unwrap().der().to_vec()
+    }
+
+    /// A CA below this one, as an intermediate of a chain.
+    pub fn below(&self) -> Self {
+        let key = new_key();
+        let mut params = between(-3600, 86400);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(rcgen::DnType::CommonName, "below");
+        let root = params.signed_by(&key, &self.issuer).unwrap().der().to_vec();
+        Self { domain: self.domain.clone(), root, issuer: Issuer::new(params, key) }
     }
 }
 

@@ -23,12 +23,14 @@ impl Feed for X509Bundles {
     async fn make(door: &Door, caller: &Arc<Caller>) -> Result<Made<X509BundlesResponse>, Refusal> {
         let entitlement = verifier(door, caller).await?;
         let bundles = x509_bundles(&entitlement);
-        let message = X509BundlesResponse { crl: Vec::new(), bundles: bundles.clone().into_iter().collect() };
-        Ok(Made { message, said: Said { svids: Vec::new(), bundles }, selectors: entitlement.selectors })
+        let crls = Arc::clone(&entitlement.view.crls);
+        let message = X509BundlesResponse { crl: crls.to_vec(), bundles: bundles.clone().into_iter().collect() };
+        Ok(Made { message, said: Said { svids: Vec::new(), bundles, crls }, selectors: entitlement.selectors })
     }
 
     fn glimpse(door: &Door, _: &Caller, selectors: &Selectors) -> Option<Said> {
-        glimpse(door, selectors, x509_bundles)
+        let view = door.cache.view();
+        glimpse(door, selectors, x509_bundles).map(|said| Said { crls: Arc::clone(&view.crls), ..said })
     }
 }
 
@@ -39,7 +41,8 @@ impl Feed for JwtBundles {
         let entitlement = verifier(door, caller).await?;
         let bundles = jwt_bundles(&entitlement);
         let message = JwtBundlesResponse { bundles: bundles.clone().into_iter().collect() };
-        Ok(Made { message, said: Said { svids: Vec::new(), bundles }, selectors: entitlement.selectors })
+        let said = Said { bundles, ..Said::default() };
+        Ok(Made { message, said, selectors: entitlement.selectors })
     }
 
     fn glimpse(door: &Door, _: &Caller, selectors: &Selectors) -> Option<Said> {
@@ -58,7 +61,7 @@ pub(super) async fn verifier(door: &Door, caller: &Arc<Caller>) -> Result<Entitl
 fn glimpse(door: &Door, selectors: &Selectors, bundles: fn(&Entitlement) -> BTreeMap<String, Vec<u8>>) -> Option<Said> {
     let entitlement = matched(door.cache.view(), selectors.clone()).ok()?;
     let entitled = door.verifiers == Verifiers::Anyone || !entitlement.is_empty();
-    entitled.then(|| Said { svids: Vec::new(), bundles: bundles(&entitlement) })
+    entitled.then(|| Said { bundles: bundles(&entitlement), ..Said::default() })
 }
 
 /// SPIFFE ID of each domain the caller may know -> JWK Set; our own always in it.

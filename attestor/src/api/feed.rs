@@ -19,6 +19,8 @@ pub(super) struct Said {
     pub svids: Vec<(u64, String)>,
     /// SPIFFE ID of the domain -> its bundle.
     pub bundles: BTreeMap<String, Vec<u8>>,
+    /// Certificate revocation lists, DER.
+    pub crls: Arc<Vec<Vec<u8>>>,
 }
 
 /// A message, what it holds, and the selectors it was made for.

@@ -21,11 +21,12 @@ impl Feed for X509Svids {
         let own = entitlement.view.domain.as_ref().and_then(|d| entitlement.view.bundles.x509(d)).unwrap_or_default();
         let message = X509svidResponse {
             svids: svids.iter().map(|(svid, hint)| svid.to_wire(own, hint)).collect(),
-            crl: Vec::new(),
+            crl: entitlement.view.crls.to_vec(),
             federated_bundles: federated(&entitlement).into_iter().collect(),
         };
         let numbers = svids.iter().map(|(svid, hint)| (svid.number, hint.clone())).collect();
-        let said = Said { svids: numbers, bundles: x509_bundles(&entitlement) };
+        let crls = Arc::clone(&entitlement.view.crls);
+        let said = Said { svids: numbers, bundles: x509_bundles(&entitlement), crls };
         Ok(Made { message, said, selectors: entitlement.selectors })
     }
 
@@ -40,7 +41,8 @@ impl Feed for X509Svids {
         for entry in &entitlement.entries {
             svids.push((entitlement.view.svid(&entry.id)?.number, entry.hint.clone()));
         }
-        (!entitlement.is_empty()).then(|| Said { svids, bundles: x509_bundles(&entitlement) })
+        let crls = Arc::clone(&entitlement.view.crls);
+        (!entitlement.is_empty()).then(|| Said { svids, bundles: x509_bundles(&entitlement), crls })
     }
 }
 

@@ -26,4 +26,4 @@ pub use issue::{IssuedJwt, IssuedX509};
 pub use line::Line;
 pub use servers::{Condition, Server, Servers};
 pub use sync::{AuthorizedClass, AuthorizedEntry};
-pub use watch::{Cursor, Telling, Told};
+pub use watch::{Cursor, Telling, Told, ToldCrl};

@@ -16,6 +16,7 @@ use chancery_sdk::{
     workload::revocation,
 };
 use futures_util::stream::{self, BoxStream, StreamExt};
+use rustls_pki_types::CertificateDer;
 use tonic::Streaming;
 
 use super::{
@@ -71,6 +72,17 @@ pub struct Told {
     pub revoked: Vec<Revocation>,
     /// The newest checkpoint of the record.
     pub checkpoint: Option<Offered>,
+    /// Certificate revocation lists as they came: nobody has verified them yet.
+    pub crls: Vec<ToldCrl>,
+}
+
+/// A list and the way from its CA to the bundle.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ToldCrl {
+    /// One DER CRL, as is claimed.
+    pub der: Vec<u8>,
+    /// DER, the CA first, up to below the bundle.
+    pub chain: Vec<CertificateDer<'static>>,
 }
 
 /// What the CA tells, as it happens.
@@ -155,6 +167,9 @@ impl Ca {
             told.gone_foreign.extend(part.removed_bundles.into_iter().filter_map(domain));
             told.checkpoint = part.checkpoint.map(offered).or(told.checkpoint);
             told.revoked.extend(part.revocations.into_iter().filter_map(revocation));
+            let chain = |chain: Vec<Vec<u8>>| chain.into_iter().map(CertificateDer::from).collect();
+            let lists = part.crls.into_iter().map(|crl| ToldCrl { der: crl.der, chain: chain(crl.issuer_chain) });
+            told.crls.extend(lists);
             told.ended.extend(part.ended_instances.iter().filter_map(|id| SpiffeId::parse(id).ok()));
         }
         Ok(told)

@@ -4,11 +4,13 @@
 //! which entries and classes a set of selectors matches. A process's instance is not in here: see `instance`.
 
 mod bundles;
+mod crls;
 mod key;
 mod svid;
 mod view;
 
 pub use bundles::Bundles;
+pub use crls::Crls;
 pub use key::{FreshKey, fresh_key};
 pub use svid::Svid;
 pub(crate) use view::EntrySvid;

@@ -22,6 +22,8 @@ pub struct View {
     /// By entry ID, with the revision of the entry each was issued for.
     pub(crate) svids: BTreeMap<String, Arc<EntrySvid>>,
     pub(crate) bundles: Arc<Bundles>,
+    /// Certificate revocation lists of our own domain, DER, verified.
+    pub(crate) crls: Arc<Vec<Vec<u8>>>,
 }
 
 /// An SVID and the state of the entry it was issued for.
@@ -69,6 +71,7 @@ impl View {
         entries: Vec<AuthorizedEntry>,
         mut classes: Vec<AuthorizedClass>,
         bundles: Bundles,
+        crls: Vec<Vec<u8>>,
     ) -> Self {
         classes.sort_by(|a, b| a.name.cmp(&b.name));
         let entries: BTreeMap<_, _> = entries.into_iter().map(|e| (e.id.clone(), Arc::new(e))).collect();
@@ -80,13 +83,14 @@ impl View {
             classes: Arc::new(classes.into_iter().map(Arc::new).collect()),
             svids: self.svids.clone(),
             bundles: Arc::new(bundles),
+            crls: Arc::new(crls),
         }
     }
 
     /// Whether the CA told the same as `other` holds.
     pub(crate) fn told_same(&self, other: &Self) -> bool {
-        (&self.domain, &self.entries, &self.classes, &self.bundles)
-            == (&other.domain, &other.entries, &other.classes, &other.bundles)
+        (&self.domain, &self.entries, &self.classes, &self.bundles, &self.crls)
+            == (&other.domain, &other.entries, &other.classes, &other.bundles, &other.crls)
     }
 }
 
@@ -132,7 +136,7 @@ mod tests {
             entry("d", &["unix:path:/x"]),
         ];
         let domain = TrustDomain::new("example.org").unwrap();
-        let view = View::default().with_told(domain, entries, vec![], Bundles::default());
+        let view = View::default().with_told(domain, entries, vec![], Bundles::default(), vec![]);
         let caller = ["unix:uid:1", "unix:gid:2"].iter().map(|s| s.parse().unwrap()).collect();
         let ids: Vec<_> = view.entries_of(&caller).iter().map(|e| e.id.clone()).collect();
         assert_eq!(ids, ["a", "c"]);

@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use chancery_daemon::file::write_atomic;
 use chancery_sdk::{
     id::SpiffeId,
-    workload::{Event, WorkloadClient, X509Context},
+    workload::{Event, WorkloadClient, X509Bundles, X509Context},
 };
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use super::{Output, local::endpoint};
 /// What to fetch.
 #[derive(Debug, Subcommand)]
 pub(super) enum What {
-    /// The trust domains' bundles
+    /// The trust domains' bundles, and with `--write` the certificate revocation lists of the own one (crl.pem)
     Bundle(Common),
     /// JWT-SVIDs
     Jwt {
@@ -98,12 +98,14 @@ async fn jwt(audience: &[String], id: Option<&SpiffeId>, common: &Common) -> Res
 
 async fn bundle(common: &Common) -> Result<(), String> {
     let client = client(common)?;
-    let x509 = client.fetch_x509_bundles().await.map_err(|e| e.to_string())?.bundles;
+    let X509Bundles { bundles: x509, crls } = client.fetch_x509_bundles().await.map_err(|e| e.to_string())?;
     let jwt = client.fetch_jwt_bundles().await.map_err(|e| e.to_string())?.bundles;
     if let Some(dir) = &common.write {
         let pems = x509.iter().map(|b| (format!("{}.pem", b.trust_domain()), b.to_pem().into_bytes()));
         let jwks = jwt.iter().map(|b| (format!("{}.jwks.json", b.trust_domain()), b.to_jwks()));
-        write(dir, &pems.chain(jwks).collect())?;
+        let lists = crls.iter().map(|der| pem("X509 CRL", der)).collect::<String>();
+        let lists = (!crls.is_empty()).then(|| ("crl.pem".to_owned(), lists.into_bytes()));
+        write(dir, &pems.chain(jwks).chain(lists).collect())?;
     }
     match common.output {
         Output::Json => {

@@ -11,6 +11,7 @@ use chancery_daemon::jitter::jittered;
 use chancery_sdk::{
     id::TrustDomain,
     revocation::{Revocation, Scope},
+    time::UnixTime,
 };
 use futures_util::StreamExt;
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use tonic::Code;
 use super::Syncer;
 use crate::{
     ca::{AuthorizedClass, AuthorizedEntry, CaError, Cursor, Telling, Told},
-    cache::{Bundles, View},
+    cache::{Bundles, Crls, View},
     identity::TrustBundle,
     witness::Offered,
 };
@@ -51,6 +52,7 @@ pub(super) struct State {
     pub(super) classes: BTreeMap<ClassName, AuthorizedClass>,
     pub(super) own: Option<Arc<TrustBundle>>,
     pub(super) foreign: BTreeMap<TrustDomain, TrustBundle>,
+    pub(super) crls: Crls,
     /// Where the stream is; `None` where everything must come again.
     pub(super) cursor: Option<Cursor>,
 }
@@ -80,10 +82,11 @@ impl Feed {
 
 impl State {
     /// Takes what was told.
-    fn take(&mut self, told: Told) {
+    fn take(&mut self, told: Told, now: UnixTime) {
         if told.full {
-            let own = self.own.take();
-            *self = Self { own, ..Self::default() };
+            // The bundle and the lists have an age of their own.
+            let (own, crls) = (self.own.take(), std::mem::take(&mut self.crls));
+            *self = Self { own, crls, ..Self::default() };
         }
         for id in &told.gone_entries {
             self.entries.remove(id);
@@ -104,6 +107,9 @@ impl State {
         self.classes.extend(told.classes.into_iter().map(|class| (class.name.clone(), class)));
         self.foreign.extend(told.foreign.into_iter().map(|bundle| (bundle.trust_domain.clone(), bundle)));
         self.own = told.own.or_else(|| self.own.take());
+        if let Some(own) = &self.own {
+            self.crls.take(told.crls, &own.x509_authorities, now);
+        }
         self.cursor = told.cursor.or_else(|| self.cursor.take());
         // A bundle that no entry names any more is nobody's.
         let named: BTreeSet<_> = self.entries.values().flat_map(|entry| &entry.federates_with).collect();
@@ -115,7 +121,7 @@ impl State {
         let own = self.own.as_ref()?;
         let bundles = Bundles::new(self.foreign.values().chain([&**own]));
         let (entries, classes) = (self.entries.values().cloned().collect(), self.classes.values().cloned().collect());
-        Some(before.with_told(own.trust_domain.clone(), entries, classes, bundles))
+        Some(before.with_told(own.trust_domain.clone(), entries, classes, bundles, self.crls.served()))
     }
 }
 
@@ -175,7 +181,7 @@ impl Syncer {
         }
         self.instances.ended(&told.ended);
         self.metrics.told(told.full);
-        self.state.take(told);
+        self.state.take(told, (self.clock)());
         self.publish();
         true
     }

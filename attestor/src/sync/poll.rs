@@ -24,8 +24,8 @@ impl Syncer {
         match told {
             Ok(state) => {
                 // What the stream tells later is applied to this; what it told before is in it.
-                let cursor = self.state.cursor.take();
-                self.state = State { cursor, ..state };
+                let (cursor, crls) = (self.state.cursor.take(), std::mem::take(&mut self.state.crls));
+                self.state = State { cursor, crls, ..state };
                 self.publish();
                 true
             }
@@ -47,7 +47,7 @@ impl Syncer {
             classes: classes.into_iter().map(|class| (class.name.clone(), class)).collect(),
             own: Some(own),
             foreign: federated.into_iter().map(|bundle| (bundle.trust_domain.clone(), bundle)).collect(),
-            cursor: None,
+            ..State::default()
         })
     }
 

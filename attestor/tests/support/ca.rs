@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chancery_attestor::{
     ca::{
         AuthorizedClass, AuthorizedEntry, BeginInstance, Begun, CaError, Cursor, IssuedJwt, IssuedX509, LiveInstance,
-        Reconciled, Servers, Telling, Told,
+        Reconciled, Servers, Telling, Told, ToldCrl,
     },
     identity::{JwtAuthority, TrustBundle},
     upstream::{Answer, Upstream},
@@ -21,8 +21,8 @@ use chancery_sdk::{
 };
 use futures_util::StreamExt;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, IsCa, KeyPair, KeyUsagePurpose, SanType,
-    SubjectPublicKeyInfo,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName, IsCa,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 use ring::{
     rand::SystemRandom,
@@ -115,6 +115,26 @@ pub struct FakeCa {
 }
 
 impl FakeCa {
+    /// A list of this CA.
+    pub fn crl(&self, number: u64, serials: &[u64]) -> ToldCrl {
+        let now = OffsetDateTime::now_utc();
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: now,
+            next_update: now + time::Duration::hours(1),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        ToldCrl { der: params.signed_by(&self.issuer).unwrap().der().to_vec(), chain: Vec::new() }
+    }
+
     pub fn new(entries: Vec<AuthorizedEntry>, classes: Vec<AuthorizedClass>) -> Arc<Self> {
         Self::of("example.org", entries, classes)
     }

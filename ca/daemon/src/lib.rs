@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod file;
 pub mod hardening;
+pub mod http;
 pub mod jitter;
 pub mod key_type;
 pub mod metrics;

@@ -66,6 +66,11 @@ pub(crate) fn flagged(authority: &Authority) -> Vec<Authority> {
     }
 }
 
+/// Certificates one after the other; as many as can be read.
+pub(crate) fn concatenated(bytes: &[u8]) -> Vec<CertificateDer<'static>> {
+    certificates(bytes).map(|(list, _)| list).unwrap_or_default()
+}
+
 /// Certificates up to what is none, and the rest.
 fn certificates(mut bytes: &[u8]) -> Option<(Vec<CertificateDer<'static>>, &[u8])> {
     let mut list = Vec::new();

@@ -211,6 +211,23 @@ impl X509Issuer {
         Ok(Self { id, chain, anchors, delegated, ..below })
     }
 
+    /// Lower-case hex of its own key identifier: its ID, but for a delegated issuer.
+    pub(super) fn key_id(&self) -> Result<String, SignError> {
+        x509::subject_key_id(&self.certificate)
+            .map(hex::encode)
+            .ok_or(SignError::Mismatch("authority's key identifier"))
+    }
+
+    /// The CA as one that signs lists.
+    pub(super) fn of_lists(&self) -> Result<Parent, SignError> {
+        Parent::of_lists(&self.certificate, Arc::clone(&self.key))
+    }
+
+    /// Whether this is a delegated issuer.
+    pub(super) fn is_delegated(&self) -> bool {
+        self.delegated.is_some()
+    }
+
     /// Whether a delegated issuer is to be followed by the next.
     pub(super) fn is_worn(&self, now: UnixTime) -> bool {
         self.delegated.as_ref().is_some_and(|delegated| delegated.renew_at <= now)

@@ -10,6 +10,7 @@ mod der;
 mod follow;
 mod issuer;
 mod life;
+mod lists;
 pub(crate) mod offline;
 mod operate;
 mod profile;
@@ -22,7 +23,7 @@ mod token;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex as SyncMutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -43,6 +44,7 @@ use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::sync::{Mutex, watch};
 
+pub use self::lists::{List, ListIssuer, MOST};
 use self::{
     issuer::{JwtIssuer, X509Issuer},
     life::{Life, When},
@@ -216,6 +218,9 @@ pub struct AuthorityManager {
     keys: Arc<dyn KeyStore>,
     x509: ArcSwapOption<X509Issuer>,
     jwt: ArcSwapOption<JwtIssuer>,
+    /// Delegated issuers of this run that have not ended: their lists are signed while what they signed is valid.
+    // Guards the list; held for a push or a walk, never over an await.
+    delegates: SyncMutex<Vec<Arc<X509Issuer>>>,
     published: watch::Sender<Arc<Published>>,
     bundles: Arc<ArcSwap<X509BundleSet>>,
     signed: AtomicU64,
@@ -237,6 +242,7 @@ impl AuthorityManager {
             keys,
             x509: ArcSwapOption::empty(),
             jwt: ArcSwapOption::empty(),
+            delegates: SyncMutex::default(),
             published: watch::Sender::new(Arc::default()),
             bundles: Arc::default(),
             signed: AtomicU64::new(0),
@@ -418,7 +424,11 @@ impl AuthorityManager {
                     below.lint(&domain, now)?;
                     Ok(below)
                 });
-                self.x509.store(Some(Arc::new(linted.await??)));
+                let issuer = Arc::new(linted.await??);
+                if issuer.is_delegated() {
+                    self.delegates.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&issuer));
+                }
+                self.x509.store(Some(issuer));
             }
         }
         Ok(())

@@ -16,7 +16,7 @@ use crate::{
         SignError,
         subordinate::{
             Parent,
-            crl::{self, Crl, Revoked},
+            crl::{self, Crl, MAX_ENTRIES, Revoked},
         },
     },
     keys::file,
@@ -60,7 +60,7 @@ pub(super) fn crl(
         }
     }
     let crl = Crl { number, this_update: now, next_update: now.plus(ceremony.life.as_secs()), revoked };
-    let der = parent.sign_crl(&crl)?;
+    let der = parent.sign_crl(&crl, MAX_ENTRIES)?;
     Ok(Made { document: Document::Crl(der, crl), key: None, used: issuer.used, inputs })
 }
 

@@ -18,6 +18,11 @@ const MAX_SERVER_ID: usize = 64;
 
 /// Longest name of an output; it names a file.
 const MAX_SIEM_NAME: usize = 32;
+/// A shorter one would end before slow readers have it; each is an event, and goes to every node.
+const MIN_CRL: Span = Span::secs(30);
+/// A revoked certificate is named once after its end; the row goes a day after.
+const MAX_CRL: Span = Span::secs(86_400);
+
 /// Each checkpoint costs a few files.
 const MIN_LOG_INTERVAL: Span = Span::millis(100);
 /// What lies behind the last checkpoint can be altered without a trace.
@@ -32,7 +37,13 @@ pub(super) fn problem(config: &Config) -> Option<String> {
         .or_else(|| keys(config))
         .or_else(|| log(config))
         .or_else(|| siem(config))
+        .or_else(|| crl(config))
         .or_else(|| rest(config))
+}
+
+fn crl(config: &Config) -> Option<String> {
+    let life = config.crl.lifetime;
+    (life < MIN_CRL || life > MAX_CRL).then(|| format!("crl.lifetime: {life} is outside {MIN_CRL} to {MAX_CRL}"))
 }
 
 fn log(config: &Config) -> Option<String> {

@@ -83,6 +83,9 @@ pub struct Config {
     /// The signed log of the record.
     #[serde(default)]
     pub log: LogConfig,
+    /// Certificate revocation lists for those who take no list of ours.
+    #[serde(default)]
+    pub crl: CrlConfig,
     /// Where the record is sent on to.
     #[serde(default)]
     pub siem: Vec<Siem>,
@@ -419,6 +422,24 @@ pub struct LogConfig {
     pub witness_interval: Span,
     /// Address at which the folder is served over HTTP; absent: it is not.
     pub listen: Option<SocketAddr>,
+}
+
+/// Certificate revocation lists.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CrlConfig {
+    /// From the signature of a list to its end; the next one is signed at half of it.
+    pub lifetime: Span,
+    /// PEM file of every CA's list, for programs that read files; absent: none.
+    pub file: Option<PathBuf>,
+    /// Address of `/crl.pem` and `/crl/<issuer>.crl`, plain HTTP; absent: none.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Default for CrlConfig {
+    fn default() -> Self {
+        Self { lifetime: Span::secs(3600), file: None, listen: None }
+    }
 }
 
 impl Default for LogConfig {

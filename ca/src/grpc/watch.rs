@@ -22,12 +22,12 @@ use tonic::Status;
 
 use super::{bundle, entry::convert, node, status};
 use crate::{
-    authority::Published,
+    authority::{Published, chain},
     bundles,
     log::witness::{ForNode, Witnessing},
     metrics::Metrics,
     state::State,
-    view::{Cursor, Delta, Revoked, Watching, What},
+    view::{Cursor, Delta, Revoked, StoredCrl, Watching, What},
 };
 
 /// Entries, classes or IDs in one message; as SPIRE's page.
@@ -160,6 +160,9 @@ fn messages(state: &State, delta: Option<Delta>, own: bool) -> VecDeque<WatchRes
             ..WatchResponse::default()
         });
     }
+    // One is as large as a page of anything else.
+    let lists = delta.crls.iter().map(|crl| list(crl));
+    messages.extend(lists.map(|crl| WatchResponse { crls: vec![crl], more: true, ..WatchResponse::default() }));
     let last = messages.pop_back().unwrap_or_default();
     messages.push_back(WatchResponse {
         more: false,
@@ -184,6 +187,12 @@ fn digest(delta: &Delta) -> [u8; 32] {
         delta.entries.iter().map(|entry| (entry.id.as_str(), entry.revision)),
         delta.classes.iter().map(|offered| (offered.class.name.as_str(), offered.class.revision)),
     )
+}
+
+/// Writes a CA's list.
+fn list(crl: &StoredCrl) -> pb::Crl {
+    let chain = chain::concatenated(&crl.chain);
+    pb::Crl { der: crl.der.clone(), issuer_chain: chain.into_iter().map(|der| der.to_vec()).collect() }
 }
 
 /// Writes a revocation.

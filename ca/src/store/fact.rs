@@ -20,8 +20,8 @@ use chancery_sdk::{
 
 use super::{
     Anchor, Authority, AuthorityKind, BeatClaim, DisputeLog, Guest, IndexLog, LeaveLog, MoveKey, PlanKey, ReleaseClaim,
-    ReopenClass, RevokeClass, RevokeEntry, RevokeExecutable, RevokeInstance, RevokeNode, StoreCheckpoint, TakeClaim,
-    TakeLog,
+    ReopenClass, RevokeClass, RevokeEntry, RevokeExecutable, RevokeInstance, RevokeNode, StoreCheckpoint, StoredCrl,
+    TakeClaim, TakeLog,
 };
 
 /// One guarded business fact.
@@ -130,6 +130,8 @@ pub enum Fact {
     SetAgentVersion(SetAgentVersion),
     /// Refused: `AlreadyExists(None)` or `NotFound`, as the mode says.
     SetFederatedBundle(SetFederatedBundle),
+    /// A CA's newest list of what it takes back. Refused: `Stale` (one as new is there).
+    SignCrl(StoredCrl),
     /// A checkpoint is signed. No event.
     StoreCheckpoint(StoreCheckpoint),
     /// Everything under it is to be replaced at once. Refused: `NotFound`, `Stale` (tainted, or revoked).

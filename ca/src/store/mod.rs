@@ -5,6 +5,7 @@
 //! One SQL text serves SQLite and PostgreSQL: `sql/` is compiled once for each. Called by the use cases only.
 
 mod claim;
+mod crl;
 mod durable;
 mod error;
 mod fact;
@@ -21,6 +22,7 @@ mod sqlite;
 mod stretch;
 
 pub use claim::*;
+pub use crl::{StoredCrl, Taken};
 pub use durable::{Durability, Require};
 pub use error::StoreError;
 pub use fact::*;
@@ -454,6 +456,21 @@ impl Store {
     /// Every revoked executable, in the order of the hash.
     pub async fn revoked_executables(&self) -> Result<Vec<Executable>, StoreError> {
         read!(self, |pool, db| db::revocations::executables(pool).await)
+    }
+
+    /// The newest list of every CA, in the order of the issuer.
+    pub async fn crls(&self) -> Result<Vec<StoredCrl>, StoreError> {
+        read!(self, |pool, db| db::crls::all(pool).await)
+    }
+
+    /// The newest list of this CA.
+    pub async fn crl(&self, issuer: &str) -> Result<Option<StoredCrl>, StoreError> {
+        read!(self, |pool, db| db::crls::one(pool, issuer).await)
+    }
+
+    /// At most `limit` certificates of the authority that are revoked and end after `after`, by serial.
+    pub async fn taken_back(&self, authority: &str, after: UnixTime, limit: u32) -> Result<Vec<Taken>, StoreError> {
+        read!(self, |pool, db| db::crls::taken(pool, authority, after, limit).await)
     }
 
     /// At most `limit` events of the current epoch with a number above `after` (`None` = from the first), in order.

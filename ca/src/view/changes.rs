@@ -15,6 +15,7 @@ const KEPT: usize = 65_536;
 pub(super) enum Change {
     Bundle(TrustDomain),
     Class(String),
+    Crl(String),
     Ended {
         node: SpiffeId,
         instance: SpiffeId,

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     gate::NodeDenial,
     problem::Problem,
-    store::{FederatedBundle, Revoked},
+    store::{FederatedBundle, Revoked, StoredCrl},
 };
 
 /// A class as a node is told of it: what the process itself must show.
@@ -54,6 +54,8 @@ pub struct Delta {
     pub ended: Vec<SpiffeId>,
     /// What is not to be accepted; whole where `full`.
     pub revoked: Vec<Arc<Revoked>>,
+    /// Lists of CAs, new ones; all where `full`.
+    pub crls: Vec<Arc<StoredCrl>>,
 }
 
 impl Delta {
@@ -67,6 +69,7 @@ impl Delta {
             && self.gone_bundles.is_empty()
             && self.ended.is_empty()
             && self.revoked.is_empty()
+            && self.crls.is_empty()
     }
 }
 
@@ -129,6 +132,7 @@ fn missed(shared: &Shared, node: &Node, number: i64) -> Option<Delta> {
         Change::Node(id) => *id == node.id,
         Change::Bundle(_)
         | Change::Class(_)
+        | Change::Crl(_)
         | Change::Ended { .. }
         | Change::Entry(_)
         | Change::Executable(_)
@@ -139,7 +143,7 @@ fn missed(shared: &Shared, node: &Node, number: i64) -> Option<Delta> {
 }
 
 fn everything(shared: &Shared, node: &Node) -> Delta {
-    let registry = &shared.registry;
+    let (registry, now) = (&shared.registry, chancery_daemon::clock::now());
     let entries = registry.graph.authorized(&node.id, &node.selectors);
     let domains: BTreeSet<_> = entries.iter().flat_map(|entry| &entry.federates_with).collect();
     Delta {
@@ -148,7 +152,8 @@ fn everything(shared: &Shared, node: &Node) -> Delta {
         classes: registry.classes_of(node).into_iter().filter_map(|class| Registry::offered(node, class)).collect(),
         bundles: domains.into_iter().filter_map(|domain| registry.bundle(domain).cloned()).collect(),
         entries,
-        revoked: registry.revoked(chancery_daemon::clock::now()),
+        revoked: registry.revoked(now),
+        crls: registry.crls(now).cloned().collect(),
         ..Delta::default()
     }
 }
@@ -158,16 +163,20 @@ fn difference(shared: &Shared, node: &Node, number: i64) -> Delta {
     let registry = &shared.registry;
     let mut delta = Delta { cursor: shared.changes.cursor(shared.epoch), ..Delta::default() };
     let (mut entries, mut classes, mut domains) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut issuers = BTreeSet::new();
     for kept in shared.changes.above(number) {
         match &kept.change {
             Change::Bundle(domain) => drop(domains.insert(domain.clone())),
             Change::Class(name) => drop(classes.insert(name)),
+            Change::Crl(issuer) => drop(issuers.insert(issuer)),
             Change::Ended { node: of, instance } if *of == node.id => delta.ended.push(instance.clone()),
             Change::Entry(id) => drop(entries.insert(id)),
             Change::Revoked(revoked) => delta.revoked.push(Arc::clone(revoked)),
             Change::Ended { .. } | Change::Executable(_) | Change::Node(_) | Change::Wide => {}
         }
     }
+    let now = chancery_daemon::clock::now();
+    delta.crls = issuers.into_iter().filter_map(|issuer| registry.crl(issuer, now).cloned()).collect();
     for id in entries {
         match registry.graph.authorized_entry(id, &node.id, &node.selectors) {
             Some(entry) => {

@@ -59,7 +59,7 @@ async fn barred(store: &Store) -> Result<Barred, StoreError> {
     }
     let closed = store.closures().await?.into_iter().map(|closure| (closure.class, closure.node)).collect();
     let executables = store.revoked_executables().await?.into_iter().map(|one| one.sha256).collect();
-    Ok(Barred { closed, executables, revoked })
+    Ok(Barred { closed, executables, revoked, crls: store.crls().await? })
 }
 
 /// Every entry, page by page, read in two halves while those before are registered: a million of them are never there twice.
@@ -157,6 +157,8 @@ impl View {
             let fresh = load(&self.store).await?;
             *self.write() = fresh;
             self.watchers.reloaded();
+            self.revoked.send_modify(|acts| *acts += 1);
+            self.listed.send_replace(());
             return Ok(false);
         }
         let moved = moves(&page.changes);
@@ -241,6 +243,7 @@ impl View {
             Change::Class(name) => {
                 Some(Row::Class(name.clone(), self.store.class(name).await?, self.store.closed_on(name).await?))
             }
+            Change::Crl(issuer) => Some(Row::Crl(issuer.clone(), self.store.crl(issuer).await?)),
             Change::Ended { node, .. } => Some(Row::Ended { node: node.clone() }),
             Change::Executable(sha256) => Some(Row::Executable(sha256.clone())),
             Change::Node(id) => Some(Row::Node(id.clone(), self.store.node(id).await?)),
@@ -253,6 +256,7 @@ impl View {
     /// Applies and tells in one go: no stream looks in between.
     fn apply(&self, moved: &[(i64, Moved)], rows: Vec<(Numbered, Option<Row>)>, until: i64) {
         let (mut lost, mut revoked, mut all_told) = (Vec::new(), HashSet::new(), false);
+        let mut listed = false;
         let mut shared = self.write();
         // What was applied while this was read is not applied again: an instance may have ended since.
         let applied = shared.applied;
@@ -272,6 +276,7 @@ impl View {
             {
                 revoked.insert(certificate.clone());
             }
+            listed |= matches!(row, Row::Crl(..));
             let concern = shared.registry.apply(row);
             if matches!(concern, Concern::Nobody) {
                 continue;
@@ -288,6 +293,12 @@ impl View {
         }
         shared.applied = shared.applied.max(until);
         drop(shared);
+        if !revoked.is_empty() {
+            self.revoked.send_modify(|acts| *acts += 1);
+        }
+        if listed {
+            self.listed.send_replace(());
+        }
         for id in lost {
             let closed = self.live.close_where(|peer| peer.id.as_ref() == Some(&id));
             if closed > 0 {
@@ -321,6 +332,7 @@ fn change(logged: &Logged) -> Option<Change> {
     match group {
         "bundle" => Some(Change::Bundle(TrustDomain::new(subject).ok()?)),
         "class" => Some(Change::Class(subject.clone())),
+        "crl" => Some(Change::Crl(subject.clone())),
         "entry" => Some(Change::Entry(subject.clone())),
         "executable" => Some(Change::Executable(subject.clone())),
         "instance" if is_end(&logged.kind) => {

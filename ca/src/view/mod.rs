@@ -18,7 +18,7 @@ pub use self::{
     watchers::Watching,
 };
 
-pub use crate::store::{Revoked, What};
+pub use crate::store::{Revoked, StoredCrl, What};
 
 use std::{
     fmt,
@@ -26,7 +26,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Mutex as AsyncMutex;
+use chancery_sdk::time::UnixTime;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use self::{changes::Changes, watchers::Watchers};
 use crate::{
@@ -62,6 +63,10 @@ pub struct View {
     // Guards the time of the last confirmation.
     confirmed: Mutex<Instant>,
     watchers: Watchers,
+    /// How often certificates came onto the list.
+    revoked: watch::Sender<u64>,
+    /// Told when a CA's list is a new one.
+    listed: watch::Sender<()>,
 }
 
 /// What is known, and up to which number.
@@ -89,6 +94,8 @@ impl View {
             pass: AsyncMutex::new(None),
             confirmed: Mutex::new(began),
             watchers: Watchers::default(),
+            revoked: watch::Sender::default(),
+            listed: watch::Sender::default(),
         });
         let told = Arc::downgrade(&view);
         store.on_commit(move |committed| {
@@ -119,6 +126,21 @@ impl View {
     /// Since when the view may lack something.
     pub fn age(&self) -> Duration {
         self.confirmed.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// Changes when certificates come onto the list of what is revoked.
+    pub fn revoked(&self) -> watch::Receiver<u64> {
+        self.revoked.subscribe()
+    }
+
+    /// Changes when a CA's certificate revocation list is a new one.
+    pub fn listed(&self) -> watch::Receiver<()> {
+        self.listed.subscribe()
+    }
+
+    /// The newest list of every CA whose certificates may be valid. However old the view: each says itself until when it holds.
+    pub fn crls(&self, now: UnixTime) -> Vec<Arc<StoredCrl>> {
+        self.read().registry.crls(now).cloned().collect()
     }
 
     /// Streams that follow.

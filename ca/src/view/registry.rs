@@ -21,7 +21,7 @@ use super::{
     instances::{Instances, Moved, Running},
     revoked::List,
 };
-use crate::store::{Certificate, EVERY_NODE, FederatedBundle, Revoked};
+use crate::store::{Certificate, EVERY_NODE, FederatedBundle, Revoked, StoredCrl};
 
 /// Everything that decides who may have what.
 #[derive(Debug, Default)]
@@ -37,6 +37,8 @@ pub struct Registry {
     /// Hashes of which nothing begins.
     executables: HashSet<String>,
     revoked: List,
+    /// By the CA that signed.
+    crls: BTreeMap<String, Arc<StoredCrl>>,
 }
 
 /// What the registry is made of besides what it arranges by itself.
@@ -46,6 +48,7 @@ pub(super) struct Barred {
     pub closed: Vec<(String, String)>,
     pub executables: Vec<String>,
     pub revoked: Vec<Revoked>,
+    pub crls: Vec<StoredCrl>,
 }
 
 /// A row as it is now, after an event said that it changed; `None` = it is gone.
@@ -53,6 +56,7 @@ pub(super) struct Barred {
 pub(super) enum Row {
     Bundle(TrustDomain, Option<FederatedBundle>),
     Class(String, Option<Class>, Vec<String>),
+    Crl(String, Option<StoredCrl>),
     Ended { node: SpiffeId },
     Entry(String, Option<Entry>),
     Executable(String),
@@ -91,6 +95,7 @@ impl Registry {
             closed,
             executables: barred.executables.into_iter().collect(),
             revoked: List::of(barred.revoked),
+            crls: barred.crls.into_iter().map(|crl| (crl.issuer.clone(), Arc::new(crl))).collect(),
             graph,
             classes: classes.into_iter().map(|class| (class.name.as_str().to_owned(), Arc::new(class))).collect(),
             nodes: nodes.into_iter().map(|node| (node.id.clone(), Arc::new(node))).collect(),
@@ -139,6 +144,16 @@ impl Registry {
         self.revoked.at(now)
     }
 
+    /// The newest list of this CA, while what it signed may be valid.
+    pub fn crl(&self, issuer: &str, now: UnixTime) -> Option<&Arc<StoredCrl>> {
+        self.crls.get(issuer).filter(|crl| crl.issuer_ends > now)
+    }
+
+    /// The newest list of every CA whose certificates may be valid, in the order of the issuer.
+    pub fn crls(&self, now: UnixTime) -> impl Iterator<Item = &Arc<StoredCrl>> {
+        self.crls.values().filter(move |crl| crl.issuer_ends > now)
+    }
+
     /// The foreign bundle of this domain.
     pub fn bundle(&self, domain: &TrustDomain) -> Option<&Arc<FederatedBundle>> {
         self.bundles.get(domain)
@@ -185,6 +200,13 @@ impl Registry {
                     false => self.closed.insert(name.clone(), closed.into_iter().collect()),
                 };
                 Concern::Some(self.class_changed(name, class))
+            }
+            Row::Crl(issuer, crl) => {
+                match crl {
+                    Some(crl) => self.crls.insert(issuer, Arc::new(crl)),
+                    None => self.crls.remove(&issuer),
+                };
+                Concern::All
             }
             Row::Ended { node } => Concern::Some(of_node(node)),
             Row::Entry(id, entry) => self.entry_changed(&id, entry),

@@ -9,6 +9,7 @@ mod sample;
 
 mod authorities;
 mod claims;
+mod crls;
 mod entries;
 mod figures;
 mod guests;

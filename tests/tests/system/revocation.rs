@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use chancery_sdk::{
     id::TrustDomain,
     source::{Source, SourceError},
-    tls::{Allow, H2},
+    tls::{Allow, H2, system_clock},
+    workload::{Endpoint, WorkloadClient},
+    x509::VerifiedCrl,
 };
 use chancery_tests::{
     demo::{
@@ -20,7 +22,9 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{SOON, Stage, stage};
+use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
+
+use crate::support::{SOON, Stage, postgres_database, stage};
 
 /// From the operator's command to the end of the connection.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -129,4 +133,101 @@ fn a_revoked_process_that_forks_and_execs_itself_gets_neither_certificate_nor_to
     assert_ne!(child, id);
     workload.x509().unwrap_err();
     assert_eq!(stage.standing(&id), "revoked");
+}
+
+/// Each list that the Workload API of node 0 sends now: hex key identifier of the CA, number, serials.
+fn lists(stage: &Stage, runtime: &tokio::runtime::Runtime) -> Vec<(String, String, Vec<String>)> {
+    let endpoint = Endpoint::unix(&stage.playground.machines[0].workload_socket).unwrap();
+    let context = runtime.block_on(async { WorkloadClient::connect(&endpoint).fetch_x509().await }).unwrap();
+    let authorities: Vec<_> = context.bundles.iter().flat_map(|bundle| bundle.authorities().to_vec()).collect();
+    let read = |der: &Vec<u8>| {
+        let (_, list) = CertificateRevocationList::from_der(der).unwrap();
+        let verified = VerifiedCrl::verify(der, &[], &authorities, system_clock()()).unwrap();
+        let serials = list.iter_revoked_certificates().map(|one| one.serial().to_string()).collect();
+        let issuer = verified.issuer.iter().map(|byte| format!("{byte:02x}")).collect();
+        (issuer, verified.number.to_string(), serials)
+    };
+    context.crls.iter().map(read).collect()
+}
+
+/// Authority and serial of each revoked certificate, as the list has them.
+fn revoked_certificates(listed: &serde_json::Value) -> Vec<(String, String)> {
+    let rows = listed["revocations"].as_array().unwrap().iter().filter(|row| row["scope"] == "certificate");
+    let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap().to_owned();
+    rows.map(|row| (text(row, "authority_id"), text(row, "serial_number"))).collect()
+}
+
+#[test]
+fn the_workload_api_sends_a_list_that_names_a_revoked_serial_and_before_that_an_empty_one() {
+    let stage = stage(Attest::JoinToken, |_| {});
+    stage.unproven_class("shop/cart");
+    stage.entry_for_us(0, "/watcher");
+    let runtime = runtime();
+    let id = stage.workload(0).await_x509();
+    let empty = until(SOON, || match lists(&stage, &runtime) {
+        lists if lists.is_empty() => Err("no list yet".to_owned()),
+        lists => Ok(lists),
+    });
+    assert!(empty.unwrap().iter().all(|(_, _, serials)| serials.is_empty()));
+
+    let asked = Instant::now();
+    stage.ca(&["revoke", "--instance", &id, "--reason", "test"]);
+    let certificates = revoked_certificates(&stage.ca_json(&["revocation", "list"]));
+    assert_eq!(certificates.len(), 1);
+    until(SOON, || match lists(&stage, &runtime) {
+        lists
+            if lists
+                .iter()
+                .any(|(ca, _, serials)| *ca == certificates[0].0 && serials.contains(&certificates[0].1)) =>
+        {
+            Ok(())
+        }
+        lists => Err(format!("{lists:?}")),
+    })
+    .unwrap();
+    println!("named in the list of the Workload API {:?} after the command", asked.elapsed());
+}
+
+/// The CA that signed is gone: its list stays as it was, and our own list refuses all the same.
+#[test]
+fn a_leaf_whose_issuer_is_gone_is_refused_by_the_sdk_when_another_server_revokes_it() {
+    let Some(url) = postgres_database("issuer_gone") else { return };
+    let mut stage = stage(Attest::JoinToken, |o| (o.servers, o.db) = (2, url));
+    let parent = stage.playground.machines[0].spiffe_id.clone();
+    stage.class(&parent, "shop/agent", "demo-agent", &["--allow-unproven-nodes"]);
+    stage.entry_for_us(0, "/watcher");
+    let runtime = runtime();
+    let source = runtime.block_on(stage.source(0));
+    until(SOON, || if source.hears_revocations() { Ok(()) } else { Err("no list yet".into()) }).unwrap();
+    let agent = agent_that_knows(&stage, &source);
+    let seen = agent.wait(SOON, "an identity", |s| s.address.is_some()).unwrap();
+    let connector = source.connector(allow(&stage), &[H2]).unwrap();
+    let dial = || async { connector.connect(TcpStream::connect(seen.address.unwrap()).await.unwrap()).await };
+    drop(runtime.block_on(dial()).unwrap());
+    until(SOON, || if lists(&stage, &runtime).len() == 2 { Ok(()) } else { Err("not each CA's list yet".to_owned()) })
+        .unwrap();
+
+    let victim = stage.playground.machines[0].server_in_use().unwrap();
+    stage.playground.server_at(&victim).unwrap().process().kill();
+    let moved = || match stage.playground.machines[0].server_in_use()? {
+        asked if asked.is_empty() || asked == victim => Err(format!("asks '{asked}'")),
+        asked => Ok(asked),
+    };
+    let other = until(SOON, moved).unwrap();
+    let other = stage.playground.servers().find(|server| server.grpc.to_string() == other).unwrap();
+    other.cli(&["revoke", "--instance", &seen.id, "--reason", "test"]).unwrap();
+    let answered = Instant::now();
+    while runtime.block_on(dial()).is_ok() {
+        assert!(answered.elapsed() <= AT_ONCE, "still let in after {:?}", answered.elapsed());
+    }
+    println!("refused {:?} after the answer", answered.elapsed());
+
+    let listed = other.cli(&["revocation", "list", "--output", "json"]).unwrap();
+    let [(authority, serial)] = &revoked_certificates(&serde_json::from_str(&listed).unwrap())[..] else {
+        panic!("{listed}")
+    };
+    let told = lists(&stage, &runtime);
+    let of_victim = told.iter().find(|(ca, ..)| ca == authority).expect("its last list is still handed out");
+    assert!(!of_victim.2.contains(serial), "nobody else can sign it: {told:?}");
+    drop(source);
 }

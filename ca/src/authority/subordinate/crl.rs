@@ -23,8 +23,10 @@ use super::{
 };
 use crate::keys::Signer;
 
-/// Most entries; a list read must fit into the largest file read.
+/// Most entries of a ceremony's list; a list read must fit into the largest file read.
 pub(crate) const MAX_ENTRIES: usize = 4000;
+/// Most entries of a server's own list: 2 MB, which go to every node.
+pub(crate) const MAX_ENTRIES_ONLINE: usize = 50_000;
 /// Octets of a serial number (RFC 5280, 4.1.2.2).
 const MAX_SERIAL_BITS: u64 = 159;
 /// OIDs of the extensions that are written, and of no other that is read.
@@ -136,19 +138,19 @@ impl Parent {
         }
     }
 
-    /// Signs a list, reads it back and compares it.
+    /// Signs a list of at most `most` entries, reads it back and compares it.
     ///
     /// # Errors
     /// [`SignError`]; nothing is given out then.
-    pub(crate) fn sign_crl(&self, crl: &Crl) -> Result<Vec<u8>, SignError> {
+    pub(crate) fn sign_crl(&self, crl: &Crl, most: usize) -> Result<Vec<u8>, SignError> {
         if crl.next_update <= crl.this_update {
             return Err(SignError::Profile("the CRL would end before it begins"));
         }
         if crl.next_update > self.not_after {
             return Err(SignError::Issuer { asked: crl.next_update, end: self.not_after });
         }
-        if crl.revoked.len() > MAX_ENTRIES {
-            return Err(SignError::Profile("the CRL would have more than 4000 entries"));
+        if crl.revoked.len() > most {
+            return Err(SignError::Profile("the CRL would have too many entries; taint the authority"));
         }
         let tbs = crl::tbs(crl, &self.parts)?;
         let der = der::certificate(&tbs, &self.parts, &self.key.sign(&tbs)?);

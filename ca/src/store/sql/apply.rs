@@ -1,5 +1,5 @@
 use super::{
-    Context, Events, Stop, Tx, admit, anchors, authorities, claims, classes, entries, federation, guests, index,
+    Context, Events, Stop, Tx, admit, anchors, authorities, claims, classes, crls, entries, federation, guests, index,
     instances, issuing, keys, log, nodes, records, revoke, svids, tokens,
 };
 use crate::store::Fact;
@@ -65,6 +65,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::ServerStarted(f) => Ok(vec![Event::new("server.started", "").with("version", f.version.as_str())]),
         Fact::SetAgentVersion(f) => nodes::set_agent_version(tx, f).await,
         Fact::SetFederatedBundle(f) => federation::set(tx, at, f).await,
+        Fact::SignCrl(f) => crls::sign(tx, context, f).await,
         Fact::StoreCheckpoint(f) => log::store(tx, context, f).await,
         Fact::TaintAuthority(f) => authorities::taint(tx, context, f).await,
         Fact::TakeClaim(f) => claims::take(tx, context, f).await,

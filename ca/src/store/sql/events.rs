@@ -10,7 +10,7 @@ const AFTER: &str = "SELECT epoch, number, bytes, hash FROM events \
 const CHANGES: &str = "SELECT number, kind, subject, bytes, hash FROM events \
     WHERE epoch = $1 AND number > $2 AND number < $3 AND (kind LIKE 'bundle.%' OR kind LIKE 'class.%' \
     OR kind LIKE 'entry.%' OR kind LIKE 'node.%' OR kind LIKE 'authority.%' OR kind LIKE 'instance.%' \
-    OR kind LIKE 'executable.%' OR kind IN ('svid.revoked', 'tokens.revoked')) \
+    OR kind LIKE 'executable.%' OR kind LIKE 'crl.%' OR kind IN ('svid.revoked', 'tokens.revoked')) \
     ORDER BY number LIMIT $4";
 const HASH: &str = "SELECT hash FROM events WHERE epoch = $1 AND number = $2";
 const COUNTER: &str = "SELECT epoch, next, bundle_revision FROM counter WHERE id = 0";
@@ -37,7 +37,7 @@ pub(super) fn is_followed(kind: &str) -> bool {
 /// Whether an event of this kind changes what is registered, or what is published: others are woken.
 pub(super) fn is_registered(kind: &str) -> bool {
     let group = kind.split_once('.').map_or("", |(group, _)| group);
-    matches!(group, "authority" | "bundle" | "class" | "entry" | "executable" | "node")
+    matches!(group, "authority" | "bundle" | "class" | "crl" | "entry" | "executable" | "node")
         || matches!(kind, "instance.ended" | "instance.revoked" | "svid.revoked" | "tokens.revoked")
 }
 

@@ -5,6 +5,7 @@ pub(in crate::store) mod authorities;
 pub(in crate::store) mod claims;
 pub(in crate::store) mod classes;
 pub(in crate::store) mod commit;
+pub(in crate::store) mod crls;
 pub(in crate::store) mod entries;
 pub(in crate::store) mod events;
 pub(in crate::store) mod federation;

@@ -42,7 +42,7 @@ fn a_list_of_every_reason_reads_back_as_it_was_for_every_kind_of_key() {
         let rows: Vec<_> = Reason::ALL.into_iter().enumerate().map(|(n, r)| (format!("0x80{n:030x}"), r)).collect();
         let rows: Vec<_> = rows.iter().map(|(text, reason)| (text.as_str(), *reason)).collect();
         for list in [crl(1, &[]), crl(u64::MAX, &rows), crl(128, &[("1", Reason::Unspecified)])] {
-            let der = parent.sign_crl(&list).unwrap();
+            let der = parent.sign_crl(&list, MAX_ENTRIES).unwrap();
             assert_eq!(parent.read_crl(&der).unwrap(), list);
         }
     }
@@ -63,7 +63,8 @@ fn webpki_refuses_what_the_list_takes_back_and_nothing_else() {
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone()).unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let lists = [parent.sign_crl(list).unwrap(), below_lists.sign_crl(&crl(1, &[])).unwrap()];
+        let lists =
+            [parent.sign_crl(list, MAX_ENTRIES).unwrap(), below_lists.sign_crl(&crl(1, &[]), MAX_ENTRIES).unwrap()];
         let lists = lists.map(CertificateRevocationListDer::from);
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .with_crls(lists)
@@ -83,7 +84,7 @@ fn webpki_refuses_what_the_list_takes_back_and_nothing_else() {
 fn a_list_of_somebody_else_or_an_altered_one_is_not_read() {
     let (_, _, parent) = ca(KeyType::EcP256);
     let (_, _, other) = ca(KeyType::EcP256);
-    let der = parent.sign_crl(&crl(1, &[("7", Reason::Superseded)])).unwrap();
+    let der = parent.sign_crl(&crl(1, &[("7", Reason::Superseded)]), MAX_ENTRIES).unwrap();
     assert!(other.read_crl(&der).unwrap_err().to_string().contains("another CA"));
     for at in 0..der.len() {
         let mut altered = der.clone();
@@ -98,12 +99,12 @@ fn a_list_of_somebody_else_or_an_altered_one_is_not_read() {
 fn a_list_stays_inside_its_limits() {
     let (_, _, parent) = ca(KeyType::EcP256);
     let backwards = Crl { next_update: NOW, ..crl(1, &[]) };
-    assert!(parent.sign_crl(&backwards).is_err());
+    assert!(parent.sign_crl(&backwards, MAX_ENTRIES).is_err());
     let late = Crl { next_update: NOW.plus(101 * DAY), ..crl(1, &[]) };
-    assert!(matches!(parent.sign_crl(&late), Err(SignError::Issuer { .. })));
+    assert!(matches!(parent.sign_crl(&late, MAX_ENTRIES), Err(SignError::Issuer { .. })));
     let entry = Revoked { at: NOW, reason: Reason::KeyCompromise };
     let revoked = (1..=MAX_ENTRIES + 1).map(|n| (BigUint::from(n), entry)).collect();
-    assert!(parent.sign_crl(&Crl { revoked, ..crl(1, &[]) }).is_err());
+    assert!(parent.sign_crl(&Crl { revoked, ..crl(1, &[]) }, MAX_ENTRIES).is_err());
 }
 
 #[test]
