@@ -1,4 +1,4 @@
-//! Tainted authorities: what they signed is replaced at once, spread over the fleet.
+//! Tainted authorities: what they signed is replaced at once, spread over the fleet. And SVIDs that were revoked by themselves.
 //!
 //! An operator who taints a key wants everything under it gone within seconds, and a CA that lives through it. So each
 //! SVID waits for its own share of a short window, chosen by a keyed hash. Written by `sync`, read by `sync` and `instance`.
@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chancery_daemon::clock::Clock;
-use chancery_sdk::time::UnixTime;
+use chancery_sdk::{time::UnixTime, tls::LiveRevocations};
 use tokio::sync::watch;
 
 use crate::{cache::Svid, plan::taint_due};
@@ -18,13 +18,14 @@ const MAX_KNOWN: usize = 64;
 pub struct Taints {
     /// Hex key ID -> first seen. One that leaves the bundle stays: what it signed is refused everywhere then.
     seen: watch::Sender<BTreeMap<String, UnixTime>>,
+    revoked: LiveRevocations,
     clock: Clock,
 }
 
 impl Taints {
     /// None is known.
-    pub fn new(clock: Clock) -> Self {
-        Self { seen: watch::Sender::default(), clock }
+    pub fn new(clock: Clock, revoked: LiveRevocations) -> Self {
+        Self { seen: watch::Sender::default(), revoked, clock }
     }
 
     /// Takes note of the authorities that the newest bundle calls tainted.
@@ -42,8 +43,17 @@ impl Taints {
         });
     }
 
-    /// When the successor of an SVID is due: as its life says, or sooner where an authority it leads to is tainted.
+    /// Has whoever follows look again: the list of revocations grew.
+    pub fn revoked(&self) {
+        self.seen.send_modify(|_| ());
+    }
+
+    /// When the successor of an SVID is due: as its life says, sooner where an authority it leads to is tainted, and at once where it
+    /// is revoked and its holder is not.
     pub fn due(&self, svid: &Svid) -> UnixTime {
+        if self.revoked.list().refuses(svid.id.as_str(), &svid.names) {
+            return UnixTime(0);
+        }
         let seen = self.seen.borrow();
         let first = svid.authorities.iter().filter_map(|id| seen.get(id)).min();
         first.map_or(svid.rotate_at, |since| svid.rotate_at.min(taint_due(*since, svid.expires_at, svid.spread)))
@@ -101,7 +111,7 @@ mod tests {
         let now = chancery_daemon::clock::now();
         let (svid, ids) = svid(now);
         let due = |id: &str| {
-            let taints = Taints::new(std::sync::Arc::new(move || now));
+            let taints = Taints::new(std::sync::Arc::new(move || now), LiveRevocations::new());
             taints.note(&BTreeSet::from([id.to_owned()]));
             taints.due(&svid)
         };

@@ -8,7 +8,9 @@ use chancery_attestor::{
     ca::{Told, ToldCrl},
     witness::{Offered, Report},
 };
+use chancery_daemon::clock;
 use chancery_proto::workload::X509svidResponse;
+use chancery_sdk::revocation::{Revocation, Scope};
 use tonic::{Code, Streaming};
 
 use support::{FakeCa, Node, ca::cursor, class, client::next, code, entry, helper, ids, me, process};
@@ -189,4 +191,19 @@ async fn a_list_that_nobody_in_the_bundle_signed_is_not_served() {
     let good = node.ca.crl(1, &[7]);
     node.ca.push(lists(vec![good.clone()]));
     assert_eq!(next(&mut stream).await.unwrap().crl, [good.der]);
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_revoked_by_itself_is_replaced_at_once() {
+    let (node, mut stream) = following().await;
+    let leaf = |told: &X509svidResponse| told.svids[0].x509_svid.clone();
+    let first = leaf(&node.client().await.x509().await.unwrap());
+    let named = chancery_sdk::x509::serial_decimal(&first).unwrap();
+    let authority = hex::encode(chancery_sdk::x509::authority_key_id(&first).unwrap());
+    let scope = Scope::Certificate { authority, serial: named };
+    let row = Revocation { id: "spiffe://example.org/a".into(), scope, expires_at: clock::now().plus(3600) };
+    node.ca.push(Told { revoked: vec![row], ..Told::default() });
+    let told = next(&mut stream).await.unwrap();
+    assert_eq!(ids(&told), ["spiffe://example.org/a"]);
+    assert_ne!(leaf(&told), first);
 }

@@ -1,6 +1,7 @@
-//! Strangers' failures: counted, and written to the record once a second as summaries.
+//! Failures that may come by the thousand: counted, and written to the record once a second as summaries.
 //!
-//! A stranger's failure touches no node: whoever is not proven cannot change anybody's standing.
+//! Strangers': they touch no node, for whoever is not proven cannot change anybody's standing. And beginnings that an operator's word
+//! refuses: a revoked process may fork as fast as it can.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +14,7 @@ use chancery_sdk::time::UnixTime;
 
 use crate::{
     limits::Prefix,
-    store::{Fact, RefusedStrangers, Store},
+    store::{Fact, RefusedBeginnings, RefusedStrangers, Store},
 };
 
 /// Most (source, reason) pairs told apart within a second; further sources are summed up as one.
@@ -26,7 +27,13 @@ const OTHERS: &str = "others";
 pub struct FailureCounter {
     // Guards the counts; held for one increment or swap.
     counts: Mutex<BTreeMap<(String, Reason), u64>>,
+    /// By node, class and reason: how often, and what the newest of the processes was.
+    // Guards the counts; held for one increment or swap.
+    beginnings: Mutex<BTreeMap<(String, String, Reason), (u64, Facts)>>,
 }
+
+/// What a node's attestor saw of a process.
+type Facts = BTreeMap<&'static str, String>;
 
 impl FailureCounter {
     /// Counts one failure.
@@ -38,6 +45,22 @@ impl FailureCounter {
         *counts.entry((prefix, reason)).or_default() += 1;
     }
 
+    /// Counts a beginning that an operator barred. Node and class are known: their number is bounded by what is registered.
+    pub fn barred(&self, node: &str, class: &str, reason: Reason, process: &Facts) {
+        let mut counts = self.beginnings.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, newest) = counts.entry((node.into(), class.into(), reason)).or_default();
+        *count += 1;
+        newest.clone_from(process);
+    }
+
+    /// Takes what was barred.
+    fn take_barred(&self) -> Vec<RefusedBeginnings> {
+        let counts = std::mem::take(&mut *self.beginnings.lock().unwrap_or_else(PoisonError::into_inner));
+        let fact =
+            |((node, class, reason), (count, process))| RefusedBeginnings { node, class, reason, count, process };
+        counts.into_iter().map(fact).collect()
+    }
+
     /// Takes what was counted, as facts of `second`.
     fn take(&self, second: UnixTime) -> Vec<RefusedStrangers> {
         let counts = std::mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner));
@@ -47,6 +70,12 @@ impl FailureCounter {
 
     /// Writes the summaries to the record. What cannot be written is only logged: it grants nothing.
     pub async fn flush(&self, store: &Store, now: UnixTime) {
+        for fact in self.take_barred() {
+            let told = format!("{} of {} on {} x{}", fact.reason, fact.class, fact.node, fact.count);
+            if let Err(problem) = store.commit(Fact::RefusedBeginnings(fact)).await {
+                tracing::warn!(%problem, told, "refused beginnings not recorded");
+            }
+        }
         for fact in self.take(now) {
             let told = format!("{} from {} x{}", fact.reason, fact.source_prefix, fact.count);
             if let Err(problem) = store.commit(Fact::RefusedStrangers(fact)).await {
@@ -71,6 +100,19 @@ mod tests {
         let told: Vec<_> = facts.iter().map(|f| (f.source_prefix.as_str(), f.reason, f.count)).collect();
         assert_eq!(told, [("192.0.2.0/24", Reason::EkUnknown, 3), ("192.0.2.0/24", Reason::QuoteNonce, 1)]);
         assert!(counter.take(UnixTime(6)).is_empty());
+    }
+
+    #[test]
+    fn barred_beginnings_of_a_second_become_one_fact_for_each_node_class_and_reason() {
+        let counter = FailureCounter::default();
+        for pid in 1..=3 {
+            counter.barred("n", "a", Reason::ClassClosed, &[("pid", pid.to_string())].into());
+        }
+        counter.barred("n", "a", Reason::ExecutableRevoked, &Facts::new());
+        let facts = counter.take_barred();
+        let told: Vec<_> = facts.iter().map(|f| (f.reason, f.count, f.process.get("pid").cloned())).collect();
+        assert_eq!(told, [(Reason::ClassClosed, 3, Some("3".into())), (Reason::ExecutableRevoked, 1, None)]);
+        assert!(counter.take_barred().is_empty());
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use chancery_core::{
     class::{Class, ClassName},
     csr::Csr,
-    instance::{self, Bars, Begin, BeginFacts, Instance, Issuance, MAX_LIVE_PER_NODE, Standing},
+    instance::{self, Bars, Begin, BeginFacts, Instance, InstanceError, Issuance, MAX_LIVE_PER_NODE, Standing},
     node::Node,
+    reason::Reason,
     selector::Selectors,
 };
 use chancery_daemon::clock;
@@ -88,6 +89,11 @@ pub async fn begin(
             }
             Outcome::Refused(refusal) => refusal,
         };
+        match refusal {
+            Refusal::ClassClosed => barred(state, node, process, Reason::ClassClosed),
+            Refusal::ExecutableRevoked => barred(state, node, process, Reason::ExecutableRevoked),
+            _ => {}
+        }
         state.begins.give_back(&process.class);
         // Another call of the same process, a change of the class, or a rotation came between: look again.
         if !matches!(refusal, Refusal::StartTokenUsed | Refusal::ClassGone | Refusal::AuthorityNotActive) {
@@ -121,8 +127,18 @@ fn begun(state: &State, node: &Node, process: &Process, csr_der: &[u8]) -> Resul
         live,
         bars: Bars { closed: &closed, executable },
     };
-    let decided = instance::begin(facts, &csr, chance::uuid_v7()?, issuance(state, node)?)?;
+    let decided = instance::begin(facts, &csr, chance::uuid_v7()?, issuance(state, node)?);
+    let decided = decided.inspect_err(|error| match error {
+        InstanceError::ClassClosed(_) => barred(state, node, process, Reason::ClassClosed),
+        InstanceError::ExecutableRevoked => barred(state, node, process, Reason::ExecutableRevoked),
+        _ => {}
+    })?;
     sign(state, node, process, &csr, decided)
+}
+
+/// An operator's word was in the way: for the record.
+fn barred(state: &State, node: &Node, process: &Process, reason: Reason) {
+    state.failures.barred(node.id.as_str(), process.class.as_str(), reason, &process.facts);
 }
 
 /// The class is known to exist here, so that no caller makes buckets.

@@ -6,13 +6,13 @@
 use chancery_core::{class::ClassName, ids};
 use chancery_sdk::id::SpiffeId;
 
-pub use crate::store::{Closure, Executable, Order, Revocation, What};
+pub use crate::store::{Closure, Executable, Issued, Order, Revocation, What};
 use crate::{
     problem::Problem,
     state::State,
     store::{
-        EVERY_NODE, Fact, Hits, Refusal, ReopenClass, RevokeClass, RevokeEntry, RevokeExecutable, RevokeInstance,
-        RevokeNode,
+        Certificate, EVERY_NODE, Fact, Hits, Refusal, ReopenClass, RevokeCertificate, RevokeClass, RevokeEntry,
+        RevokeExecutable, RevokeInstance, RevokeNode,
     },
 };
 
@@ -20,12 +20,16 @@ use crate::{
 const MAX_REASON_BYTES: usize = 1024;
 /// Longest ID of an entry in bytes (SPIRE's limit).
 const MAX_ENTRY_BYTES: usize = 255;
+/// Digits of a serial number (RFC 5280, 4.1.2.2: 20 octets).
+const MAX_SERIAL_DIGITS: usize = 49;
 /// Rows of the list in one answer.
 pub const MAX_PAGE: u32 = 1000;
 
 /// What is revoked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Target {
+    /// One certificate; [`certificate`] finds it.
+    Certificate(Issued),
     /// Every run of a class.
     Class(ClassName),
     /// An entry, by its ID.
@@ -43,6 +47,8 @@ pub enum Target {
 /// What an act has done.
 #[derive(Clone, Debug)]
 pub struct Done {
+    /// Whose it was, where one certificate was named.
+    pub subject: Option<String>,
     /// What it hit; as much as before where it was done before.
     pub hits: Hits,
     /// Classes that begin no more where it hit them.
@@ -81,7 +87,7 @@ pub async fn revoke(state: &State, target: Target, order: Order) -> Result<Done,
     // The view of every server closes them as well, as soon as it hears of it.
     let connections = match &target {
         Target::Node(id) | Target::Under(id) => state.live.close_where(|peer| peer.id.as_ref() == Some(id)),
-        Target::Class(_) | Target::Entry(_) | Target::Executable(_) | Target::Instance(_) => 0,
+        Target::Certificate(_) | Target::Class(_) | Target::Entry(_) | Target::Executable(_) | Target::Instance(_) => 0,
     };
     let hits = state.store.hits(kind, &subject).await?;
     let closed: Vec<Closure> = state.store.closures().await?.into_iter().filter(|one| !open.contains(one)).collect();
@@ -92,13 +98,48 @@ pub async fn revoke(state: &State, target: Target, order: Order) -> Result<Done,
         certificates = hits.certificates,
         "revoked by an operator"
     );
-    Ok(Done { hits, closed, connections })
+    let subject = match target {
+        Target::Certificate(issued) => Some(issued.subject),
+        _ => None,
+    };
+    Ok(Done { subject, hits, closed, connections })
+}
+
+/// The certificate of a serial number: `AUTHORITY:SERIAL`, or the decimal serial alone where only one valid one has it.
+///
+/// # Errors
+/// [`Problem::Invalid`] for another form, or a node's own; [`Problem::NotFound`] where none is in the record and valid.
+pub async fn certificate(state: &State, name: &str) -> Result<Target, Problem> {
+    let (authority, serial) =
+        name.split_once(':').map_or((None, name), |(authority, serial)| (Some(authority), serial));
+    if serial.is_empty() || serial.len() > MAX_SERIAL_DIGITS || !serial.bytes().all(|b| b.is_ascii_digit()) {
+        let form = "decimal digits, or the hex key identifier of its authority, ':' and decimal digits";
+        return Err(Problem::Invalid(format!("serial: '{name}' is not a serial number: {form}")));
+    }
+    let authority = authority.map(str::to_ascii_lowercase);
+    let mut found = state.store.certificates(authority.as_deref(), serial, state.now()).await?;
+    match (found.pop(), found.pop()) {
+        (None, _) => {
+            let text = format!("no certificate of serial number {name} is in the record and valid");
+            Err(Problem::NotFound(text))
+        }
+        (Some((_, one)), Some((_, other))) => {
+            let both = [one, other].map(|one| one.certificate.as_ref().map(Certificate::name).unwrap_or_default());
+            Err(Problem::Invalid(format!("serial: several certificates have it; name {} or {}", both[0], both[1])))
+        }
+        (Some((kind, one)), None) if kind.starts_with("node.") => Err(Problem::Invalid(format!(
+            "serial: that is the SVID of a node; revoke the node: --node {}",
+            one.subject
+        ))),
+        (Some((_, one)), None) => Ok(Target::Certificate(one)),
+    }
 }
 
 /// What is committed. What entries had through a node is read before, so that the transaction reads little.
 async fn fact(state: &State, target: &Target, order: Order) -> Result<Fact, Problem> {
     let invalid = |e: ids::PlaceError| Problem::Invalid(e.to_string());
     Ok(match target.clone() {
+        Target::Certificate(issued) => Fact::RevokeCertificate(RevokeCertificate { issued, order }),
         Target::Class(name) => Fact::RevokeClass(RevokeClass { name: name.to_string(), order }),
         Target::Entry(id) => {
             if id.is_empty() || id.len() > MAX_ENTRY_BYTES {
@@ -123,6 +164,9 @@ async fn fact(state: &State, target: &Target, order: Order) -> Result<Fact, Prob
 /// Kind and subject of the event that is the act.
 fn named(target: &Target) -> (&'static str, String) {
     match target {
+        Target::Certificate(one) => {
+            ("certificate.revoked", one.certificate.as_ref().map(Certificate::name).unwrap_or_default())
+        }
         Target::Class(name) => ("class.closed", name.to_string()),
         Target::Entry(id) => ("entry.revoked", id.clone()),
         Target::Executable(sha256) => ("executable.revoked", hex::encode(sha256)),
@@ -133,6 +177,7 @@ fn named(target: &Target) -> (&'static str, String) {
 
 fn word(target: &Target) -> &'static str {
     match target {
+        Target::Certificate(_) => "certificate",
         Target::Class(_) => "class",
         Target::Entry(_) => "entry",
         Target::Executable(_) => "executable",

@@ -159,7 +159,8 @@ async fn open(
 ) -> Result<Arc<Door>, DoorError> {
     let key = random().map_err(|e| DoorError::Random(e.to_string()))?;
     let rotation = Arc::new(Rotation::new(key));
-    let taints = Arc::new(Taints::new(clock::system()));
+    let revoked = LiveRevocations::new();
+    let taints = Arc::new(Taints::new(clock::system(), revoked.clone()));
     let (cache, ask, stop) = (Arc::new(Cache::new()), Arc::new(Ask::new()), shutdown.soft.clone());
     let file = StateFile::new(doors.state_file.clone());
     let instances = Instances::new(
@@ -171,7 +172,6 @@ async fn open(
         metrics.clone(),
         stop.clone(),
     );
-    let revoked = LiveRevocations::new();
     let syncer = Syncer::new(Parts {
         upstream: Arc::clone(&upstream),
         cache: Arc::clone(&cache),

@@ -7,6 +7,7 @@ use std::{
 use chancery_proto::workload::X509svid;
 use chancery_sdk::{
     id::SpiffeId,
+    revocation::Names,
     time::UnixTime,
     x509::{X509Svid, X509SvidError},
 };
@@ -33,6 +34,8 @@ pub struct Svid {
     pub expires_at: UnixTime,
     /// Hex key IDs of the authorities it leads to: the one that signed it, and those above that.
     pub authorities: BTreeSet<String>,
+    /// As a list of revocations would name it.
+    pub names: Names,
     /// Its place among all others, for what must not happen to all at once.
     pub spread: u16,
     /// Concatenated DER, leaf first.
@@ -57,9 +60,9 @@ impl Svid {
         let expires_at = checked.not_after();
         let spread = rotation.spread(checked.leaf());
         let rotate_at = due_at(now, expires_at, spread);
-        let authorities = signers(checked.chain());
+        let (authorities, names) = (signers(checked.chain()), Names::of(checked.chain()));
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { number, id: checked.id().clone(), rotate_at, expires_at, authorities, spread, chain, key })
+        Ok(Self { number, id: checked.id().clone(), rotate_at, expires_at, authorities, names, spread, chain, key })
     }
 
     /// As the Workload API sends it. `bundle` is concatenated DER.

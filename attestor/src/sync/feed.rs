@@ -202,6 +202,7 @@ impl Syncer {
         let new = self.revoked.add(rows.to_vec(), (self.clock)());
         if !new.is_empty() {
             tracing::info!(rows = new.len(), "the CA revoked");
+            self.taints.revoked();
         }
         let ids: HashSet<&str> = rows.iter().filter(|row| row.scope == Scope::All).map(|row| row.id.as_str()).collect();
         self.instances.revoked(&ids);

@@ -242,6 +242,7 @@ impl FakeCa {
         let at = |t: chancery_sdk::time::UnixTime| OffsetDateTime::from_unix_timestamp(t.0).unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
+        params.use_authority_key_identifier_extension = true;
         params.not_before = at(now.plus(-10));
         params.not_after = at(expires_at);
         params.is_ca = IsCa::ExplicitNoCa;

@@ -217,6 +217,7 @@ pub fn revoked(done: &admin::RevokeResponse) -> Value {
         "closed": closures(&done.closed),
         "connections": done.connections,
         "instances": long(done.instances),
+        "spiffe_id": done.spiffe_id,
         "token_ids": long(done.token_ids),
         "until": long(done.until),
     })

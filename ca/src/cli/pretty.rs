@@ -202,6 +202,13 @@ pub fn authority(authority: &admin::Authority) -> String {
 pub fn revoked(done: &admin::RevokeResponse) -> String {
     let (instances, svids, ids) = (done.instances, done.certificates, done.token_ids);
     let mut text = format!("Revoked: {instances} instances, {svids} X509-SVIDs, JWT-SVIDs of {ids} further IDs\n");
+    if !done.spiffe_id.is_empty() {
+        let _ = writeln!(
+            text,
+            "It was of {}, who may be given another one: --instance or --entry ends that",
+            done.spiffe_id
+        );
+    }
     match done.until {
         0 => text.push_str("Nothing that was issued is valid any more.\n"),
         // Writing to a String does not fail.

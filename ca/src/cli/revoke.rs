@@ -15,6 +15,8 @@ Examples:
   chancery-ca revoke --class finance/refund-agent --reason 'prompt injection, case 7'
   chancery-ca revoke --entry 8f0c2b1e-7f5d-4f6b-9d57-2a1f6d0f3c11 --reason 'service retired'
   chancery-ca revoke --node spiffe://example.org/spire/agent/tpm/3f6c... --all-under --reason 'machine stolen'
+  chancery-ca revoke --serial 274919437871213 --reason 'key found in a backup'
+  chancery-ca revoke --serial 5d3f...:274919437871213 --reason 'key found in a backup'
   chancery-ca revoke --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 --reason 'bad build'
 
 From the answer on no server issues anything new for it. A class that was closed by it begins again after
@@ -50,6 +52,9 @@ struct WhatArgs {
     /// A node, which is banned, and its instances
     #[arg(long, value_parser = value::id, value_name = "ID")]
     node: Option<SpiffeId>,
+    /// One certificate by its decimal serial number, or AUTHORITY:SERIAL; its holder may be given another one
+    #[arg(long, value_name = "SERIAL")]
+    serial: Option<String>,
     /// Every instance that runs this executable (SHA-256 of its file); nothing of it begins any more
     #[arg(long, value_name = "HEX")]
     sha256: Option<String>,
@@ -63,12 +68,13 @@ pub enum RevocationCommand {
 }
 
 pub async fn revoke(client: &Client, args: RevokeArgs) -> Result<Answer, Failure> {
-    let RevokeArgs { what: WhatArgs { instance, class, entry, node, sha256 }, all_under, reason } = args;
+    let RevokeArgs { what: WhatArgs { instance, class, entry, node, serial, sha256 }, all_under, reason } = args;
     if all_under && node.is_none() {
         return Err(Failure::usage("--all-under goes with --node"));
     }
     let what = instance.map(|id| What::Instance(id.to_string()));
     let what = what.or_else(|| class.map(What::ClassName)).or_else(|| entry.map(What::Entry));
+    let what = what.or_else(|| serial.map(What::Serial));
     let what = what.or_else(|| node.map(|id| What::Node(id.to_string()))).or_else(|| sha256.map(What::Sha256));
     let done = client.admin().revoke(RevokeRequest { what, all_under, reason }).await?.into_inner();
     Ok(Answer::new(json::revoked(&done), pretty::revoked(&done)))

@@ -155,6 +155,7 @@ fn a_revocation_names_one_thing_and_a_reason() {
 fn what_a_revocation_hit_is_said_with_its_end() {
     let closed = admin::Closure { class_name: "a".into(), node_id: "*".into(), ..admin::Closure::default() };
     let mut done = admin::RevokeResponse {
+        spiffe_id: String::new(),
         instances: 2,
         certificates: 3,
         token_ids: 1,

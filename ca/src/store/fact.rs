@@ -20,8 +20,8 @@ use chancery_sdk::{
 
 use super::{
     Anchor, Authority, AuthorityKind, BeatClaim, DisputeLog, Guest, IndexLog, LeaveLog, MoveKey, PlanKey, ReleaseClaim,
-    ReopenClass, RevokeClass, RevokeEntry, RevokeExecutable, RevokeInstance, RevokeNode, StoreCheckpoint, StoredCrl,
-    TakeClaim, TakeLog,
+    ReopenClass, RevokeCertificate, RevokeClass, RevokeEntry, RevokeExecutable, RevokeInstance, RevokeNode,
+    StoreCheckpoint, StoredCrl, TakeClaim, TakeLog,
 };
 
 /// One guarded business fact.
@@ -98,6 +98,8 @@ pub enum Fact {
     RecordMint(RecordMint),
     /// An X509-SVID was signed. Refused: `NodeNotGood`, `SerialNotCurrent`, `EntryGone`, `Stale`, `AuthorityNotActive`.
     RecordX509(RecordX509),
+    /// A summary of beginnings that an operator barred. Never refused.
+    RefusedBeginnings(RefusedBeginnings),
     /// A summary of failures that touch no node. Never refused.
     RefusedStrangers(RefusedStrangers),
     /// A run of a server ends. No event.
@@ -114,6 +116,8 @@ pub enum Fact {
     RetireAuthority(AuthorityId),
     /// A tainted authority, out of the bundle; its key is condemned. Refused: `NotFound`, `NotTainted`, `Stale`.
     RevokeAuthority(RevokeAuthority),
+    /// One certificate. Never refused.
+    RevokeCertificate(RevokeCertificate),
     /// Every run of a class, and the class begins nowhere. Refused: `NotFound`.
     RevokeClass(RevokeClass),
     /// An entry, and what was issued through it. Refused: `NotFound` (never was).
@@ -604,6 +608,21 @@ pub struct DeleteFederatedBundle {
 pub struct ServerStarted {
     /// Version of the program.
     pub version: String,
+}
+
+/// Beginnings of one class on one node that an operator barred, since the last summary.
+#[derive(Clone, Debug)]
+pub struct RefusedBeginnings {
+    /// SPIFFE ID of the node.
+    pub node: String,
+    /// Name of the class.
+    pub class: String,
+    /// The class is closed, or the executable revoked.
+    pub reason: Reason,
+    /// How often.
+    pub count: u64,
+    /// The newest of the processes; kept apart from the record.
+    pub process: BTreeMap<&'static str, String>,
 }
 
 /// Failures within one second that touch no node.

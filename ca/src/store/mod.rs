@@ -443,6 +443,17 @@ impl Store {
         read!(self, |pool, db| db::revocations::under(pool, node.as_str(), now).await)
     }
 
+    /// X.509 certificates of this serial number that are valid at `now`, with the kind of event that recorded each; of every
+    /// authority where none is named.
+    pub async fn certificates(
+        &self,
+        authority: Option<&str>,
+        serial: &str,
+        now: UnixTime,
+    ) -> Result<Vec<(String, Issued)>, StoreError> {
+        read!(self, |pool, db| db::revocations::certificates(pool, authority, serial, now).await)
+    }
+
     /// Every class that is closed somewhere, in the order of class, then node.
     pub async fn closures(&self) -> Result<Vec<Closure>, StoreError> {
         read!(self, |pool, db| db::revocations::closures(pool).await)

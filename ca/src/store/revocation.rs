@@ -70,6 +70,15 @@ pub struct RevokeExecutable {
     pub order: Order,
 }
 
+/// One certificate is not to be accepted; who holds it may be given another.
+#[derive(Clone, Debug)]
+pub struct RevokeCertificate {
+    /// As the record of its issuance tells it: an X.509 certificate.
+    pub issued: Issued,
+    /// Why and who.
+    pub order: Order,
+}
+
 /// A class may begin again.
 #[derive(Clone, Debug)]
 pub struct ReopenClass {
@@ -101,6 +110,13 @@ pub struct Certificate {
     pub authority: String,
     /// Decimal.
     pub serial: String,
+}
+
+impl Certificate {
+    /// As people write it: `AUTHORITY:SERIAL`.
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.authority, self.serial)
+    }
 }
 
 /// What is not to be accepted, while it is valid by itself.

@@ -153,3 +153,64 @@ async fn everything_under_a_node_is_listed_page_by_page() {
     let refused = x509_of(&world, &ours.id, &csr(&KeyPair::generate().unwrap())).await;
     assert!(matches!(refused, Err(Problem::Node(_))), "{refused:?}");
 }
+
+#[tokio::test]
+async fn one_certificate_is_revoked_by_its_serial_number_and_its_holder_goes_on() {
+    let world = world().await;
+    let state = &world.state;
+    classes::create(state, class_draft("refund", &["unix:uid:1"])).await.unwrap();
+    let (first, second) = (begun(&world, 1).await, begun(&world, 2).await);
+    let of = |svid: &X509| {
+        let authority = hex::encode(x509::authority_key_id(&svid.chain[0]).unwrap());
+        (authority, x509::serial_decimal(&svid.chain[0]).unwrap())
+    };
+    let (authority, serial) = of(&first);
+    let target = revoke::certificate(state, &serial).await.unwrap();
+    assert_eq!(revoke::certificate(state, &format!("{}:{serial}", authority.to_uppercase())).await.unwrap(), target);
+    let done = revoke::revoke(state, target.clone(), order()).await.unwrap();
+    assert_eq!((done.subject.as_deref(), done.hits.certificates), (Some(first.id.as_str()), 1));
+    assert_eq!((done.hits.instances, done.closed.len(), done.hits.until), (0, 0, Some(first.expires_at)));
+    let again = revoke::revoke(state, target, order()).await.unwrap();
+    assert_eq!(again.hits, done.hits, "twice is as once");
+    assert_eq!((recorded(state, "certificate.revoked").await, recorded(state, "svid.revoked").await), (1, 1));
+    let key = KeyPair::generate().unwrap();
+    instance::renew(state, &world.node, &first.id, &[1; 32], &csr(&key)).await.unwrap();
+    let listed = revoke::list(state, "", 10).await.unwrap().revocations;
+    assert_eq!(listed.iter().map(|row| &row.revoked.subject).collect::<Vec<_>>(), [&first.id.to_string()]);
+
+    let (authority, serial) = of(&second);
+    for wrong in ["", "x", "12x", ":12", "-1", &"1".repeat(50), "0x12"] {
+        let told = revoke::certificate(state, wrong).await;
+        assert!(matches!(told, Err(Problem::Invalid(_) | NotFound(_))), "{wrong}: {told:?}");
+    }
+    for unknown in ["12".to_owned(), format!("{authority}:12"), format!("aa:{serial}")] {
+        assert!(matches!(revoke::certificate(state, &unknown).await, Err(NotFound(_))), "{unknown}");
+    }
+    let nodes = revoke::certificate(state, "77").await;
+    assert!(matches!(&nodes, Err(Problem::Invalid(text)) if text.contains("--node")), "{nodes:?}");
+}
+
+#[tokio::test]
+async fn beginnings_that_an_operator_barred_are_in_the_record_as_a_summary() {
+    let world = world().await;
+    let state = &world.state;
+    classes::create(state, class_draft("refund", &["unix:uid:1"])).await.unwrap();
+    let first = begun(&world, 1).await;
+    revoke::revoke(state, Target::Instance(first.id.clone()), order()).await.unwrap();
+    let key = KeyPair::generate().unwrap();
+    for token in 2..5 {
+        instance::begin(state, &world.node, &process(token), &csr(&key)).await.unwrap_err();
+    }
+    state.failures.flush(&state.store, state.now()).await;
+    state.failures.flush(&state.store, state.now()).await;
+    let events = state.store.events(None, 10_000).await.unwrap();
+    let events = events.iter().map(|e| serde_json::from_slice::<serde_json::Value>(&e.bytes).unwrap());
+    let refused: Vec<_> = events.filter(|e| e["kind"] == "beginning.refused").collect();
+    let [one] = &refused[..] else { panic!("{refused:?}") };
+    assert_eq!(one["subject"], world.node.id.as_str());
+    let fields = &one["fields"];
+    assert_eq!(
+        (&fields["class"], &fields["count"], &fields["reason"]),
+        (&"refund".into(), &3.into(), &"CLASS_CLOSED".into())
+    );
+}

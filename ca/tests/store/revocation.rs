@@ -30,6 +30,7 @@ on_both! {
     the_record_says_who_and_why_and_keeps_the_caller_apart
     no_issuance_that_commits_after_a_revocation_is_granted_whichever_server_decided_it
     revoked_and_unexpired_is_always_listed
+    a_certificate_is_found_by_its_serial_number_and_revoked_alone
 }
 
 fn order() -> Order {
@@ -446,4 +447,27 @@ async fn revoked_and_unexpired_is_always_listed(db: Bench) {
     // A day after the last end there is nothing to be listed, and the rows go.
     db.done_or_nothing(Fact::PruneRecords(Moment { now: now.plus(3 * 86_400) })).await;
     assert_eq!(db.store.revocations(UnixTime(0), "", u32::MAX).await.unwrap(), []);
+}
+
+async fn a_certificate_is_found_by_its_serial_number_and_revoked_alone(db: Bench) {
+    begun(&db, &[1, 2]).await;
+    let now = sample::now();
+    let cert = sample::begin(1, 1).instance.newest;
+    let found = db.store.certificates(None, &cert.serial, now).await.unwrap();
+    let [(kind, issued)] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((kind.as_str(), &issued.subject), ("instance.begun", &run(1).to_string()));
+    assert_eq!(db.store.certificates(Some(sample::X509), &cert.serial, now).await.unwrap(), found);
+    assert!(db.store.certificates(Some("aa:bb"), &cert.serial, now).await.unwrap().is_empty());
+    assert!(db.store.certificates(None, "1234567", now).await.unwrap().is_empty());
+    assert!(db.store.certificates(None, &cert.serial, cert.expires_at).await.unwrap().is_empty(), "it has ended");
+    let fact = Fact::RevokeCertificate(RevokeCertificate { issued: issued.clone(), order: order() });
+    let number = db.done(fact.clone()).await;
+    let act = issued.certificate.as_ref().unwrap().name();
+    let told = [("certificate.revoked".to_owned(), act.clone()), ("svid.revoked".to_owned(), run(1).to_string())];
+    assert_eq!(db.kinds_from(number).await, told);
+    db.done_or_nothing(fact).await;
+    assert_eq!(db.kinds_from(number).await, told, "twice is as once");
+    assert_eq!(listed(&db).await, BTreeSet::from([format!("#{}", cert.serial)]));
+    assert_eq!(db.store.hits("certificate.revoked", &act).await.unwrap().certificates, 1);
+    db.done(Fact::RenewInstance(sample::renewal(1, 1))).await;
 }

@@ -112,7 +112,7 @@ impl admin_server::Admin for Service {
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
         let caller = caller(request.extensions())?;
         let request = request.into_inner();
-        let target = revoke::target(&request)?;
+        let target = revoke::target(&self.state, &request).await?;
         let (state, order) = (Arc::clone(&self.state), revoke::order(&caller, request.reason));
         let done = detached(async move { kill::revoke(&state, target, order).await }).await?;
         Ok(Response::new(revoke::done(&done)))

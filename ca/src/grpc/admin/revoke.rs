@@ -3,21 +3,22 @@
 use chancery_proto::chancery::admin::v1::{self as admin, revoke_request::What as Named};
 use tonic::Status;
 
-use super::convert;
+use super::{super::status, convert};
 use crate::{
     gate::Caller,
     issue::named,
-    revoke::{Closure, Done, Listed, MAX_PAGE, Order, Revocation, Target, What},
+    revoke::{self, Closure, Done, Listed, MAX_PAGE, Order, Revocation, Target, What},
+    state::State,
 };
 
 /// Reads what is to be revoked.
 ///
 /// # Errors
-/// INVALID_ARGUMENT naming the field.
-pub fn target(request: &admin::RevokeRequest) -> Result<Target, Status> {
+/// INVALID_ARGUMENT naming the field; NOT_FOUND for a serial number that nobody has.
+pub async fn target(state: &State, request: &admin::RevokeRequest) -> Result<Target, Status> {
     let what = request.what.as_ref();
-    let what =
-        what.ok_or_else(|| Status::invalid_argument("name an instance, a class, an entry, a node or a sha256"))?;
+    let what = what
+        .ok_or_else(|| Status::invalid_argument("name an instance, a class, an entry, a node, a sha256 or a serial"))?;
     if request.all_under && !matches!(what, Named::Node(_)) {
         return Err(Status::invalid_argument("all_under goes with a node"));
     }
@@ -27,6 +28,7 @@ pub fn target(request: &admin::RevokeRequest) -> Result<Target, Status> {
         Named::Instance(id) => Target::Instance(convert::id(id, "instance")?),
         Named::Node(id) if request.all_under => Target::Under(convert::id(id, "node")?),
         Named::Node(id) => Target::Node(convert::id(id, "node")?),
+        Named::Serial(name) => revoke::certificate(state, name).await.map_err(status::of)?,
         Named::Sha256(text) => Target::Executable(sha256(text)?),
     })
 }
@@ -54,6 +56,7 @@ pub fn order(caller: &Caller, reason: String) -> Order {
 /// Writes what was done.
 pub fn done(done: &Done) -> admin::RevokeResponse {
     admin::RevokeResponse {
+        spiffe_id: done.subject.clone().unwrap_or_default(),
         instances: done.hits.instances,
         certificates: done.hits.certificates,
         token_ids: done.hits.token_ids,

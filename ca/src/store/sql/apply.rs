@@ -2,7 +2,7 @@ use super::{
     Context, Events, Stop, Tx, admit, anchors, authorities, claims, classes, crls, entries, federation, guests, index,
     instances, issuing, keys, log, nodes, records, revoke, svids, tokens,
 };
-use crate::store::Fact;
+use crate::store::{Fact, RefusedBeginnings};
 use chancery_core::event::Event;
 
 /// Applies one fact: all its guards, then its writes, then its events.
@@ -45,6 +45,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::Reconcile(f) => instances::reconcile(tx, at, f).await,
         Fact::RecordCa(f) => svids::record_ca(tx, f).await,
         Fact::RecordMint(f) => svids::record_mint(tx, f).await,
+        Fact::RefusedBeginnings(f) => Ok(vec![refused(f)]),
         Fact::RefusedStrangers(f) => Ok(vec![
             Event::new("strangers.refused", f.reason.code())
                 .with("count", f.count)
@@ -57,6 +58,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::ReopenClass(f) => revoke::reopen(tx, context, f).await,
         Fact::RetireAuthority(f) => authorities::retire(tx, f).await,
         Fact::RevokeAuthority(f) => authorities::revoke(tx, context, f).await,
+        Fact::RevokeCertificate(f) => revoke::certificate(tx, context, f).await,
         Fact::RevokeClass(f) => revoke::class(tx, context, f).await,
         Fact::RevokeEntry(f) => revoke::entry(tx, context, f).await,
         Fact::RevokeExecutable(f) => revoke::executable(tx, context, f).await,
@@ -73,4 +75,11 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::UpdateClass(f) => classes::update(tx, f).await,
         Fact::UpdateEntry(f) => entries::update(tx, f).await,
     }
+}
+
+fn refused(fact: &RefusedBeginnings) -> Event {
+    let event =
+        Event::new("beginning.refused", &fact.node).with("class", fact.class.as_str()).with("count", fact.count);
+    let event = event.with("reason", fact.reason.code());
+    fact.process.iter().fold(event, |event, (name, value)| event.with_personal(name, value))
 }

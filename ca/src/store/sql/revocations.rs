@@ -28,6 +28,9 @@ const PAGE: i64 = 5_000;
 /// What issues an SVID.
 const ISSUING: [&str; 6] =
     ["instance.begun", "instance.renewed", "jwt.issued", "node.attested", "node.renewed", "svid.issued"];
+/// What issues a certificate.
+const CERTIFYING: [&str; 7] =
+    ["ca.issued", "instance.begun", "instance.renewed", "node.attested", "node.renewed", "svid.issued", "svid.minted"];
 const END: &str = "SELECT epoch, next - 1 FROM counter WHERE id = 0";
 /// Only the second and third column of what is no SVID of an entry: its bytes are not carried.
 const LOG: &str = "SELECT epoch, number, subject, CASE WHEN kind IN ('jwt.issued', 'svid.issued') THEN bytes END \
@@ -179,6 +182,29 @@ async fn issued(
         }
     }
     Ok(issued)
+}
+
+/// Certificates of this serial number that are valid at `now`, each with the kind of its event.
+pub(in crate::store) async fn certificates(
+    pool: &Pool,
+    authority: Option<&str>,
+    serial: &str,
+    now: UnixTime,
+) -> Result<Vec<(String, Issued)>, StoreError> {
+    let mut connection = pool.acquire().await?;
+    let mut certificates = Vec::new();
+    for found in index::find(&mut connection, &[serial.to_owned()], now).await? {
+        if !CERTIFYING.contains(&found.kind.as_str()) {
+            continue;
+        }
+        let told = told(&found.subject, &found.bytes)?;
+        let meant = told.fields.serial.as_deref() == Some(serial) && told.fields.expires_at > now.0;
+        if meant && authority.is_none_or(|authority| told.fields.authority.as_deref() == Some(authority)) {
+            certificates.push((found.kind.clone(), told.issued(found.subject.clone())));
+        }
+    }
+    certificates.dedup_by(|a, b| a.1.certificate == b.1.certificate);
+    Ok(certificates)
 }
 
 /// Reads what entries had issued through the node, outside any transaction.

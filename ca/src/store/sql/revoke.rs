@@ -14,8 +14,8 @@ use super::{
     revocations::{self, Cause},
 };
 use crate::store::{
-    EVERY_NODE, Refusal, ReopenClass, RevokeClass, RevokeEntry, RevokeExecutable, RevokeInstance, RevokeNode,
-    StoreError,
+    Certificate, EVERY_NODE, Refusal, ReopenClass, RevokeCertificate, RevokeClass, RevokeEntry, RevokeExecutable,
+    RevokeInstance, RevokeNode, StoreError,
 };
 
 /// Instances in one statement.
@@ -60,6 +60,18 @@ pub(super) async fn instance(tx: &mut Tx, context: &Context, fact: &RevokeInstan
     let places = told(tx, &cause, row, &mut events).await?;
     close(tx, &cause, places, &mut events).await?;
     Ok(events)
+}
+
+/// Only this one: its holder may be given another.
+pub(super) async fn certificate(tx: &mut Tx, context: &Context, fact: &RevokeCertificate) -> Result<Events, Stop> {
+    let name = fact.issued.certificate.as_ref().map(Certificate::name).unwrap_or_default();
+    let cause = Cause::ordered("certificate.revoked", &name, &fact.order, context);
+    let listed = revocations::list_certificates(tx, &cause, vec![fact.issued.clone()]).await?;
+    if listed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let act = cause.event().with("spiffe_id", fact.issued.subject.as_str());
+    Ok(std::iter::once(act).chain(listed).collect())
 }
 
 pub(super) async fn class(tx: &mut Tx, context: &Context, fact: &RevokeClass) -> Result<Events, Stop> {
