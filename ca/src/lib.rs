@@ -8,6 +8,7 @@ pub mod anchors;
 pub mod audit;
 pub mod authorities;
 pub mod authority;
+pub mod bound;
 pub mod bundles;
 pub mod ceremony;
 pub mod chance;

@@ -6,6 +6,7 @@ mod admin;
 mod answer;
 mod audit;
 mod authority;
+mod bound;
 mod bundle;
 mod ceremony;
 mod client;
@@ -97,6 +98,8 @@ enum Command {
     Instance(admin::InstanceCommand),
     /// Kill switch: nobody gets or accepts any more what this was given
     Revoke(revoke::RevokeArgs),
+    /// How long somebody may still accept what was revoked, by the configuration; needs --config
+    Bound(bound::BoundArgs),
     /// What is revoked
     #[command(subcommand)]
     Revocation(revoke::RevocationCommand),
@@ -150,6 +153,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Migrate => serve::migrate(&cli.common),
         Command::Ceremony(args) => ceremony::run(&cli.common, &args),
         Command::RestoreAccept => serve::restore_accept(&cli.common),
+        Command::Bound(args) => bound::run(&cli.common, &args),
         Command::Trace(args) => trace::run(&cli.common, &args),
         Command::Audit(admin::AuditCommand::Key) => audit::key(&cli.common),
         Command::Audit(admin::AuditCommand::Verify { since }) => audit::verify(&cli.common, since.as_deref()),
@@ -164,7 +168,12 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
 async fn ask(common: &Common, command: Command) -> Result<(), Failure> {
     let client = Client::connect(&socket(common)?).await?;
     let answer = match command {
-        Command::Run | Command::Migrate | Command::Ceremony(_) | Command::RestoreAccept | Command::Trace(_) => {
+        Command::Bound(_)
+        | Command::Ceremony(_)
+        | Command::Migrate
+        | Command::RestoreAccept
+        | Command::Run
+        | Command::Trace(_) => {
             return Err(Failure::refused("not a command of the admin socket".into()));
         }
         Command::Healthcheck => node::healthcheck(&client).await?,

@@ -204,6 +204,9 @@ fn config_text(folder: &Path, database: &str, grpc: SocketAddr, metrics: SocketA
     for (key, value) in rows {
         if let Some(value) = value {
             text.push_str(&format!("{key} = {value:?}\n"));
+            if lives.capped && matches!(key, "instance_svid" | "jwt_svid" | "x509_svid") {
+                text.push_str(&format!("{key}_max = {value:?}\n"));
+            }
         }
     }
     if let Some(policy) = &lives.policy_file {

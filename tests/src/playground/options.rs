@@ -91,6 +91,9 @@ pub struct Lifetimes {
     /// Least time an authority is published before it signs; at most a third of --ca-ttl.
     #[arg(long, value_name = "TIME")]
     pub publish_delay: Option<String>,
+    /// Nobody may ask for longer lives than those of instances, entries and tokens.
+    #[arg(skip)]
+    pub capped: bool,
     /// Measured-boot policies of the CA.
     #[arg(long, value_name = "FILE")]
     pub policy_file: Option<PathBuf>,

@@ -4,10 +4,13 @@ use std::time::{Duration, Instant};
 
 use chancery_sdk::{
     id::TrustDomain,
+    jwt::JwtSvid,
+    revocation::Names,
     source::{Source, SourceError},
+    time::UnixTime,
     tls::{Allow, H2, system_clock},
     workload::{Endpoint, WorkloadClient},
-    x509::VerifiedCrl,
+    x509::{self, VerifiedCrl},
 };
 use chancery_tests::{
     demo::{
@@ -230,4 +233,65 @@ fn a_leaf_whose_issuer_is_gone_is_refused_by_the_sdk_when_another_server_revokes
     let of_victim = told.iter().find(|(ca, ..)| ca == authority).expect("its last list is still handed out");
     assert!(!of_victim.2.contains(serial), "nobody else can sign it: {told:?}");
     drop(source);
+}
+
+/// What `bound` prints, as milliseconds by credential and party.
+fn printed_bound(stage: &Stage, credential: &str, party: &str) -> Duration {
+    let mut command = std::process::Command::new(stage.playground.bin.path("chancery-ca"));
+    command.args(["bound", "--output", "json", "--config"]).arg(&stage.playground.authority.config);
+    let out = command.output().unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let is_meant = |row: &&serde_json::Value| row["credential"] == credential && row["party"] == party;
+    let row = told["bounds"].as_array().unwrap().iter().find(is_meant).unwrap_or_else(|| panic!("{told}"));
+    Duration::from_millis(row["milliseconds"].as_str().unwrap().parse().unwrap())
+}
+
+/// From `since` until `over` says so.
+fn time_until(since: Instant, mut over: impl FnMut() -> bool) -> Duration {
+    until(SOON, || if over() { Ok(()) } else { Err("still accepted".to_owned()) }).unwrap();
+    since.elapsed()
+}
+
+#[test]
+fn nobody_accepts_what_was_revoked_for_longer_than_the_printed_bound() {
+    let stage = stage(Attest::JoinToken, |o| {
+        let lives = &mut o.lifetimes;
+        (lives.x509_ttl, lives.jwt_ttl, lives.capped) = (Some("20s".into()), Some("15s".into()), true);
+    });
+    stage.entry_for_us(0, "/victim");
+    let listed = stage.ca_json(&["entry", "list"]);
+    let is_ours = |entry: &&serde_json::Value| entry["spiffe_id"]["path"] == "/victim";
+    let entry = listed["entries"].as_array().unwrap().iter().find(is_ours).unwrap()["id"].as_str().unwrap().to_owned();
+    let runtime = runtime();
+    let source = runtime.block_on(stage.source(0));
+    until(SOON, || if source.hears_revocations() { Ok(()) } else { Err("no list yet".into()) }).unwrap();
+    // What a thief would have copied, at its longest, and what each judge knows.
+    let token = runtime.block_on(source.jwt("watcher")).unwrap();
+    let svid = source.svid().unwrap();
+    let (chain, bundles, keys) = (svid.chain().to_vec(), source.bundles(), source.jwt_bundles().unwrap());
+    let names = Names::of(&chain);
+    let judged = |at: UnixTime| x509::verify(&chain, &bundles, at).is_ok();
+    assert!(judged(system_clock()()));
+
+    stage.ca(&["revoke", "--entry", &entry, "--reason", "test"]);
+    let answered = Instant::now();
+    let revocations = source.revocations();
+    let online = time_until(answered, || revocations.list().refuses(svid.id().as_str(), &names));
+    let jwt_online = time_until(answered, || source.validate_jwt_locally("watcher", token.token()).is_err());
+    let jwt_offline =
+        time_until(answered, || JwtSvid::verify(token.token(), &keys, "watcher", system_clock()(), 0).is_err());
+    let offline = time_until(answered, || !judged(system_clock()()));
+    for (credential, party, measured) in [
+        ("entry_x509_svid", "sdk_online", online),
+        ("entry_x509_svid", "sdk_offline", offline),
+        ("entry_x509_svid", "third_party", offline),
+        ("jwt_svid", "sdk_online", jwt_online),
+        ("jwt_svid", "third_party", jwt_offline),
+    ] {
+        let bound = printed_bound(&stage, credential, party);
+        println!("{credential}, {party}: {measured:?} of at most {bound:?}");
+        assert!(measured <= bound, "{credential}, {party}: {measured:?} exceeds {bound:?}");
+    }
+    let asked_for = printed_bound(&stage, "entry_x509_svid", "third_party");
+    assert_eq!(asked_for, Duration::from_secs(21), "20 s, and its last second");
 }
