@@ -91,8 +91,8 @@ fn slow_rounds(load: &Load, folder: &Path, pids: impl Fn() -> Vec<u32>) -> Strin
         fastest = slow.delayed().into_iter().fold(fastest, f64::min);
         slow.detach();
     }
-    // strace reads the clock after the delay began: a trifle of it is not in its figure.
-    assert!(fastest >= 0.099, "an fsync took {fastest} s, not 100 ms");
+    // strace reads the clock after the delay began: what it lost to others by then is not in its figure.
+    assert!(fastest >= 0.09, "an fsync took {fastest} s, not 100 ms");
     format!("{fsyncs} fsyncs of at least {fastest:.3} s")
 }
 
