@@ -56,29 +56,33 @@ fn one_round(stage: &Stage, proxy: &Proxy) -> u64 {
         banned.issue(1).await.unwrap();
         ended.begin(1, &process).await.unwrap()
     });
-    proxy.watch_for(&banned.id);
     proxy.hold_reads(true);
     let began = Instant::now();
-    stage.servers[0].cli(&["node", "ban", &banned.id]).unwrap();
-    stage.servers[0].cli(&["instance", "end", &instance]).unwrap();
+    // They ask before the ban too, so that the first call after it finds the second server still sure of its view.
     let asking: Vec<JoinHandle<_>> = (0..4)
         .map(|_| {
             let node = std::sync::Arc::clone(banned);
             stage.runtime.spawn(async move {
                 let mut given = Vec::new();
                 while began.elapsed() < ASKED {
-                    given.extend(node.issue(1).await.ok());
+                    let asked = Instant::now();
+                    given.extend(node.issue(1).await.ok().map(|svid| (asked, svid)));
                     sleep(Duration::from_millis(20)).await;
                 }
                 given
             })
         })
         .collect();
-    let given: Vec<String> = stage
+    stage.servers[0].cli(&["node", "ban", &banned.id]).unwrap();
+    let refused = Instant::now();
+    proxy.watch_for(&banned.id);
+    stage.servers[0].cli(&["instance", "end", &instance]).unwrap();
+    let given: Vec<_> = stage
         .runtime
         .block_on(async { futures_util::future::join_all(asking).await })
         .into_iter()
         .flat_map(Result::unwrap)
+        .filter(|(asked, _)| *asked > refused)
         .collect();
     let renewed = stage.runtime.block_on(ended.begin(1, &process));
     let (tries, held) = (proxy.seen(), proxy.held());
