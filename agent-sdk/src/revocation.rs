@@ -1,8 +1,12 @@
 //! What is revoked before its end: certificates by issuer and serial, IDs as a whole, tokens by ID and time.
 //!
-//! A list is only ever added to: nothing takes a revocation back, it ends by itself. No I/O, and time is an argument.
+//! A list of revocations is only ever added to: nothing takes one back, it ends by itself. Who is held is another matter: that
+//! is a set which is replaced, for a hold ends soon and can be released. No I/O, and time is an argument.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use rustls_pki_types::CertificateDer;
 
@@ -44,6 +48,15 @@ pub struct Revocation {
     pub expires_at: UnixTime,
 }
 
+/// What was told of a hold.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Hold {
+    /// SPIFFE ID of the instance.
+    pub id: String,
+    /// Nobody is to accept it before this second; `None` = it was released.
+    pub until: Option<UnixTime>,
+}
+
 /// A list, with what is needed to look somebody up.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
@@ -57,6 +70,8 @@ pub struct Revocations {
     /// ID -> last second of issuing that is hit.
     tokens: HashMap<String, UnixTime>,
     tidy_at: usize,
+    /// ID -> end of its hold; some may be over.
+    held: BTreeMap<String, UnixTime>,
 }
 
 impl Revocations {
@@ -77,9 +92,9 @@ impl Revocations {
         new
     }
 
-    /// Whether nothing is revoked.
+    /// Whether nothing is revoked and nobody held.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows.is_empty() && self.held.is_empty()
     }
 
     /// The rows, in the order they came.
@@ -101,6 +116,38 @@ impl Revocations {
     pub fn refuses_token(&self, id: &str, issued_at: Option<UnixTime>) -> bool {
         let hit = |until: &UnixTime| issued_at.is_none_or(|at| at <= *until);
         self.all.contains_key(id) || self.tokens.get(id).is_some_and(hit)
+    }
+
+    /// Takes the newest word on some holds, in order; whether anything is different. What is over at `now` goes.
+    pub fn hold(&mut self, told: impl IntoIterator<Item = Hold>, now: UnixTime) -> bool {
+        let mut held = self.held.clone();
+        for Hold { id, until } in told {
+            match until {
+                Some(until) => drop(held.insert(id, until)),
+                None => drop(held.remove(&id)),
+            }
+        }
+        held.retain(|_, until| *until > now);
+        let different = held != self.held;
+        self.held = held;
+        different
+    }
+
+    /// Lets go of every hold but those of `told`; whether anything is different.
+    pub fn hold_only(&mut self, told: impl IntoIterator<Item = Hold>, now: UnixTime) -> bool {
+        let before = std::mem::take(&mut self.held);
+        self.hold(told, now);
+        self.held != before
+    }
+
+    /// Until when the ID is held, if it is at `now`: nobody is to accept it, whatever it shows.
+    pub fn held(&self, id: &str, now: UnixTime) -> Option<UnixTime> {
+        self.held.get(id).copied().filter(|until| *until > now)
+    }
+
+    /// Every hold by its ID; some may be over.
+    pub fn every_hold(&self) -> &BTreeMap<String, UnixTime> {
+        &self.held
     }
 
     fn holds(&self, row: &Revocation) -> bool {
@@ -134,7 +181,7 @@ impl Revocations {
         let rows = std::mem::take(&mut self.rows);
         let before = rows.len();
         let tidied = self.tidied;
-        *self = Self::default();
+        *self = Self { held: std::mem::take(&mut self.held), ..Self::default() };
         for row in rows.into_iter().filter(|row| row.expires_at > now) {
             self.index(&row);
             self.rows.push(row);
@@ -236,5 +283,36 @@ mod tests {
         assert!(list.tidied() > 0 && list.rows().len() < 4 * TIDY_FROM);
         assert!((1..4 * TIDY_FROM).step_by(2).all(|n| list.refuses("x", &names(n))));
         assert!(!list.refuses("x", &names(0)));
+    }
+
+    fn hold(id: &str, secs: i64) -> Hold {
+        Hold { id: id.into(), until: Some(NOW.plus(secs)) }
+    }
+
+    #[test]
+    fn a_hold_is_refused_until_its_end_its_replacement_or_its_release() {
+        let mut list = Revocations::default();
+        assert!(list.hold([hold("a", 60), hold("b", 60), hold("c", 0)], NOW));
+        assert!(!list.is_empty() && !list.hold([hold("a", 60)], NOW), "told again");
+        assert_eq!((list.held("a", NOW), list.held("c", NOW)), (Some(NOW.plus(60)), None));
+        assert!(!list.refuses("a", &names(1)), "nothing of it is revoked");
+        assert_eq!((list.held("a", NOW.plus(59)), list.held("a", NOW.plus(60))), (Some(NOW.plus(60)), None));
+        assert!(list.hold([hold("a", 30), Hold { id: "b".into(), until: None }], NOW));
+        assert_eq!((list.held("a", NOW), list.held("b", NOW)), (Some(NOW.plus(30)), None));
+        assert!(list.hold_only([hold("d", 60)], NOW) && !list.hold_only([hold("d", 60)], NOW));
+        assert_eq!((list.held("a", NOW), list.held("d", NOW)), (None, Some(NOW.plus(60))));
+        assert!(list.hold([hold("e", 90)], NOW.plus(60)));
+        assert_eq!(list.every_hold().len(), 1, "what is over takes no room");
+    }
+
+    #[test]
+    fn a_long_list_that_lets_go_of_what_has_ended_keeps_the_holds() {
+        let mut list = Revocations::default();
+        list.hold([hold("held", 900)], NOW);
+        for n in 0..4 * TIDY_FROM {
+            let now = NOW.plus(i64::try_from(n / 8).unwrap());
+            list.add([Revocation { expires_at: now.plus(1), ..row("x", certificate(n), 0) }], now);
+        }
+        assert!(list.tidied() > 0 && list.held("held", NOW).is_some());
     }
 }

@@ -451,7 +451,7 @@ async fn a_listener_yields_verified_peers_and_a_new_connection_shows_the_new_cer
 }
 
 fn told(rows: Vec<agent::Revocation>, more: bool) -> Says<agent::WatchRevocationsResponse> {
-    Says::Message(agent::WatchRevocationsResponse { revocations: rows, more })
+    Says::Message(agent::WatchRevocationsResponse { revocations: rows, more, ..Default::default() })
 }
 
 fn row(id: &str, scope: agent::Scope) -> agent::Revocation {
@@ -523,4 +523,68 @@ async fn a_revoked_token_is_refused_without_a_call() {
     let refused = source.validate_jwt_locally("us", &hit).unwrap_err();
     assert!(matches!(&refused, SourceError::Revoked { id } if id.path() == "/hit"), "{refused}");
     source.validate_jwt_locally("us", &other).unwrap();
+}
+
+fn hold(id: &str, secs: Option<i64>) -> agent::Hold {
+    agent::Hold { spiffe_id: id.into(), until: secs.map_or(0, |secs| now().plus(secs).0) }
+}
+
+fn told_holds(holds: Vec<agent::Hold>, holds_begin: bool, more: bool) -> Says<agent::WatchRevocationsResponse> {
+    Says::Message(agent::WatchRevocationsResponse { holds, holds_begin, more, ..Default::default() })
+}
+
+const US: &str = "spiffe://example.org/w";
+
+#[tokio::test]
+async fn a_held_peer_is_refused_until_it_is_released_or_a_new_list_lacks_it() {
+    let authority = Authority::new("example.org");
+    let fake = Fake::start();
+    grant(&fake, vec![authority.message("/w", "")]);
+    fake.revocations.send_replace(told_holds(Vec::new(), true, false));
+    let source = fake.source().await;
+    hears(&source, true).await;
+    meet(&source, &authority).await.unwrap();
+    let tell = async |message| after_change(&source, || drop(fake.revocations.send_replace(message))).await;
+    tell(told_holds(vec![hold(US, Some(600))], false, false)).await;
+    let refused = meet(&source, &authority).await.unwrap_err();
+    assert!(refused.to_string().contains("Revoked"), "{refused}");
+    tell(told_holds(vec![hold(US, None)], false, false)).await;
+    meet(&source, &authority).await.unwrap();
+
+    // A stream that begins again tells everybody who is held; what it lacks is over, once it has told all.
+    tell(told_holds(vec![hold(US, Some(600))], false, false)).await;
+    tell(told_holds(vec![hold("spiffe://example.org/x", Some(600))], true, true)).await;
+    assert!(meet(&source, &authority).await.is_err(), "the list is not whole yet");
+    tell(told_holds(vec![hold("spiffe://example.org/y", Some(600))], false, false)).await;
+    meet(&source, &authority).await.unwrap();
+    let list = source.revocations().list();
+    let held: Vec<_> = list.every_hold().keys().map(String::as_str).collect();
+    assert_eq!(held, ["spiffe://example.org/x", "spiffe://example.org/y"]);
+
+    // One that breaks changes nothing: the holds end by themselves.
+    fake.revocations.send_replace(Says::Fail(Status::unavailable("away")));
+    hears(&source, false).await;
+    assert!(source.revocations().list().held("spiffe://example.org/x", now()).is_some());
+}
+
+#[tokio::test]
+async fn a_token_of_a_held_instance_is_refused_without_a_call_and_accepted_after_the_release() {
+    let authority = JwtAuthority::new("example.org");
+    let fake = Fake::start();
+    grant(&fake, vec![Authority::new("example.org").message("/w", "")]);
+    let bundles = HashMap::from([authority.entry()]);
+    fake.jwt_bundles.send_replace(Says::Message(JwtBundlesResponse { bundles }));
+    fake.revocations.send_replace(told_holds(Vec::new(), true, false));
+    let builder = Source::builder().endpoint(fake.endpoint()).with_jwt_bundles();
+    let source = builder.wait(Duration::from_secs(20)).connect().await.unwrap();
+    let (hit, other) = (authority.token("/hit", "us"), authority.token("/other", "us"));
+    hears(&source, true).await;
+    let held = vec![hold("spiffe://example.org/hit", Some(600))];
+    after_change(&source, || drop(fake.revocations.send_replace(told_holds(held, false, false)))).await;
+    let refused = source.validate_jwt_locally("us", &hit).unwrap_err();
+    assert!(matches!(&refused, SourceError::Held { id, .. } if id.path() == "/hit"), "{refused}");
+    source.validate_jwt_locally("us", &other).unwrap();
+    let released = vec![hold("spiffe://example.org/hit", None)];
+    after_change(&source, || drop(fake.revocations.send_replace(told_holds(released, false, false)))).await;
+    source.validate_jwt_locally("us", &hit).unwrap();
 }

@@ -9,7 +9,8 @@ use arc_swap::ArcSwap;
 use chancery_sdk::{
     id::SpiffeId,
     peer::{Acceptor, Connector, GuardedStream, RECHECK},
-    revocation::{Revocation, Scope},
+    revocation::{Hold, Revocation, Scope},
+    time::UnixTime,
     tls::{self, Allow, ClientCertificate, Clock, CurrentSvid, H2, HTTP1, LiveRevocations, PeerVerifier, system_clock},
     x509::{self, X509BundleSet},
 };
@@ -480,4 +481,45 @@ async fn a_peer_that_is_revoked_during_the_handshake_is_closed_at_the_first_use(
     // Nobody has polled the connection since.
     list.add(vec![row_of(&bad, "spiffe://example.org/bad")], support::now());
     assert_eq!(at_server.write_all(b"x").await.unwrap_err().kind(), ErrorKind::ConnectionAborted);
+}
+
+fn held(id: &str, secs: Option<i64>) -> Vec<Hold> {
+    vec![Hold { id: id.into(), until: secs.map(|secs| support::now().plus(secs)) }]
+}
+
+#[tokio::test]
+async fn a_live_connection_of_a_held_peer_is_closed_at_once_and_a_new_one_is_refused_until_the_release() {
+    let authority = Authority::new("example.org");
+    let bad = authority.issue("/bad");
+    let list = LiveRevocations::new();
+    let (server, client) = pair(&authority, &bad);
+    let server = with_list(server, &authority, &list);
+    let (at_server, _at_client) = meet(&server, &client).await;
+    let mut at_server = at_server.unwrap();
+    let reader = tokio::spawn(async move { at_server.read_u8().await.unwrap_err().kind() });
+    assert!(list.hold(held("spiffe://example.org/bad", Some(600)), support::now()));
+    assert_eq!(reader.await.unwrap(), ErrorKind::ConnectionAborted);
+    let refused = meet(&server, &client).await.0.unwrap_err();
+    assert!(refused.to_string().contains("Revoked"), "{refused}");
+    assert!(list.hold(held("spiffe://example.org/bad", None), support::now()));
+    assert!(meet(&server, &client).await.0.is_ok(), "released");
+}
+
+/// The verifier's own clock says when it is over.
+#[tokio::test]
+async fn a_hold_is_over_at_its_end_though_nobody_says_so() {
+    let authority = Authority::new("example.org");
+    let bad = authority.issue("/bad");
+    let list = LiveRevocations::new();
+    let end = support::now().plus(60);
+    list.hold(vec![Hold { id: "spiffe://example.org/bad".into(), until: Some(end) }], support::now());
+    let (server, client) = pair(&authority, &bad);
+    let at = |now: UnixTime| {
+        let clock: Clock = Arc::new(move || now);
+        let verifier = PeerVerifier::new(tls::provider(), server.bundles.clone(), td(&authority), clock);
+        let verifier = verifier.with_revocations(list.clone());
+        End { verifier: Arc::new(verifier), ..End::new(&bad, &authority, td(&authority)) }
+    };
+    assert!(meet(&at(end.plus(-1)), &client).await.0.is_err());
+    assert!(meet(&at(end), &client).await.0.is_ok());
 }

@@ -1,4 +1,5 @@
-//! Tainted authorities: what they signed is replaced at once, spread over the fleet. And SVIDs that were revoked by themselves.
+//! Tainted authorities: what they signed is replaced at once, spread over the fleet. And SVIDs that were revoked by themselves,
+//! and who is held, which stops every successor.
 //!
 //! An operator who taints a key wants everything under it gone within seconds, and a CA that lives through it. So each
 //! SVID waits for its own share of a short window, chosen by a keyed hash. Written by `sync`, read by `sync` and `instance`.
@@ -6,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chancery_daemon::clock::Clock;
-use chancery_sdk::{time::UnixTime, tls::LiveRevocations};
+use chancery_sdk::{id::SpiffeId, time::UnixTime, tls::LiveRevocations};
 use tokio::sync::watch;
 
 use crate::{cache::Svid, plan::taint_due};
@@ -43,7 +44,12 @@ impl Taints {
         });
     }
 
-    /// Has whoever follows look again: the list of revocations grew.
+    /// Until when the instance is held, if it is: the CA issues nothing new for it.
+    pub fn held(&self, id: &SpiffeId) -> Option<UnixTime> {
+        self.revoked.list().held(id.as_str(), (self.clock)())
+    }
+
+    /// Has whoever follows look again: the list of revocations grew, or somebody is held or released.
     pub fn revoked(&self) {
         self.seen.send_modify(|_| ());
     }

@@ -9,11 +9,23 @@ use chancery_attestor::{
     witness::{Offered, Report},
 };
 use chancery_daemon::clock;
-use chancery_proto::workload::X509svidResponse;
-use chancery_sdk::revocation::{Revocation, Scope};
+use chancery_proto::{
+    chancery::agent::v1::{WatchRevocationsRequest, agent_client::AgentClient},
+    workload::X509svidResponse,
+};
+use chancery_sdk::{
+    revocation::{Hold, Revocation, Scope},
+    time::UnixTime,
+};
 use tonic::{Code, Streaming};
 
-use support::{FakeCa, Node, ca::cursor, class, client::next, code, entry, helper, ids, me, process};
+use support::{
+    FakeCa, Node,
+    ca::cursor,
+    class,
+    client::{next, with_header},
+    code, entry, helper, ids, me, process,
+};
 
 /// Not a test: what [`Helper`] runs.
 #[test]
@@ -206,4 +218,103 @@ async fn a_certificate_that_is_revoked_by_itself_is_replaced_at_once() {
     let told = next(&mut stream).await.unwrap();
     assert_eq!(ids(&told), ["spiffe://example.org/a"]);
     assert_ne!(leaf(&told), first);
+}
+
+/// What the CA tells of one hold; no end: it is released.
+fn held(id: &str, until: Option<UnixTime>) -> Told {
+    Told { holds: vec![Hold { id: id.into(), until }], ..Told::default() }
+}
+
+/// A node with a class and an entry that match this process and its helper.
+async fn agents(ttl: i64) -> Node {
+    let ca = FakeCa::new(vec![entry("a", &[&me()])], vec![class("team/agent", &[&me()])]);
+    ca.change(|s| s.ttl = ttl);
+    Node::start(streaming(ca)).await
+}
+
+#[tokio::test]
+async fn a_held_process_keeps_what_it_has_and_gets_no_token_and_no_new_stream_until_it_is_released() {
+    let node = agents(3600).await;
+    let (_helper, client) = process(&node).await;
+    let mut stream = client.watch_x509().await.unwrap();
+    let id = ids(&next(&mut stream).await.unwrap()).remove(0);
+    let token = client.jwt(&["x"], &id).await.unwrap().svids.remove(0).svid;
+    node.client().await.validate("x", &token).await.unwrap();
+
+    node.ca.push(held(&id, Some(clock::now().plus(600))));
+    node.retry(|| async { client.jwt(&["x"], "").await.is_err() }).await;
+    let tokens = node.ca.look(|s| s.jwts);
+    // Of the entry that it matches besides neither, and the token that is kept is not handed out again.
+    for (audience, of) in [("x", id.as_str()), ("y", ""), ("y", "spiffe://example.org/a")] {
+        let refused = client.jwt(&[audience], of).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert!(refused.message().starts_with("INSTANCE_HELD: ") && refused.message().contains("until"), "{refused}");
+    }
+    assert_eq!(code(client.x509().await), Code::Unavailable);
+    assert_eq!(node.ca.look(|s| s.jwts), tokens, "the CA was not asked");
+    let refused = node.client().await.validate("x", &token).await.unwrap_err();
+    assert!(refused.code() == Code::InvalidArgument && refused.message().contains("held until"), "{refused}");
+    // Another process of the same user is another instance.
+    let (_other, others) = process(&node).await;
+    others.jwt(&["x"], "").await.unwrap();
+
+    node.ca.push(held(&id, None));
+    node.retry(|| async { client.jwt(&["x"], "").await.is_ok() }).await;
+    node.client().await.validate("x", &token).await.unwrap();
+    assert_eq!(ids(&client.x509().await.unwrap()).remove(0), id);
+}
+
+#[tokio::test]
+async fn a_held_instance_is_not_renewed_and_goes_on_by_itself_when_the_hold_is_over() {
+    let node = agents(4).await;
+    let (_helper, client) = process(&node).await;
+    let mut stream = client.watch_x509().await.unwrap();
+    let id = ids(&next(&mut stream).await.unwrap()).remove(0);
+    let began = clock::now();
+    node.ca.push(held(&id, Some(began.plus(600))));
+    node.retry(|| async { client.jwt(&["x"], &id).await.is_err() }).await;
+    let keys = node.ca.look(|s| s.keys.len());
+    // Past its SVID's whole life, in which it would have been renewed twice.
+    node.retry(|| async { clock::now() > began.plus(5) }).await;
+    assert_eq!(node.ca.look(|s| s.keys.len()), keys, "nobody asked");
+    let end = clock::now().plus(2);
+    node.ca.push(held(&id, Some(end)));
+    // Nobody says anything more.
+    let told = next(&mut stream).await.unwrap();
+    assert!(clock::now() >= end, "not before");
+    assert_eq!(ids(&told).remove(0), id, "the same instance, on the stream that was open");
+    assert!(node.ca.look(|s| s.keys.len()) > keys);
+    client.jwt(&["x"], &id).await.unwrap();
+}
+
+#[tokio::test]
+async fn processes_are_told_who_is_held_and_released_and_a_stream_begins_with_everybody() {
+    let node = agents(3600).await;
+    let in_an_hour = clock::now().plus(3600);
+    node.ca.push(held("spiffe://example.org/agent/x", Some(in_an_hour)));
+    let watch = async || {
+        let mut api = AgentClient::new(node.client().await.channel);
+        api.watch_revocations(with_header(WatchRevocationsRequest {})).await.unwrap().into_inner()
+    };
+    let mut first = watch().await;
+    let mut told = next(&mut first).await.unwrap();
+    assert!(told.holds_begin);
+    if told.holds.is_empty() {
+        told = next(&mut first).await.unwrap();
+    }
+    assert_eq!((told.holds[0].spiffe_id.as_str(), told.holds[0].until), ("spiffe://example.org/agent/x", in_an_hour.0));
+    node.ca.push(held("spiffe://example.org/agent/y", Some(in_an_hour)));
+    let told = next(&mut first).await.unwrap();
+    assert_eq!((told.holds.len(), told.holds_begin), (1, false), "only what is new");
+    // Full state of a server that knows of holds replaces them all; of one that does not, nothing.
+    let everything = node.ca.everything(5);
+    node.ca.push(everything.clone());
+    let every_hold =
+        Told { holds: held("spiffe://example.org/agent/y", Some(in_an_hour)).holds, every_hold: true, ..everything };
+    node.ca.push(every_hold);
+    let told = next(&mut first).await.unwrap();
+    let rows: Vec<_> = told.holds.iter().map(|hold| (hold.spiffe_id.as_str(), hold.until)).collect();
+    assert_eq!(rows, [("spiffe://example.org/agent/x", 0)]);
+    let told = next(&mut watch().await).await.unwrap();
+    assert_eq!((told.holds_begin, told.holds.len()), (true, 1));
 }

@@ -204,10 +204,13 @@ fn urgency(state: &State, known: &Running, ttl: i64) -> Urgency {
     if left < life / 3 { Urgency::Expiring } else { Urgency::Refresh }
 }
 
-/// The running instance `id`. One that the view does not know may have begun on another server a moment ago.
+/// The running instance `id`. One that the view does not know may have begun on another server a moment ago, and one that
+/// is held may have been released there.
 async fn running(state: &State, id: &SpiffeId) -> Result<Option<Arc<Running>>, Problem> {
     let look = || state.view.look(|registry| registry.instance(id).cloned());
-    if let Some(known) = look()? {
+    if let Some(known) = look()?
+        && known.instance.held(state.now()).is_none()
+    {
         return Ok(Some(known));
     }
     state.view.follow().await?;
@@ -374,6 +377,7 @@ fn sign(state: &State, node: &Node, process: &Process, csr: &Csr, decided: Begin
                 ended_at: None,
                 end_reason: String::new(),
                 newest: issued.cert.clone(),
+                held_until: None,
             };
             let fact = Fact::BeginInstance(BeginInstance {
                 instance,

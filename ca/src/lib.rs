@@ -24,6 +24,7 @@ pub mod entries;
 pub mod failures;
 pub mod gate;
 pub mod grpc;
+pub mod hold;
 pub mod instance;
 pub mod issue;
 pub mod keys;

@@ -41,6 +41,9 @@ pub enum Problem {
     /// A limit is reached.
     #[error("{0}")]
     Exhausted(String),
+    /// The instance is held: asking after the end of the hold helps.
+    #[error("{0}")]
+    Held(String),
     /// Ours to mend; the log has the cause.
     #[error("{0}")]
     Internal(String),
@@ -96,6 +99,7 @@ impl From<Refusal> for Problem {
             | Refusal::KeyTaken
             | Refusal::SvidKeyTaken => Self::AlreadyExists(text),
             Refusal::ClassGone | Refusal::Stale => Self::Conflict(text),
+            Refusal::InstanceHeld { .. } => Self::Held(text),
             Refusal::NodeNotGood => Self::Node(NodeDenial::NotAttested),
             Refusal::SerialNotCurrent => Self::Node(NodeDenial::NotActive),
             Refusal::EntryGone | Refusal::NotFound => Self::NotFound(text),
@@ -118,6 +122,7 @@ impl From<Refusal> for Problem {
             | Refusal::EkNotEnrolled
             | Refusal::ExecutableRevoked
             | Refusal::FederationInUse
+            | Refusal::HoldCapped(_)
             | Refusal::InstanceNotGood
             | Refusal::KeyNotEnrolled
             | Refusal::NotTainted
@@ -180,6 +185,7 @@ impl From<InstanceError> for Problem {
             | InstanceError::Dead { .. }
             | InstanceError::ExecutableRevoked
             | InstanceError::Unproven(_) => Self::Precondition(text),
+            InstanceError::Held { .. } => Self::Held(text),
             InstanceError::ClassUnknown(_) | InstanceError::NotYours => Self::NotFound(text),
             InstanceError::Id(_) | InstanceError::Leaf(_) | InstanceError::TooManySelectors(_) => Self::Invalid(text),
             InstanceError::Lifetime(_) => Self::Unavailable(text),

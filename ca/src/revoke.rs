@@ -220,7 +220,8 @@ pub async fn list(state: &State, after: &str, limit: u32) -> Result<Listed, Prob
     Ok(Listed { revocations, closures, executables })
 }
 
-fn check_reason(reason: &str) -> Result<(), Problem> {
+/// The words of an act are required, and of bounded length.
+pub(crate) fn check_reason(reason: &str) -> Result<(), Problem> {
     match reason.len() {
         0 => Err(Problem::Invalid("reason: say why; it stands in the record".into())),
         1..=MAX_REASON_BYTES => Ok(()),

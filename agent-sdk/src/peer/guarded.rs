@@ -32,8 +32,8 @@ pub const RECHECK: Duration = Duration::from_secs(30);
 ///
 /// Reading and writing fail with [`ErrorKind::TimedOut`] after the last second of the peer's
 /// certificate, and with [`ErrorKind::ConnectionAborted`] at most [`RECHECK`] after its authority
-/// left the bundle, and as soon as the peer is on the verifier's list of revocations. A pending read or write is woken
-/// for it.
+/// left the bundle, and as soon as the peer is on the verifier's list of revocations, or held. A pending read or
+/// write is woken for it.
 #[derive(Debug)]
 pub struct GuardedStream<IO> {
     tls: TlsStream<IO>,
@@ -143,8 +143,10 @@ impl Guard {
             };
             if let Poll::Ready(list) = alarm.list.as_mut().poll(cx) {
                 alarm.list = addition(list);
-                if self.verifier.revocations().list().refuses(&self.id, &self.names) {
-                    tracing::warn!(peer = self.id, "the connection of a revoked peer is closed");
+                let list = self.verifier.revocations().list();
+                let held = list.held(&self.id, self.verifier.now()).is_some();
+                if held || list.refuses(&self.id, &self.names) {
+                    tracing::warn!(peer = self.id, held, "the connection of a peer that is revoked or held is closed");
                     self.ended = Some(ErrorKind::ConnectionAborted);
                 }
                 continue;

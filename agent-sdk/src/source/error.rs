@@ -31,6 +31,14 @@ pub enum SourceError {
     /// The process could not be made non-dumpable.
     #[error("the process can not be made non-dumpable")]
     Hardening(#[source] io::Error),
+    /// A token that is valid by itself, of an instance that is held.
+    #[error("the token of {id} is not accepted: the instance is held until {until}")]
+    Held {
+        /// Whose it is.
+        id: SpiffeId,
+        /// At this second the hold is over.
+        until: UnixTime,
+    },
     /// A token that is not valid for the audience.
     #[error("the token is not valid")]
     Jwt(#[from] JwtError),

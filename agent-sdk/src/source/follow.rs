@@ -15,6 +15,8 @@ use tonic::Status;
 
 use crate::{
     jwt::JwtBundleSet,
+    revocation::Hold,
+    time::UnixTime,
     tls::{Clock, CurrentSvid, LiveRevocations},
     workload::{Event, JwtBundles, RevocationsUpdate, UpdateError, Watch, X509Context},
     x509::X509BundleSet,
@@ -184,6 +186,8 @@ pub(super) async fn follow_jwt_bundles(mut watch: Watch<JwtBundles>, live: Arc<L
 /// Follows revocations for as long as the endpoint tells them. What was told stays when it is away, or says no.
 pub(super) async fn follow_revocations(mut watch: Watch<RevocationsUpdate>, live: Arc<Live>, clock: Clock) {
     let hears = |yes| live.hears_revocations.store(yes, Ordering::Release);
+    // Holds of a stream that has begun and not told all of them yet.
+    let mut begun = None;
     while let Some(event) = watch.next().await {
         match event {
             Event::Denied(status) | Event::Lost(status) => {
@@ -199,6 +203,7 @@ pub(super) async fn follow_revocations(mut watch: Watch<RevocationsUpdate>, live
                 );
             }
             Event::Update(update) => {
+                let held = hold(&live.revoked, &mut begun, &update, clock());
                 let new = live.revoked.add(update.rows, clock());
                 for row in &new {
                     tracing::info!(id = row.id, scope = ?row.scope, "revoked");
@@ -206,10 +211,31 @@ pub(super) async fn follow_revocations(mut watch: Watch<RevocationsUpdate>, live
                 if !update.more {
                     hears(true);
                 }
-                if !new.is_empty() {
+                if held || !new.is_empty() {
                     live.bump();
                 }
             }
+        }
+    }
+}
+
+/// Takes what a message says of holds; whether anything is different. What was told before a stream began is let go of once
+/// that stream has told all: until then both count.
+fn hold(list: &LiveRevocations, begun: &mut Option<Vec<Hold>>, update: &RevocationsUpdate, now: UnixTime) -> bool {
+    if update.holds_begin {
+        *begun = Some(Vec::new());
+    }
+    for one in &update.holds {
+        tracing::info!(id = one.id, until = ?one.until, "held, or released");
+    }
+    let different = list.hold(update.holds.clone(), now);
+    let Some(told) = begun else { return different };
+    told.extend(update.holds.iter().cloned());
+    match (update.more, begun.take()) {
+        (false, Some(told)) => list.hold_only(told, now) || different,
+        (_, unfinished) => {
+            *begun = unfinished;
+            different
         }
     }
 }

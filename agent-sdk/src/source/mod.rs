@@ -135,13 +135,17 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError::NoJwtBundles`] unless they were asked for, [`SourceError::Jwt`] when the token is
-    /// not valid, [`SourceError::Revoked`] when it was revoked.
+    /// not valid, [`SourceError::Revoked`] when it was revoked, [`SourceError::Held`] while its instance is held.
     ///
     /// Source: JWT-SVID section 5; conformance WA-59, JS-30, JS-31.
     pub fn validate_jwt_locally(&self, audience: &str, token: &str) -> Result<JwtSvid, SourceError> {
         let bundles = self.jwt_bundles().ok_or(SourceError::NoJwtBundles)?;
         let svid = JwtSvid::verify(token, &bundles, audience, (self.shared.clock)(), JWT_LEEWAY_SECS)?;
-        if self.shared.live.revoked.list().refuses_token(svid.id.as_str(), svid.issued_at) {
+        let list = self.shared.live.revoked.list();
+        if let Some(until) = list.held(svid.id.as_str(), (self.shared.clock)()) {
+            return Err(SourceError::Held { id: svid.id, until });
+        }
+        if list.refuses_token(svid.id.as_str(), svid.issued_at) {
             return Err(SourceError::Revoked { id: svid.id });
         }
         Ok(svid)
@@ -154,7 +158,7 @@ impl Source {
         self.shared.live.hears_revocations.load(Ordering::Acquire)
     }
 
-    /// What was told to be revoked: those are refused in handshakes, and their live connections are closed.
+    /// What was told to be revoked, and who is held: those are refused in handshakes, and their live connections are closed.
     pub fn revocations(&self) -> LiveRevocations {
         self.shared.live.revoked.clone()
     }

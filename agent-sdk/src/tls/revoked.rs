@@ -1,4 +1,4 @@
-//! The list of revocations as verifiers and live connections hold it.
+//! The list of revocations, and who is held, as verifiers and live connections hold it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
-    revocation::{Revocation, Revocations},
+    revocation::{Hold, Revocation, Revocations},
     time::UnixTime,
 };
 
@@ -19,9 +19,9 @@ pub struct LiveRevocations {
 #[derive(Debug)]
 struct Inner {
     list: ArcSwap<Revocations>,
-    // Guards whose turn it is to replace the list; held for one addition.
+    // Guards whose turn it is to replace the list; held for one change.
     turn: Mutex<()>,
-    /// Counts additions.
+    /// Counts changes.
     changed: watch::Sender<u64>,
 }
 
@@ -37,17 +37,37 @@ impl LiveRevocations {
         if rows.is_empty() {
             return Vec::new();
         }
+        let mut new = Vec::new();
+        self.change(|list| {
+            new = list.add(rows, now);
+            !new.is_empty()
+        });
+        new
+    }
+
+    /// Takes the newest word on some holds; whether anything is different.
+    pub fn hold(&self, told: Vec<Hold>, now: UnixTime) -> bool {
+        !told.is_empty() && self.change(|list| list.hold(told, now))
+    }
+
+    /// Lets go of every hold but those of `told`; whether anything is different.
+    pub fn hold_only(&self, told: Vec<Hold>, now: UnixTime) -> bool {
+        self.change(|list| list.hold_only(told, now))
+    }
+
+    /// Replaces the list where `alter` says that it is another one now.
+    fn change(&self, alter: impl FnOnce(&mut Revocations) -> bool) -> bool {
         let turn = self.inner.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut list = Revocations::clone(&self.inner.list.load());
-        let new = list.add(rows, now);
-        if !new.is_empty() {
+        let changed = alter(&mut list);
+        if changed {
             self.inner.list.store(Arc::new(list));
         }
         drop(turn);
-        if !new.is_empty() {
+        if changed {
             self.inner.changed.send_modify(|changed| *changed += 1);
         }
-        new
+        changed
     }
 
     /// The list of now.
@@ -55,7 +75,7 @@ impl LiveRevocations {
         self.inner.list.load_full()
     }
 
-    /// Sees a new number after each addition.
+    /// Sees a new number after each change.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.inner.changed.subscribe()
     }

@@ -84,7 +84,7 @@ impl PeerVerifier {
     /// # Errors
     /// [`rustls::Error::InvalidCertificate`], with the SPIFFE rule that was broken as its source, or
     /// [`CertificateError::ApplicationVerificationFailure`] when the peer is genuine but not welcome, or
-    /// [`CertificateError::Revoked`] when it is on the list.
+    /// [`CertificateError::Revoked`] when it is on the list, or held (RFC 5280 has certificateHold for that).
     ///
     /// Source: X509-SVID section 5; conformance XS-06, XS-33, XS-34, WA-18, WA-19.
     pub fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<Peer, Error> {
@@ -93,6 +93,10 @@ impl PeerVerifier {
             Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(fault))))
         })?;
         let revoked = self.revoked.list();
+        if let Some(until) = revoked.held(peer.id.as_str(), self.now()) {
+            tracing::debug!(peer = %peer.id, %until, "peer is held");
+            return Err(Error::InvalidCertificate(CertificateError::Revoked));
+        }
         if !revoked.is_empty() && revoked.refuses(peer.id.as_str(), &Names::of(chain)) {
             tracing::debug!(peer = %peer.id, "peer was revoked");
             return Err(Error::InvalidCertificate(CertificateError::Revoked));

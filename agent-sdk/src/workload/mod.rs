@@ -21,6 +21,6 @@ pub use client::WorkloadClient;
 pub use endpoint::{ENDPOINT_VARIABLE, Endpoint, EndpointError};
 pub use error::{ClientError, UpdateError};
 pub use jwt::{JwtBundles, JwtToken, ValidatedJwt};
-pub use revocations::{RevocationsUpdate, revocation, write_revocation};
+pub use revocations::{RevocationsUpdate, hold, revocation, write_hold, write_revocation};
 pub use update::{IssuedSvid, X509Bundles, X509Context};
 pub use watch::{Event, Watch};

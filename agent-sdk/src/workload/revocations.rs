@@ -3,7 +3,7 @@
 use chancery_proto::chancery::agent::v1::{self as wire, WatchRevocationsResponse};
 
 use crate::{
-    revocation::{Revocation, Scope},
+    revocation::{Hold, Revocation, Scope},
     time::UnixTime,
 };
 
@@ -12,6 +12,10 @@ use crate::{
 pub struct RevocationsUpdate {
     /// In the order they were told.
     pub rows: Vec<Revocation>,
+    /// Holds, each the newest word on its ID.
+    pub holds: Vec<Hold>,
+    /// Every hold of now begins here, and goes on while `more`: those that were told before are void.
+    pub holds_begin: bool,
     /// Whether more of the list as it is now follows at once.
     pub more: bool,
 }
@@ -20,7 +24,8 @@ impl RevocationsUpdate {
     /// Reads a message. A row of a scope we do not know is left out: the others must not wait for it.
     pub(super) fn read(message: WatchRevocationsResponse) -> Self {
         let rows = message.revocations.into_iter().filter_map(revocation).collect();
-        Self { rows, more: message.more }
+        let holds = message.holds.into_iter().map(hold).collect();
+        Self { rows, holds, holds_begin: message.holds_begin, more: message.more }
     }
 }
 
@@ -38,6 +43,16 @@ pub fn revocation(row: wire::Revocation) -> Option<Revocation> {
         }
     };
     Some(Revocation { id: row.spiffe_id, scope, expires_at: UnixTime(row.expires_at) })
+}
+
+/// Reads a hold.
+pub fn hold(hold: wire::Hold) -> Hold {
+    Hold { id: hold.spiffe_id, until: (hold.until != 0).then_some(UnixTime(hold.until)) }
+}
+
+/// Writes a hold.
+pub fn write_hold(hold: Hold) -> wire::Hold {
+    wire::Hold { spiffe_id: hold.id, until: hold.until.map_or(0, |until| until.0) }
 }
 
 /// Writes a row.

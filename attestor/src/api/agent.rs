@@ -1,9 +1,16 @@
-//! `chancery.agent.v1`: what is revoked, for processes that verify peers.
+//! `chancery.agent.v1`: what is revoked and who is held, for processes that verify peers.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use chancery_proto::chancery::agent::v1::{WatchRevocationsRequest, WatchRevocationsResponse, agent_server::Agent};
-use chancery_sdk::workload::write_revocation;
+use chancery_sdk::{
+    revocation::Hold,
+    time::UnixTime,
+    workload::{write_hold, write_revocation},
+};
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
@@ -31,7 +38,16 @@ impl Agent for AgentApi {
         verifier(&self.0, &caller).await?;
         let mut changed = self.0.revoked.changed();
         changed.mark_changed();
-        let follower = Follower { door: Arc::clone(&self.0), caller, changed, sent: 0, tidied: 0, more: false };
+        let follower = Follower {
+            door: Arc::clone(&self.0),
+            caller,
+            changed,
+            sent: 0,
+            tidied: 0,
+            held: None,
+            holds: VecDeque::new(),
+            more: false,
+        };
         Ok(Response::new(stream::unfold(Some(follower), step).boxed()))
     }
 }
@@ -44,6 +60,10 @@ struct Follower {
     sent: usize,
     /// What [`chancery_sdk::revocation::Revocations::tidied`] was then.
     tidied: u64,
+    /// Who was held when that was looked at last; `None` before the first look.
+    held: Option<BTreeMap<String, UnixTime>>,
+    /// What has changed of it since, and was not sent yet.
+    holds: VecDeque<Hold>,
     /// The last message was not the end of the list.
     more: bool,
 }
@@ -78,7 +98,19 @@ impl Follower {
         let page = rows.get(..PAGE).unwrap_or(rows);
         let revocations = page.iter().map(|row| write_revocation(row)).collect();
         self.sent += page.len();
-        self.more = page.len() < rows.len();
-        WatchRevocationsResponse { revocations, more: self.more }
+        let holds_begin = self.held.is_none();
+        let before = self.held.replace(list.every_hold().clone()).unwrap_or_default();
+        self.holds.extend(differences(&before, list.every_hold()));
+        let some = PAGE.min(self.holds.len());
+        let holds = self.holds.drain(..some).map(write_hold).collect();
+        self.more = page.len() < rows.len() || !self.holds.is_empty();
+        WatchRevocationsResponse { revocations, more: self.more, holds, holds_begin }
     }
+}
+
+/// What makes `now` of `before`: those that are gone first.
+fn differences(before: &BTreeMap<String, UnixTime>, now: &BTreeMap<String, UnixTime>) -> Vec<Hold> {
+    let gone = before.keys().filter(|id| !now.contains_key(*id)).map(|id| Hold { id: id.clone(), until: None });
+    let new = now.iter().filter(|(id, until)| before.get(*id) != Some(until));
+    gone.chain(new.map(|(id, until)| Hold { id: id.clone(), until: Some(*until) })).collect()
 }

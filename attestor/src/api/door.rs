@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use chancery_core::selector::Selectors;
+use chancery_core::{reason::Reason, selector::Selectors};
 use chancery_daemon::clock::Clock;
 use chancery_sdk::{id::TrustDomain, tls::LiveRevocations};
 use tokio_util::sync::CancellationToken;
@@ -49,7 +49,7 @@ pub struct Door {
     pub(crate) stop: CancellationToken,
     pub(crate) verifiers: Verifiers,
     pub(crate) metrics: WorkloadMetrics,
-    /// What the CA told to be revoked.
+    /// What the CA told to be revoked, and who is held.
     pub(crate) revoked: LiveRevocations,
     pub(super) tokens: Tokens,
     /// Whether the node had standing in this run: then its absence is a loss, not a start.
@@ -144,6 +144,7 @@ impl Door {
     /// Source: ARCHITECTURE, Identities; WA-70.
     pub(super) async fn grant(&self, caller: &Arc<Caller>) -> Result<Grant, Refusal> {
         let entitlement = self.entitle(caller).await?;
+        self.not_held(caller)?;
         let waits = !self.at_hand(caller, &entitlement);
         let instance = match &entitlement.class {
             Some(class) => Some(self.instances.svid(caller, &class.name, &entitlement.selectors).await?),
@@ -165,6 +166,13 @@ impl Door {
             (true, true) => Err(Refusal::no_identity()),
             (true, false) => Err(Refusal::Unavailable("the CA has not issued the SVID yet".into())),
         }
+    }
+
+    /// While the caller's instance is held, it is given nothing, of its entries neither: clients keep what they have.
+    pub(super) fn not_held(&self, caller: &Caller) -> Result<(), Refusal> {
+        let Some((id, until)) = self.instances.held(caller.process.start_token()) else { return Ok(()) };
+        let code = Reason::InstanceHeld;
+        Err(Refusal::Unavailable(format!("{code}: {id} is held until {until}: it is given nothing new before")))
     }
 
     /// Attests once more, where an answer took its time: the caller may be another program by now.

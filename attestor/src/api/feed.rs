@@ -1,16 +1,21 @@
-use std::{collections::BTreeMap, future::Future, sync::Arc};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use chancery_core::selector::Selectors;
+use chancery_sdk::time::UnixTime;
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 use tonic::Status;
 
 use super::{Door, Refusal};
-use crate::{cache::View, instance::Phase, peer::Caller};
+use crate::{cache::View, instance::Phase, peer::Caller, sync::until};
+
+/// Between two looks at a hold.
+const LEAST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// What a message held, to tell whether another one says anything new.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -37,6 +42,11 @@ pub(super) trait Feed: Send + Sync + 'static {
 
     /// The complete state for the caller, which is attested anew.
     fn make(door: &Door, caller: &Arc<Caller>) -> impl Future<Output = Result<Made<Self::Message>, Refusal>> + Send;
+
+    /// Until when the caller is given nothing new and keeps what it has.
+    fn withheld(_: &Door, _: &Caller) -> Option<UnixTime> {
+        None
+    }
 
     /// What a message would hold if the caller still has these selectors; `None` where it would be refused.
     fn glimpse(door: &Door, caller: &Caller, selectors: &Selectors) -> Option<Said>;
@@ -133,6 +143,13 @@ impl Follower {
             {
                 return Err(Refusal::Denied(why));
             }
+            let mut list = door.revoked.changed();
+            if let Some(end) = F::withheld(&door, &self.caller) {
+                self.wait_until(end, &mut list).await;
+                // What changed meanwhile comes then.
+                self.fresh = true;
+                continue;
+            }
             self.views.mark_unchanged();
             let began = self.instance.is_none();
             self.instance = door.instances.watch(&self.caller);
@@ -146,18 +163,27 @@ impl Follower {
         }
     }
 
+    /// Waits for the end of a hold, a word on it, or one on the instance.
+    async fn wait_until(&mut self, end: UnixTime, list: &mut watch::Receiver<u64>) {
+        if self.instance.is_none() {
+            self.instance = self.door.instances.watch(&self.caller);
+        }
+        // By the wall clock: the timer's own may stand still while the machine sleeps.
+        let wait = until((self.door.clock)(), end).clamp(LEAST_WAIT, LONGEST_WAIT);
+        tokio::select! {
+            () = sleep(wait) => {}
+            // The door holds the list, and the list the sender.
+            _ = list.changed() => {}
+            _ = instance_changed(&mut self.instance) => {}
+        }
+    }
+
     /// Waits for a change of the snapshot or of the caller's instance; false when there will be none.
     async fn changed(&mut self) -> bool {
-        let instance_changed = async {
-            match &mut self.instance {
-                Some(phase) => phase.changed().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             changed = self.views.changed() => changed.is_ok(),
             // A keeper that is gone has left its last word, or the process may begin anew: look again either way.
-            _ = instance_changed => true,
+            _ = instance_changed(&mut self.instance) => true,
         }
     }
 
@@ -173,6 +199,15 @@ impl Follower {
             true => Ok(Some(made.message)),
             false => Err(Refusal::Denied("the process has ended".into())),
         }
+    }
+}
+
+/// Waits for the instance's next word; for ever where there is none.
+async fn instance_changed(instance: &mut Option<watch::Receiver<Phase>>) {
+    match instance {
+        // A keeper that is gone has left its last word.
+        Some(phase) => drop(phase.changed().await),
+        None => std::future::pending().await,
     }
 }
 

@@ -52,6 +52,8 @@ pub(super) async fn fetch(
         door.unchanged(caller, &selectors).await?;
     }
     door.standing()?;
+    // A hold that came while the CA was asked stops what it gave as well.
+    door.not_held(caller)?;
     if !caller.process.alive() {
         return Err(Refusal::Denied("the process has ended".into()));
     }
@@ -80,6 +82,7 @@ fn audience(mut asked: Vec<String>) -> Result<Vec<String>, Refusal> {
 
 async fn subjects(door: &Door, caller: &Arc<Caller>) -> Result<(Vec<Subject>, Selectors), Refusal> {
     let entitlement = door.entitle(caller).await?;
+    door.not_held(caller)?;
     let mut subjects = Vec::new();
     if let Some(class) = &entitlement.class {
         let svid = door.instances.svid(caller, &class.name, &entitlement.selectors).await?;

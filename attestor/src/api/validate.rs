@@ -29,7 +29,11 @@ pub(super) async fn validate(
     let verified = JwtSvid::verify(&asked.svid, &bundles, &asked.audience, (door.clock)(), LEEWAY_SECS);
     // The error names the rule, never the token.
     let svid = verified.map_err(|e| Refusal::Argument(e.to_string()))?;
-    if door.revoked.list().refuses_token(svid.id.as_str(), svid.issued_at) {
+    let list = door.revoked.list();
+    if let Some(until) = list.held(svid.id.as_str(), (door.clock)()) {
+        return Err(Refusal::Argument(format!("the token of {} is not accepted: it is held until {until}", svid.id)));
+    }
+    if list.refuses_token(svid.id.as_str(), svid.issued_at) {
         return Err(Refusal::Argument(format!("the token of {} was revoked", svid.id)));
     }
     let own = entitlement.view.domain.as_ref().is_some_and(|d| svid.id.is_member_of(d));

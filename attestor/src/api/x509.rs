@@ -2,6 +2,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chancery_core::selector::Selectors;
 use chancery_proto::workload::X509svidResponse;
+use chancery_sdk::time::UnixTime;
 
 use super::{
     Door, Refusal,
@@ -28,6 +29,10 @@ impl Feed for X509Svids {
         let crls = Arc::clone(&entitlement.view.crls);
         let said = Said { svids: numbers, bundles: x509_bundles(&entitlement), crls };
         Ok(Made { message, said, selectors: entitlement.selectors })
+    }
+
+    fn withheld(door: &Door, caller: &Caller) -> Option<UnixTime> {
+        door.instances.held(caller.process.start_token()).map(|(_, until)| until)
     }
 
     fn glimpse(door: &Door, caller: &Caller, selectors: &Selectors) -> Option<Said> {

@@ -12,8 +12,8 @@ use chancery_proto::{
 };
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
-    revocation::Revocation,
-    workload::revocation,
+    revocation::{Hold, Revocation},
+    workload::{hold, revocation},
 };
 use futures_util::stream::{self, BoxStream, StreamExt};
 use rustls_pki_types::CertificateDer;
@@ -70,6 +70,10 @@ pub struct Told {
     pub ended: Vec<SpiffeId>,
     /// What nobody is to accept any more.
     pub revoked: Vec<Revocation>,
+    /// Who is held, and who is not any more.
+    pub holds: Vec<Hold>,
+    /// That is everybody: a server that knows of holds told full state.
+    pub every_hold: bool,
     /// The newest checkpoint of the record.
     pub checkpoint: Option<Offered>,
     /// Certificate revocation lists as they came: nobody has verified them yet.
@@ -167,6 +171,8 @@ impl Ca {
             told.gone_foreign.extend(part.removed_bundles.into_iter().filter_map(domain));
             told.checkpoint = part.checkpoint.map(offered).or(told.checkpoint);
             told.revoked.extend(part.revocations.into_iter().filter_map(revocation));
+            told.holds.extend(part.holds.into_iter().map(hold));
+            told.every_hold = told.full && !part.holds_digest.is_empty();
             let chain = |chain: Vec<Vec<u8>>| chain.into_iter().map(CertificateDer::from).collect();
             let lists = part.crls.into_iter().map(|crl| ToldCrl { der: crl.der, chain: chain(crl.issuer_chain) });
             told.crls.extend(lists);
@@ -228,11 +234,15 @@ fn check_digest(full: bool, parts: &[WatchResponse]) -> Result<(), CaError> {
     let revoked: Vec<_> = parts.iter().flat_map(|part| &part.revocations).collect();
     let told = parts.last().map(|last| last.revocations_digest.as_slice()).unwrap_or_default();
     // A server of an earlier release has no list, and says nothing of one.
-    if told.is_empty() && revoked.is_empty() {
-        return Ok(());
-    }
-    if digest::of_revocations(revoked.into_iter().map(row))[..] != *told {
+    let knows_none = told.is_empty() && revoked.is_empty();
+    if !knows_none && digest::of_revocations(revoked.into_iter().map(row))[..] != *told {
         return Err(CaError::malformed("the list of revocations is not what its digest says"));
+    }
+    let held: Vec<_> = parts.iter().flat_map(|part| &part.holds).collect();
+    let told = parts.last().map(|last| last.holds_digest.as_slice()).unwrap_or_default();
+    let knows_none = told.is_empty() && held.is_empty();
+    if !knows_none && digest::of_holds(held.into_iter().map(|one| (one.spiffe_id.as_str(), one.until)))[..] != *told {
+        return Err(CaError::malformed("the holds are not what their digest says"));
     }
     Ok(())
 }
@@ -324,5 +334,31 @@ mod tests {
         let none =
             WatchResponse { full: true, digest: digest::of_registered([], []).to_vec(), ..WatchResponse::default() };
         assert!(told(vec![none]).is_ok(), "a server that knows of none");
+    }
+
+    #[test]
+    fn holds_that_are_not_what_their_digest_says_are_refused_and_a_server_without_any_replaces_none() {
+        let row = |n: i64| agent::Hold { spiffe_id: format!("spiffe://td.test/agent/a/{n}"), until: n };
+        let whole = |holds: &[i64], digest: Vec<u8>| {
+            let first = WatchResponse { full: true, more: true, holds: vec![row(1)], ..Default::default() };
+            let last = WatchResponse {
+                digest: digest::of_registered([], []).to_vec(),
+                holds: holds.iter().map(|n| row(*n)).collect(),
+                holds_digest: digest,
+                ..WatchResponse::default()
+            };
+            told(vec![first, last])
+        };
+        let both = [row(1), row(2)];
+        let right = digest::of_holds(both.iter().map(|one| (one.spiffe_id.as_str(), one.until))).to_vec();
+        assert!(whole(&[2], right.clone()).is_ok_and(|told| told.holds.len() == 2 && told.every_hold));
+        assert!(whole(&[3], right.clone()).is_err());
+        assert!(whole(&[], right).is_err(), "one is missing");
+        assert!(whole(&[2], Vec::new()).is_err(), "holds without a digest");
+        let none =
+            WatchResponse { full: true, digest: digest::of_registered([], []).to_vec(), ..WatchResponse::default() };
+        assert!(told(vec![none]).is_ok_and(|told| !told.every_hold), "a server that knows of none");
+        let released = WatchResponse { holds: vec![agent::Hold { until: 0, ..row(1) }], ..WatchResponse::default() };
+        assert_eq!(told(vec![released]).unwrap().holds[0].until, None);
     }
 }

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
-use chancery_core::selector::Selectors;
-use chancery_sdk::{id::SpiffeId, origin::Origin};
+use chancery_core::{reason::Reason, selector::Selectors};
+use chancery_sdk::{id::SpiffeId, origin::Origin, time::UnixTime};
 use tokio::time::sleep;
 use tonic::Code;
 
@@ -66,6 +66,7 @@ impl Keeper {
         let mut wait = FIRST_WAIT;
         loop {
             let turn = match self.agreed().await {
+                Turn::Again if self.held_until().is_some() => self.sit_out(held.as_ref()).await,
                 Turn::Again => match self.obtain().await {
                     Ok(svid) => {
                         wait = FIRST_WAIT;
@@ -101,6 +102,30 @@ impl Keeper {
             () = self.me.process.ended() => Turn::Ended,
             () = self.me.lost.cancelled() => Turn::Lost,
             _ = agreed.wait_for(|yes| *yes) => Turn::Again,
+        }
+    }
+
+    fn held_until(&self) -> Option<UnixTime> {
+        match &self.stage {
+            Stage::Begin { .. } => None,
+            Stage::Renew { id } => self.shared.taints.held(id),
+        }
+    }
+
+    /// A while of a hold: until something is told, its end, or the end of what is kept meanwhile.
+    async fn sit_out(&self, kept: Option<&Arc<Svid>>) -> Turn {
+        let mut known = self.shared.taints.watch();
+        let (Some(end), now) = (self.held_until(), (self.shared.clock)()) else { return Turn::Again };
+        let lasting = kept.filter(|svid| svid.expires_at > now);
+        if lasting.is_none() {
+            self.me.phase.send_replace(Phase::Asking(held(end)));
+        }
+        // By the wall clock: the timer's own may stand still while the machine sleeps.
+        let wait = until(now, lasting.map_or(end, |svid| svid.expires_at.min(end))).clamp(FIRST_WAIT, LONGEST_WAIT);
+        tokio::select! {
+            turn = self.pause(wait) => turn,
+            // The sender is ours, so the channel does not close.
+            _ = known.changed() => Turn::Again,
         }
     }
 
@@ -234,6 +259,11 @@ impl Keeper {
         }
         self.shared.forget(&self.me).await;
     }
+}
+
+/// What a process is told that is held.
+fn held(until: UnixTime) -> String {
+    format!("{}: the instance is held until {until}: nothing new is issued for it", Reason::InstanceHeld)
 }
 
 /// Whether asking again the same way cannot help. A denial of the node itself is not final: it may stand again.

@@ -203,6 +203,13 @@ impl Instances {
         }
     }
 
+    /// Which instance the process is, and until when that is held, if it is.
+    pub fn held(&self, token: StartToken) -> Option<(SpiffeId, UnixTime)> {
+        let id = self.shared.named().get(&token).cloned()?;
+        let until = self.shared.taints.held(&id)?;
+        Some((id, until))
+    }
+
     /// Asks for another agreement with the CA about who lives.
     pub fn agree_again(&self) {
         self.shared.again.notify_one();

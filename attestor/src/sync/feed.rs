@@ -10,7 +10,7 @@ use chancery_core::class::ClassName;
 use chancery_daemon::jitter::jittered;
 use chancery_sdk::{
     id::TrustDomain,
-    revocation::{Revocation, Scope},
+    revocation::{Hold, Revocation, Scope},
     time::UnixTime,
 };
 use futures_util::StreamExt;
@@ -162,6 +162,7 @@ impl Syncer {
             }
         };
         self.revoke(&told.revoked);
+        self.hold(std::mem::take(&mut told.holds), told.every_hold);
         if let Some(offered) = told.checkpoint.take() {
             self.witness(offered);
         }
@@ -206,6 +207,19 @@ impl Syncer {
         }
         let ids: HashSet<&str> = rows.iter().filter(|row| row.scope == Scope::All).map(|row| row.id.as_str()).collect();
         self.instances.revoked(&ids);
+    }
+
+    /// Takes who is held, whoever's it is; `every`: that is everybody.
+    fn hold(&self, holds: Vec<Hold>, every: bool) {
+        let now = (self.clock)();
+        let different = match every {
+            true => self.revoked.hold_only(holds, now),
+            false => self.revoked.hold(holds, now),
+        };
+        if different {
+            tracing::info!(held = self.revoked.list().every_hold().len(), "the CA holds, or released, instances");
+            self.taints.revoked();
+        }
     }
 
     /// Publishes the state, where it says something new.

@@ -25,6 +25,11 @@ pub fn of_registered<'a>(
     out
 }
 
+/// SHA-256 over who is held, each by its SPIFFE ID and the end of its hold; as entries in [`of_registered`].
+pub fn of_holds<'a>(rows: impl IntoIterator<Item = (&'a str, i64)>) -> [u8; 32] {
+    of_registered(rows, [])
+}
+
 /// A revocation as it is digested: scope, SPIFFE ID, authority, serial, last second of issuing, end.
 pub type RevocationRow<'a> = (i32, &'a str, &'a str, &'a str, i64, i64);
 

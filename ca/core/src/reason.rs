@@ -60,6 +60,7 @@ reasons! {
     ExecutableRevoked, "EXECUTABLE_REVOKED", "an operator revoked the executable by its hash", "install another build of it; a revoked hash stays revoked";
     FirmwareChanged, "FIRMWARE_CHANGED", "the TPM firmware changed and no activation was made", "the attestor repeats with activation by itself";
     IdentityConflict, "IDENTITY_CONFLICT", "the node, EK or attestation key is bound to other hardware", "evict the old node if the hardware was replaced";
+    InstanceHeld, "INSTANCE_HELD", "an operator or a detector holds the instance: nothing new is issued for it for a while", "find out what it did; the hold ends by itself, `chancery-ca hold release` ends it now, `chancery-ca revoke --instance ID` is for ever";
     JoinTokenExpired, "JOIN_TOKEN_EXPIRED", "the join token's time is over; it is spent", "make a new one with `chancery-ca token generate`";
     JoinTokenUnknown, "JOIN_TOKEN_UNKNOWN", "the join token is unknown or was used", "make a new one with `chancery-ca token generate`";
     KeyDenied, "KEY_DENIED", "the attestation key, its device or its CA is on the deny list", "replace the token, or take it off `pkcs11.deny`";

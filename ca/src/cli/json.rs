@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::value::rfc3339;
 
 /// A 64-bit integer.
-fn long(number: impl std::fmt::Display) -> Value {
+pub fn long(number: impl std::fmt::Display) -> Value {
     Value::String(number.to_string())
 }
 
@@ -122,13 +122,14 @@ pub fn class(class: &admin::Class) -> Value {
     })
 }
 
-/// The contract's form: times for people and programs alike, `ended_at` null while running.
+/// The contract's form: times for people and programs alike, `ended_at` null while running, `held_until` null unless held.
 pub fn instances(list: &[admin::Instance]) -> Value {
     let one = |i: &admin::Instance| {
         json!({
             "begun_at": rfc3339(i.begun_at),
             "class": i.class_name,
             "ended_at": (i.ended_at != 0).then(|| rfc3339(i.ended_at)),
+            "held_until": (i.held_until != 0).then(|| rfc3339(i.held_until)),
             "id": i.id,
             "node_id": i.node_id,
             "standing": i.standing,
@@ -245,4 +246,19 @@ pub fn revocations(all: &admin::ListRevocationsResponse) -> Value {
         "executables": all.executables.iter().map(executable).collect::<Vec<_>>(),
         "revocations": all.revocations.iter().map(one).collect::<Vec<_>>(),
     })
+}
+
+pub fn holds(all: &[admin::Hold]) -> Value {
+    let one = |h: &admin::Hold| {
+        json!({
+            "class": h.class_name,
+            "detector": h.detector,
+            "instance": h.instance,
+            "node_id": h.node_id,
+            "placed_at": long(h.placed_at),
+            "reason": h.reason,
+            "until": long(h.until),
+        })
+    };
+    json!({ "holds": all.iter().map(one).collect::<Vec<_>>() })
 }

@@ -13,6 +13,7 @@ mod client;
 mod entry;
 mod failure;
 mod files;
+mod hold;
 mod json;
 mod mint;
 mod node;
@@ -39,6 +40,7 @@ Examples:
   chancery-ca entry create --parent-id spiffe://example.org/spire/server --spiffe-id spiffe://example.org/fleet --selector tpm:enrolled:yes
   chancery-ca class create --parent-id spiffe://example.org/fleet --name finance/refund-agent --selector unix:uid:1000
   chancery-ca instance list --output json
+  chancery-ca hold place --instance spiffe://example.org/agent/refund/0189... --for 10m --reason 'looks odd'
   chancery-ca revoke --instance spiffe://example.org/agent/refund/0189... --reason 'key leaked'
   chancery-ca audit list --follow
   chancery-ca trace 4be1...9c --config /etc/chancery/ca.toml";
@@ -98,6 +100,9 @@ enum Command {
     Instance(admin::InstanceCommand),
     /// Kill switch: nobody gets or accepts any more what this was given
     Revoke(revoke::RevokeArgs),
+    /// Give one instance nothing new for at most 15 minutes, and have its peers refuse it
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
     /// How long somebody may still accept what was revoked, by the configuration; needs --config
     Bound(bound::BoundArgs),
     /// What is revoked
@@ -180,6 +185,7 @@ async fn ask(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Entry(command) => entry::run(&client, command).await?,
         Command::Class(command) => admin::class(&client, command).await?,
         Command::Instance(command) => admin::instance(&client, command).await?,
+        Command::Hold(command) => hold::run(&client, command).await?,
         Command::Revoke(args) => revoke::revoke(&client, args).await?,
         Command::Revocation(command) => revoke::revocation(&client, command).await?,
         Command::Node(command) => node::node(&client, command).await?,

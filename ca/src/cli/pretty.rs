@@ -107,6 +107,7 @@ pub fn instance(instance: &admin::Instance) -> String {
         .line("Class", &instance.class_name)
         .line("Node", &instance.node_id)
         .line("Standing", &instance.standing)
+        .line_if(instance.held_until != 0, "Held until", rfc3339(instance.held_until))
         .line("Begun", rfc3339(instance.begun_at))
         .line_if(ended, "Ended", rfc3339(instance.ended_at))
         .line_if(ended, "Reason", &instance.end_reason)
@@ -267,5 +268,17 @@ fn revocation(one: &admin::Revocation) -> String {
         .line_if(!one.reason.is_empty(), "Reason", &one.reason)
         .line("Cause", format!("{} {} (event {})", one.cause, one.cause_subject, one.number))
         .line("Expiration time", rfc3339(one.expires_at))
+        .end()
+}
+
+pub fn hold(one: &admin::Hold) -> String {
+    let by = if one.detector.is_empty() { "an operator".to_owned() } else { format!("detector {}", one.detector) };
+    Block::new(COLUMN)
+        .line("Instance", &one.instance)
+        .line("Class", &one.class_name)
+        .line("Node", &one.node_id)
+        .line("Placed", format!("{} by {by}", rfc3339(one.placed_at)))
+        .line("Reason", &one.reason)
+        .line("Held until", rfc3339(one.until))
         .end()
 }

@@ -48,10 +48,16 @@ fn instances_have_the_contracts_form() {
     };
     let running = json::instances(std::slice::from_ref(&instance)).to_string();
     let want = concat!(
-        r#"{"instances":[{"begun_at":"2023-11-14T22:13:20Z","class":"a","ended_at":null,"id":"spiffe://td/agent/a/0190","#,
+        r#"{"instances":[{"begun_at":"2023-11-14T22:13:20Z","class":"a","ended_at":null,"held_until":null,"id":"spiffe://td/agent/a/0190","#,
         r#""node_id":"spiffe://td/spire/agent/tpm/aa","standing":"good"}]}"#
     );
     assert_eq!(running, want);
+    instance.held_until = 1_700_000_030;
+    let held = json::instances(std::slice::from_ref(&instance));
+    assert_eq!(
+        (&held["instances"][0]["standing"], &held["instances"][0]["held_until"]),
+        (&"good".into(), &"2023-11-14T22:13:50Z".into())
+    );
     (instance.standing, instance.ended_at) = ("ended".into(), 1_700_000_060);
     let ended = json::instances(&[instance]);
     assert_eq!(ended["instances"][0]["ended_at"], "2023-11-14T22:14:20Z");
@@ -125,6 +131,10 @@ fn contracts_command_lines_parse() {
         "class reopen spiffe://td/spire/agent/tpm/a finance/refund-agent --reason r",
         "class reopen * a --reason r",
         "revocation list",
+        "hold place --instance spiffe://td/agent/a/b --for 10m --reason r",
+        "hold place --instance spiffe://td/agent/a/b --reason r --output json",
+        "hold release --instance spiffe://td/agent/a/b --reason r",
+        "hold list",
         "trace spiffe://td/agent/a/b --config f",
         "trace spiffe://td/spire/agent/tpm/a --since-quote --config f --output json",
         "trace spiffe://td/spire/agent/tpm/a --pid 4711 --bundle b.json --config f",
@@ -145,6 +155,9 @@ fn a_revocation_names_one_thing_and_a_reason() {
         "revoke --class a --entry e --reason r",
         "revoke --instance agent --reason r",
         "class reopen a --reason r",
+        "hold place --instance spiffe://td/agent/a/b --for 10m",
+        "hold place --reason r",
+        "hold release --instance spiffe://td/agent/a/b",
     ] {
         let words = std::iter::once("chancery-ca").chain(line.split_whitespace());
         assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");

@@ -21,6 +21,9 @@ pub fn of(problem: Problem) -> Status {
         Problem::Conflict(text) => Status::aborted(text),
         Problem::Denied(text) => Status::permission_denied(text),
         Problem::Exhausted(text) => Status::resource_exhausted(text),
+        // Not FAILED_PRECONDITION, which attestors take for the end of the instance, nor UNAVAILABLE, which sends them to
+        // another server.
+        Problem::Held(text) => Status::aborted(text),
         Problem::Internal(text) => Status::internal(text),
         Problem::Invalid(text) => Status::invalid_argument(text),
         Problem::Node(denial) => wire::denial(Denial::Node(denial)),

@@ -8,7 +8,7 @@ use chancery_core::{digest, entry::Mask};
 use chancery_daemon::jitter::jittered;
 use chancery_proto::{
     chancery::{
-        agent::v1::{Revocation, Scope},
+        agent::v1::{Hold, Revocation, Scope},
         node::v1::{self as pb, WatchResponse},
     },
     spire::api::types,
@@ -27,12 +27,12 @@ use crate::{
     log::witness::{ForNode, Witnessing},
     metrics::Metrics,
     state::State,
-    view::{Cursor, Delta, Revoked, StoredCrl, Watching, What},
+    view::{Cursor, Delta, Held, Revoked, StoredCrl, Watching, What},
 };
 
 /// Entries, classes or IDs in one message; as SPIRE's page.
 const PAGE: usize = 500;
-/// Least time between two messages with revocations to one node; the first goes at once.
+/// Least time between two messages with revocations or holds to one node; the first goes at once.
 const QUIET: Duration = Duration::from_millis(250);
 
 /// Messages to one node.
@@ -112,7 +112,7 @@ async fn step(mut feed: Feed) -> Option<(Result<WatchResponse, Status>, Feed)> {
         };
         match feed.watching.next() {
             Ok(delta) => {
-                let revokes = delta.as_ref().is_some_and(|delta| !delta.revoked.is_empty());
+                let revokes = delta.as_ref().is_some_and(|delta| !(delta.revoked.is_empty() && delta.held.is_empty()));
                 feed.quiet = revokes.then(|| Instant::now() + QUIET);
                 feed.pending = messages(&feed.state, delta, own);
             }
@@ -147,15 +147,21 @@ fn messages(state: &State, delta: Option<Delta>, own: bool) -> VecDeque<WatchRes
     let digest = delta.full.then(|| digest(&delta));
     let revocations: Vec<_> = delta.revoked.iter().map(|row| revocation(row)).collect();
     let revocations_digest = delta.full.then(|| digest::of_revocations(revocations.iter().map(row)));
+    let holds: Vec<_> = delta.held.iter().map(hold).collect();
+    let holds_digest =
+        delta.full.then(|| digest::of_holds(holds.iter().map(|one| (one.spiffe_id.as_str(), one.until))));
+    let mut holds = holds.into_iter().peekable();
     let mut revocations = revocations.into_iter().peekable();
     let mut messages: VecDeque<WatchResponse> = VecDeque::new();
     let mut entries = delta.entries.iter().map(|entry| convert::entry(entry, Mask::ALL)).peekable();
     let mut removed = delta.gone_entries.into_iter().peekable();
-    while entries.peek().is_some() || removed.peek().is_some() || revocations.peek().is_some() {
+    while entries.peek().is_some() || removed.peek().is_some() || revocations.peek().is_some() || holds.peek().is_some()
+    {
         messages.push_back(WatchResponse {
             entries: entries.by_ref().take(PAGE).collect(),
             removed_entries: removed.by_ref().take(PAGE).collect(),
             revocations: revocations.by_ref().take(PAGE).collect(),
+            holds: holds.by_ref().take(PAGE).collect(),
             more: true,
             ..WatchResponse::default()
         });
@@ -174,6 +180,7 @@ fn messages(state: &State, delta: Option<Delta>, own: bool) -> VecDeque<WatchRes
         ended_instances: delta.ended.iter().map(ToString::to_string).collect(),
         digest: digest.map(Vec::from).unwrap_or_default(),
         revocations_digest: revocations_digest.map(Vec::from).unwrap_or_default(),
+        holds_digest: holds_digest.map(Vec::from).unwrap_or_default(),
         ..last
     });
     if let Some(first) = messages.front_mut() {
@@ -193,6 +200,11 @@ fn digest(delta: &Delta) -> [u8; 32] {
 fn list(crl: &StoredCrl) -> pb::Crl {
     let chain = chain::concatenated(&crl.chain);
     pb::Crl { der: crl.der.clone(), issuer_chain: chain.into_iter().map(|der| der.to_vec()).collect() }
+}
+
+/// Writes a hold; one that is over, or was released, ends at 0.
+fn hold(held: &Held) -> Hold {
+    Hold { spiffe_id: held.subject.clone(), until: held.until.map_or(0, |until| until.0) }
 }
 
 /// Writes a revocation.

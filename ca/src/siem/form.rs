@@ -48,7 +48,9 @@ pub(super) fn class(kind: &str) -> Class {
         ("log", "disputed") => FINDING,
         ("node", "attested" | "failed" | "refused" | "renewed") | ("strangers", _) => AUTHENTICATION,
         ("instance", "begun" | "renewed") | ("svid" | "jwt" | "ca", "issued" | "minted") => AUTHORIZE_SESSION,
-        (_, "banned" | "closed" | "ended" | "evicted" | "held" | "reopened" | "revoked" | "tainted") => ACCOUNT_CHANGE,
+        (_, "banned" | "closed" | "ended" | "evicted" | "held" | "released" | "reopened" | "revoked" | "tainted") => {
+            ACCOUNT_CHANGE
+        }
         ("server" | "log" | "epoch" | "records" | "upstream", _) => LIFECYCLE,
         _ => ENTITY_MANAGEMENT,
     }
@@ -58,7 +60,12 @@ pub(super) fn class(kind: &str) -> Class {
 pub(super) fn severity(kind: &str) -> u64 {
     match kind {
         "log.disputed" => 5,
-        _ if ["failed", "refused", "revoked", "banned", "tainted", "lost"].iter().any(|act| kind.ends_with(act)) => 3,
+        _ if ["failed", "refused", "revoked", "banned", "held", "tainted", "lost"]
+            .iter()
+            .any(|act| kind.ends_with(act)) =>
+        {
+            3
+        }
         _ => 1,
     }
 }

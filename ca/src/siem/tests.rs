@@ -281,6 +281,8 @@ fn kinds_have_the_nearest_class_of_ocsf() {
         ("instance.begun", "Authorize Session"),
         ("jwt.issued", "Authorize Session"),
         ("instance.revoked", "Account Change"),
+        ("instance.held", "Account Change"),
+        ("instance.released", "Account Change"),
         ("node.banned", "Account Change"),
         ("entry.created", "Entity Management"),
         ("authority.prepared", "Entity Management"),

@@ -19,9 +19,9 @@ use chancery_sdk::{
 };
 
 use super::{
-    Anchor, Authority, AuthorityKind, BeatClaim, DisputeLog, Guest, IndexLog, LeaveLog, MoveKey, PlanKey, ReleaseClaim,
-    ReopenClass, RevokeCertificate, RevokeClass, RevokeEntry, RevokeExecutable, RevokeInstance, RevokeNode,
-    StoreCheckpoint, StoredCrl, TakeClaim, TakeLog,
+    Anchor, Authority, AuthorityKind, BeatClaim, DisputeLog, Guest, HoldInstance, IndexLog, LeaveLog, MoveKey, PlanKey,
+    ReleaseClaim, ReleaseHold, ReopenClass, RevokeCertificate, RevokeClass, RevokeEntry, RevokeExecutable,
+    RevokeInstance, RevokeNode, StoreCheckpoint, StoredCrl, TakeClaim, TakeLog,
 };
 
 /// One guarded business fact.
@@ -69,6 +69,9 @@ pub enum Fact {
     FailNode(FailNode),
     /// What the bundle of the server above has now; replaces what it had. Never refused.
     FollowUpstream(FollowUpstream),
+    /// Nothing new for an instance, for a while; the end of an earlier hold is replaced. Refused: `NotFound`,
+    /// `InstanceNotGood`, and a detector's: `HoldCapped`.
+    HoldInstance(HoldInstance),
     /// Refused: `AlreadyExists(Some(fingerprint))`.
     ImportAnchor(Anchor),
     /// A stretch of the log can be searched. No event. Refused: `Stale` (somebody else did it).
@@ -104,6 +107,8 @@ pub enum Fact {
     RefusedStrangers(RefusedStrangers),
     /// A run of a server ends. No event.
     ReleaseClaim(ReleaseClaim),
+    /// A hold ends before its time. Refused: `NotFound` (none is in force).
+    ReleaseHold(ReleaseHold),
     /// Out of the bundle, and its key is condemned. Refused: `NotFound`, `Stale` (still active, or revoked).
     RemoveAuthority(RemoveAuthority),
     /// A new SVID of a running instance.
@@ -362,8 +367,8 @@ pub struct BeginInstance {
 
 /// A new SVID of a running instance.
 ///
-/// Refused, in this order: `NodeNotGood`, `SerialNotCurrent`, `AuthorityNotActive`, `InstanceNotGood`, `ClassGone`,
-/// `KeyUsed`, `KeyNew`.
+/// Refused, in this order: `NodeNotGood`, `SerialNotCurrent`, `AuthorityNotActive`, `InstanceNotGood`, `InstanceHeld`,
+/// `ClassGone`, `KeyUsed`, `KeyNew`.
 #[derive(Clone, Debug)]
 pub struct RenewInstance {
     /// The instance.
@@ -444,7 +449,7 @@ pub enum JwtSubject {
         /// Revision the decision was made on.
         revision: i64,
     },
-    /// An instance. Refused: `InstanceNotGood`, `ClassGone`.
+    /// An instance. Refused: `InstanceNotGood`, `InstanceHeld`, `ClassGone`.
     Instance {
         /// The instance.
         id: SpiffeId,

@@ -9,6 +9,7 @@ mod crl;
 mod durable;
 mod error;
 mod fact;
+mod hold;
 mod key;
 mod log;
 mod outcome;
@@ -26,6 +27,7 @@ pub use crl::{StoredCrl, Taken};
 pub use durable::{Durability, Require};
 pub use error::StoreError;
 pub use fact::*;
+pub use hold::*;
 pub use key::*;
 pub use log::*;
 pub use outcome::{Outcome, Refusal};
@@ -467,6 +469,11 @@ impl Store {
     /// Every revoked executable, in the order of the hash.
     pub async fn revoked_executables(&self) -> Result<Vec<Executable>, StoreError> {
         read!(self, |pool, db| db::revocations::executables(pool).await)
+    }
+
+    /// At most `limit` holds that are in force at `now`, after the instance of this ID, in the order of the ID.
+    pub async fn holds(&self, now: UnixTime, after: &str, limit: u32) -> Result<Vec<Hold>, StoreError> {
+        read!(self, |pool, db| db::holds::listed(pool, now, after, limit).await)
     }
 
     /// The newest list of every CA, in the order of the issuer.

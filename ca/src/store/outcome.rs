@@ -1,4 +1,4 @@
-use chancery_core::reason::Reason;
+use chancery_core::{instance::Cap, reason::Reason};
 use chancery_sdk::{id::TrustDomain, time::UnixTime};
 
 /// What became of a fact.
@@ -70,6 +70,15 @@ pub enum Refusal {
     /// No bundle of this domain is stored.
     #[error("no bundle of trust domain {0} is stored")]
     FederationUnknown(TrustDomain),
+    /// A detector reached its caps.
+    #[error("no hold by a detector: {0}")]
+    HoldCapped(Cap),
+    /// The instance is held; asked for afterwards it is given again.
+    #[error("{}: the instance is held until {until}: nothing new is issued for it", Reason::InstanceHeld)]
+    InstanceHeld {
+        /// End of the hold.
+        until: UnixTime,
+    },
     /// The instance has ended, is another process's, or never was.
     #[error("the instance is not running")]
     InstanceNotGood,

@@ -259,6 +259,7 @@ pub(super) struct InstanceRow {
     end_reason: String,
     serial: String,
     expires_at: i64,
+    held_until: Option<i64>,
 }
 
 impl TryFrom<InstanceRow> for Instance {
@@ -276,6 +277,7 @@ impl TryFrom<InstanceRow> for Instance {
             ended_at: row.ended_at.map(UnixTime),
             end_reason: row.end_reason,
             newest: CertRef { serial: row.serial, expires_at: UnixTime(row.expires_at) },
+            held_until: row.held_until.map(UnixTime),
         })
     }
 }

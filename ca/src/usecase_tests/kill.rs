@@ -7,12 +7,12 @@ use crate::{
     store::{EVERY_NODE, Order},
 };
 
-fn order() -> Order {
+pub(super) fn order() -> Order {
     Order { reason: "key leaked".into(), caller: "uid 0".into() }
 }
 
 /// Another server on the same database; nobody tells it what is committed, and it does not look by itself.
-async fn deaf(world: &World, dir: &TempDir) -> Arc<State> {
+pub(super) async fn deaf(world: &World, dir: &TempDir) -> Arc<State> {
     let text = format!(
         "trust_domain = \"td\"\nserver_id = \"b\"\ndatabase = {:?}\ndata_dir = {:?}\nadmin_socket = {:?}\n\
          listen = \"127.0.0.1:0\"\n[keys]\nstore = \"memory\"\n",
@@ -29,7 +29,7 @@ async fn deaf(world: &World, dir: &TempDir) -> Arc<State> {
     state
 }
 
-async fn begun(world: &World, token: u8) -> X509 {
+pub(super) async fn begun(world: &World, token: u8) -> X509 {
     let key = KeyPair::generate().unwrap();
     instance::begin(&world.state, &world.node, &process(token), &csr(&key)).await.unwrap()
 }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use chancery_sdk::id::{SpiffeId, TrustDomain};
 
-use super::Cursor;
+use super::{Cursor, held::Held};
 use crate::store::Revoked;
 
 /// Changes that are kept; about 8 MB of entries' IDs.
@@ -21,6 +21,7 @@ pub(super) enum Change {
         instance: SpiffeId,
     },
     Entry(String),
+    Held(Held),
     Node(SpiffeId),
     Executable(String),
     Revoked(Arc<Revoked>),

@@ -13,6 +13,7 @@ use chancery_sdk::id::{SpiffeId, TrustDomain};
 use super::{
     Cursor, Shared,
     changes::Change,
+    held::Held,
     registry::Registry,
     watchers::{Waiting, Watching},
 };
@@ -54,6 +55,8 @@ pub struct Delta {
     pub ended: Vec<SpiffeId>,
     /// What is not to be accepted; whole where `full`.
     pub revoked: Vec<Arc<Revoked>>,
+    /// Who is held, or is not any more; everybody who is where `full`.
+    pub held: Vec<Held>,
     /// Lists of CAs, new ones; all where `full`.
     pub crls: Vec<Arc<StoredCrl>>,
 }
@@ -69,6 +72,7 @@ impl Delta {
             && self.gone_bundles.is_empty()
             && self.ended.is_empty()
             && self.revoked.is_empty()
+            && self.held.is_empty()
             && self.crls.is_empty()
     }
 }
@@ -136,6 +140,7 @@ fn missed(shared: &Shared, node: &Node, number: i64) -> Option<Delta> {
         | Change::Ended { .. }
         | Change::Entry(_)
         | Change::Executable(_)
+        | Change::Held(_)
         | Change::Revoked(_) => false,
     };
     let whole = shared.changes.above(number).any(|kept| too_much(&kept.change));
@@ -153,6 +158,7 @@ fn everything(shared: &Shared, node: &Node) -> Delta {
         bundles: domains.into_iter().filter_map(|domain| registry.bundle(domain).cloned()).collect(),
         entries,
         revoked: registry.revoked(now),
+        held: registry.holds(now),
         crls: registry.crls(now).cloned().collect(),
         ..Delta::default()
     }
@@ -163,7 +169,7 @@ fn difference(shared: &Shared, node: &Node, number: i64) -> Delta {
     let registry = &shared.registry;
     let mut delta = Delta { cursor: shared.changes.cursor(shared.epoch), ..Delta::default() };
     let (mut entries, mut classes, mut domains) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    let mut issuers = BTreeSet::new();
+    let (mut issuers, mut held) = (BTreeSet::new(), BTreeSet::new());
     for kept in shared.changes.above(number) {
         match &kept.change {
             Change::Bundle(domain) => drop(domains.insert(domain.clone())),
@@ -171,12 +177,14 @@ fn difference(shared: &Shared, node: &Node, number: i64) -> Delta {
             Change::Crl(issuer) => drop(issuers.insert(issuer)),
             Change::Ended { node: of, instance } if *of == node.id => delta.ended.push(instance.clone()),
             Change::Entry(id) => drop(entries.insert(id)),
+            Change::Held(one) => drop(held.insert(one.subject.as_str())),
             Change::Revoked(revoked) => delta.revoked.push(Arc::clone(revoked)),
             Change::Ended { .. } | Change::Executable(_) | Change::Node(_) | Change::Wide => {}
         }
     }
     let now = chancery_daemon::clock::now();
     delta.crls = issuers.into_iter().filter_map(|issuer| registry.crl(issuer, now).cloned()).collect();
+    delta.held = held.into_iter().map(|subject| registry.held(subject, now)).collect();
     for id in entries {
         match registry.graph.authorized_entry(id, &node.id, &node.selectors) {
             Some(entry) => {

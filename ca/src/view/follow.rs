@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared, TICK, View,
     changes::{Change, Changes, Numbered},
+    held,
     instances::{Instances, Moved, is_end},
     registry::{Barred, Concern, Registry, Row},
     revoked,
@@ -35,6 +36,8 @@ const ENTRIES: u32 = 2_000;
 const AHEAD: usize = 2;
 /// Rows of the list of revocations read at once at the start.
 const REVOCATIONS: u32 = 5_000;
+/// Holds read at once at the start.
+const HOLDS: u32 = 1_000;
 
 /// Everything there is, and where the log stood before it was read: what came meanwhile is applied again.
 pub(super) async fn load(store: &Store) -> Result<Shared, StoreError> {
@@ -57,9 +60,16 @@ async fn barred(store: &Store) -> Result<Barred, StoreError> {
         last.clone_from(&newest.key);
         revoked.extend(page.into_iter().map(|row| row.revoked));
     }
+    let (mut holds, mut last) = (Vec::new(), String::new());
+    loop {
+        let page = store.holds(now, &last, HOLDS).await?;
+        let Some(newest) = page.last() else { break };
+        last.clone_from(&newest.instance);
+        holds.extend(page.into_iter().map(|hold| (hold.instance, hold.until)));
+    }
     let closed = store.closures().await?.into_iter().map(|closure| (closure.class, closure.node)).collect();
     let executables = store.revoked_executables().await?.into_iter().map(|one| one.sha256).collect();
-    Ok(Barred { closed, executables, revoked, crls: store.crls().await? })
+    Ok(Barred { closed, executables, revoked, holds, crls: store.crls().await? })
 }
 
 /// Every entry, page by page, read in two halves while those before are registered: a million of them are never there twice.
@@ -205,6 +215,7 @@ impl View {
             for change in changes_of(logged) {
                 let row = match &change {
                     Change::Ended { node, .. } => Row::Ended { node: node.clone() },
+                    Change::Held(held) => Row::Held(held.clone()),
                     Change::Revoked(revoked) => Row::Revoked(Arc::clone(revoked)),
                     _ => return self.ahead(own, &moved),
                 };
@@ -246,6 +257,7 @@ impl View {
             Change::Crl(issuer) => Some(Row::Crl(issuer.clone(), self.store.crl(issuer).await?)),
             Change::Ended { node, .. } => Some(Row::Ended { node: node.clone() }),
             Change::Executable(sha256) => Some(Row::Executable(sha256.clone())),
+            Change::Held(held) => Some(Row::Held(held.clone())),
             Change::Node(id) => Some(Row::Node(id.clone(), self.store.node(id).await?)),
             Change::Revoked(revoked) => Some(Row::Revoked(Arc::clone(revoked))),
             // Read together, and told by nobody.
@@ -323,7 +335,8 @@ fn moves(changes: &[Logged]) -> Vec<(i64, Moved)> {
 /// What an event changes of the view.
 fn changes_of(logged: &Logged) -> Vec<Change> {
     let revoked = revoked::told(logged).map(|revoked| Change::Revoked(Arc::new(revoked)));
-    change(logged).into_iter().chain(revoked).collect()
+    let held = held::told(logged).map(Change::Held);
+    change(logged).into_iter().chain(revoked).chain(held).collect()
 }
 
 fn change(logged: &Logged) -> Option<Change> {

@@ -12,6 +12,7 @@ use chancery_core::{
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
 use serde::Deserialize;
 
+use super::held;
 use crate::store::Logged;
 
 /// A running instance.
@@ -37,8 +38,19 @@ pub(super) struct Instances {
 #[derive(Debug)]
 pub(super) enum Moved {
     Begun(Box<Running>),
-    Ended { id: SpiffeId },
-    Renewed { id: SpiffeId, newest: CertRef, key: [u8; 32] },
+    Ended {
+        id: SpiffeId,
+    },
+    /// Held until then; `None` = released.
+    Held {
+        id: SpiffeId,
+        until: Option<UnixTime>,
+    },
+    Renewed {
+        id: SpiffeId,
+        newest: CertRef,
+        key: [u8; 32],
+    },
 }
 
 impl Instances {
@@ -72,6 +84,12 @@ impl Instances {
                 }
             }
             Moved::Ended { id } => self.remove(id),
+            Moved::Held { id, until } => {
+                if let Some(known) = self.by_id.get(id).filter(|known| known.at < number) {
+                    let instance = Instance { held_until: *until, ..known.instance.clone() };
+                    self.put(Running { instance, key: known.key, at: number });
+                }
+            }
             Moved::Renewed { id, newest, key } => {
                 if let Some(known) = self.by_id.get(id).filter(|known| known.at < number) {
                     let instance = Instance { newest: newest.clone(), ..known.instance.clone() };
@@ -134,6 +152,9 @@ impl Moved {
         if is_end(&logged.kind) {
             return Some(Self::Ended { id });
         }
+        if let Some(held) = held::told(logged) {
+            return Some(Self::Held { id, until: held.until });
+        }
         let Told { at, fields } = serde_json::from_slice(&logged.bytes).ok()?;
         let newest = CertRef { serial: fields.serial?.into_owned(), expires_at: UnixTime(fields.expires_at?) };
         let key = digest(&fields.spki_sha256?)?;
@@ -149,6 +170,7 @@ impl Moved {
                     ended_at: None,
                     end_reason: String::new(),
                     newest,
+                    held_until: None,
                 },
                 key: Some(key),
                 at: logged.number,

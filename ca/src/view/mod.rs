@@ -6,6 +6,7 @@
 mod changes;
 mod delta;
 mod follow;
+mod held;
 mod instances;
 mod registry;
 mod revoked;
@@ -13,6 +14,7 @@ mod watchers;
 
 pub use self::{
     delta::{Delta, Offered},
+    held::Held,
     instances::Running,
     registry::Registry,
     watchers::Watching,

@@ -18,6 +18,7 @@ use chancery_sdk::{
 };
 
 use super::{
+    held::{Held, Holds},
     instances::{Instances, Moved, Running},
     revoked::List,
 };
@@ -37,6 +38,7 @@ pub struct Registry {
     /// Hashes of which nothing begins.
     executables: HashSet<String>,
     revoked: List,
+    holds: Holds,
     /// By the CA that signed.
     crls: BTreeMap<String, Arc<StoredCrl>>,
 }
@@ -48,6 +50,8 @@ pub(super) struct Barred {
     pub closed: Vec<(String, String)>,
     pub executables: Vec<String>,
     pub revoked: Vec<Revoked>,
+    /// Each as (instance, end).
+    pub holds: Vec<(String, UnixTime)>,
     pub crls: Vec<StoredCrl>,
 }
 
@@ -60,6 +64,7 @@ pub(super) enum Row {
     Ended { node: SpiffeId },
     Entry(String, Option<Entry>),
     Executable(String),
+    Held(Held),
     Revoked(Arc<Revoked>),
     Node(SpiffeId, Option<Node>),
 }
@@ -95,6 +100,7 @@ impl Registry {
             closed,
             executables: barred.executables.into_iter().collect(),
             revoked: List::of(barred.revoked),
+            holds: Holds::of(barred.holds),
             crls: barred.crls.into_iter().map(|crl| (crl.issuer.clone(), Arc::new(crl))).collect(),
             graph,
             classes: classes.into_iter().map(|class| (class.name.as_str().to_owned(), Arc::new(class))).collect(),
@@ -142,6 +148,16 @@ impl Registry {
     /// What is not to be accepted and valid by itself, in its own order.
     pub(super) fn revoked(&self, now: UnixTime) -> Vec<Arc<Revoked>> {
         self.revoked.at(now)
+    }
+
+    /// Who is held at `now`, in the order of the ID.
+    pub(super) fn holds(&self, now: UnixTime) -> Vec<Held> {
+        self.holds.at(now)
+    }
+
+    /// What is so at `now` of an instance that was held or released.
+    pub(super) fn held(&self, subject: &str, now: UnixTime) -> Held {
+        Held { subject: subject.into(), until: self.holds.one(subject, now) }
     }
 
     /// The newest list of this CA, while what it signed may be valid.
@@ -213,6 +229,10 @@ impl Registry {
             Row::Executable(sha256) => {
                 self.executables.insert(sha256);
                 Concern::Nobody
+            }
+            Row::Held(held) => {
+                self.holds.put(held, chancery_daemon::clock::now());
+                Concern::All
             }
             Row::Revoked(revoked) => {
                 self.revoked.put(revoked);

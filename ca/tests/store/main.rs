@@ -13,6 +13,7 @@ mod crls;
 mod entries;
 mod figures;
 mod guests;
+mod holds;
 mod hot;
 mod index;
 mod instances;

@@ -188,6 +188,7 @@ pub(crate) fn begin(n: u8, run: u8) -> BeginInstance {
             ended_at: None,
             end_reason: String::new(),
             newest: CertRef { serial: format!("7{run}"), expires_at: now().plus(900) },
+            held_until: None,
         },
         spki_sha256: [run; 32],
         node_serial: format!("{n}0"),

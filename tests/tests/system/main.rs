@@ -4,6 +4,7 @@ mod bring_up;
 mod ceremony;
 mod clients;
 mod doors;
+mod holds;
 mod instances;
 mod keys;
 mod kills;

@@ -111,6 +111,14 @@ pub enum InstanceError {
     /// An operator revoked it.
     #[error("{}: the executable was revoked", Reason::ExecutableRevoked)]
     ExecutableRevoked,
+    /// It is held; not for ever.
+    #[error("{code}: instance {id} is held until {until}: nothing new is issued for it", code = Reason::InstanceHeld)]
+    Held {
+        /// The instance.
+        id: SpiffeId,
+        /// End of the hold.
+        until: UnixTime,
+    },
     /// The ID would break a rule.
     #[error(transparent)]
     Id(#[from] IdError),
@@ -179,7 +187,7 @@ pub fn renew(
     csr: &Csr,
     issuance: Issuance,
 ) -> Result<Leaf, InstanceError> {
-    let instance = live(node, instance, start_token)?;
+    let instance = live(node, instance, start_token, issuance.now)?;
     leaf(instance.id.clone(), ttl, csr, issuance)
 }
 
@@ -194,7 +202,7 @@ pub fn jwt(
     audience: &[String],
     issuance: Issuance,
 ) -> Result<JwtGrant, InstanceError> {
-    let instance = live(node, instance, start_token)?;
+    let instance = live(node, instance, start_token, issuance.now)?;
     let validity = issuance.profile.clamp(0, issuance.limits, issuance.now)?;
     Ok(JwtGrant::new(instance.id.clone(), audience, issuance.now, validity.not_after, None)?)
 }
@@ -219,7 +227,7 @@ fn check_node(node: &Node) -> Result<(), InstanceError> {
 }
 
 fn again(facts: BeginFacts<'_>, known: &Instance, csr: &Csr, issuance: Issuance) -> Result<Leaf, InstanceError> {
-    let known = live(facts.node, Some(known), &known.start_token)?;
+    let known = live(facts.node, Some(known), &known.start_token, issuance.now)?;
     if !facts.same_key {
         return Err(InstanceError::AlreadyBegun(known.id.clone()));
     }
@@ -231,6 +239,7 @@ fn live<'a>(
     node: &Node,
     instance: Option<&'a Instance>,
     start_token: &[u8; 32],
+    now: UnixTime,
 ) -> Result<&'a Instance, InstanceError> {
     check_node(node)?;
     let Some(instance) = instance else { return Err(InstanceError::NotYours) };
@@ -238,7 +247,10 @@ fn live<'a>(
         return Err(InstanceError::NotYours);
     }
     match instance.standing {
-        Standing::Good => Ok(instance),
+        Standing::Good => match instance.held(now) {
+            None => Ok(instance),
+            Some(until) => Err(InstanceError::Held { id: instance.id.clone(), until }),
+        },
         standing @ (Standing::Ended | Standing::Revoked) => {
             Err(InstanceError::Dead { id: instance.id.clone(), standing })
         }

@@ -1,11 +1,13 @@
 //! Instances: one run of an agent class each, never reused, never restarted.
 
 mod decide;
+mod hold;
 
 pub use decide::{
     Bars, Begin, BeginFacts, InstanceError, Issuance, MAX_LIVE_PER_NODE, MAX_PROCESS_SELECTORS, begin,
     is_hardware_proven, jwt, renew,
 };
+pub use hold::{Cap, DETECTOR_REST_SECS, DetectorFacts, HoldSpan, HoldSpanError, MAX_HOLD_SECS, may_detector_hold};
 
 use std::{fmt, str::FromStr};
 
@@ -76,4 +78,13 @@ pub struct Instance {
     pub end_reason: String,
     /// Its newest SVID.
     pub newest: CertRef,
+    /// End of its newest hold, which may be over.
+    pub held_until: Option<UnixTime>,
+}
+
+impl Instance {
+    /// Until when nothing new is issued for it, where it is held at `now`.
+    pub fn held(&self, now: UnixTime) -> Option<UnixTime> {
+        self.held_until.filter(|until| *until > now)
+    }
 }

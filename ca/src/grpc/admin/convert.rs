@@ -6,7 +6,7 @@ use chancery_core::{
     policy::{Outcome, RuleVerdict},
 };
 use chancery_proto::chancery::admin::v1 as admin;
-use chancery_sdk::id::SpiffeId;
+use chancery_sdk::{id::SpiffeId, time::UnixTime};
 use rustls_pki_types::CertificateDer;
 use tonic::Status;
 
@@ -90,8 +90,8 @@ pub fn class(class: &Class) -> admin::Class {
     }
 }
 
-/// Writes an instance.
-pub fn instance(instance: &Instance) -> admin::Instance {
+/// Writes an instance as it is at `now`.
+pub fn instance(instance: &Instance, now: UnixTime) -> admin::Instance {
     admin::Instance {
         id: instance.id.to_string(),
         class_name: instance.class.to_string(),
@@ -102,6 +102,7 @@ pub fn instance(instance: &Instance) -> admin::Instance {
         end_reason: instance.end_reason.clone(),
         serial_number: instance.newest.serial.clone(),
         expires_at: instance.newest.expires_at.0,
+        held_until: instance.held(now).map_or(0, |until| until.0),
     }
 }
 

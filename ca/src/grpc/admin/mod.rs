@@ -2,6 +2,7 @@
 
 mod convert;
 mod events;
+mod hold;
 mod revoke;
 
 use std::sync::Arc;
@@ -9,10 +10,10 @@ use std::sync::Arc;
 use chancery_proto::chancery::admin::v1::{
     Authority, Class, ClassName, EndInstanceRequest, EnrolNodeRequest, EnrolNodeResponse, Event, ExplainPolicyResponse,
     ImportAnchorsRequest, ImportAuthorityRequest, Instance, InstanceId, LearnPolicyRequest, LearnPolicyResponse,
-    ListAnchorsResponse, ListAuthoritiesResponse, ListClassesResponse, ListEventsRequest, ListInstancesRequest,
-    ListInstancesResponse, ListNodesResponse, ListRevocationsRequest, ListRevocationsResponse, Node, NodeId,
-    ReloadResponse, ReopenClassRequest, RequestAuthorityRequest, RequestAuthorityResponse, RevokeRequest,
-    RevokeResponse, admin_server,
+    ListAnchorsResponse, ListAuthoritiesResponse, ListClassesResponse, ListEventsRequest, ListHoldsRequest,
+    ListHoldsResponse, ListInstancesRequest, ListInstancesResponse, ListNodesResponse, ListRevocationsRequest,
+    ListRevocationsResponse, Node, NodeId, PlaceHoldRequest, PlaceHoldResponse, ReleaseHoldRequest, ReloadResponse,
+    ReopenClassRequest, RequestAuthorityRequest, RequestAuthorityResponse, RevokeRequest, RevokeResponse, admin_server,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,7 +29,7 @@ use crate::{
         self,
         offline::{self, Which},
     },
-    classes, instance, nodes, policies, revoke as kill,
+    classes, hold as holds, instance, nodes, policies, revoke as kill,
     state::State,
 };
 
@@ -89,7 +90,7 @@ impl admin_server::Admin for Service {
         let last = found.last().filter(|_| filter.limit.is_some());
         let next_page_token = last.map(|i| i.id.to_string()).unwrap_or_default();
         Ok(Response::new(ListInstancesResponse {
-            instances: found.iter().map(convert::instance).collect(),
+            instances: found.iter().map(|one| convert::instance(one, self.state.now())).collect(),
             next_page_token,
         }))
     }
@@ -98,7 +99,7 @@ impl admin_server::Admin for Service {
         caller(request.extensions())?;
         let id = convert::id(&request.into_inner().id, "id")?;
         let found = instance::get(&self.state, &id).await.map_err(status::of)?;
-        Ok(Response::new(convert::instance(&found)))
+        Ok(Response::new(convert::instance(&found, self.state.now())))
     }
 
     async fn end_instance(&self, request: Request<EndInstanceRequest>) -> Result<Response<Instance>, Status> {
@@ -106,7 +107,7 @@ impl admin_server::Admin for Service {
         let id = convert::id(&request.into_inner().id, "id")?;
         let state = Arc::clone(&self.state);
         let ended = detached(async move { instance::end_by_operator(&state, &id).await }).await?;
-        Ok(Response::new(convert::instance(&ended)))
+        Ok(Response::new(convert::instance(&ended, self.state.now())))
     }
 
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
@@ -136,6 +137,32 @@ impl admin_server::Admin for Service {
         let size = revoke::page(request.page_size);
         let listed = kill::list(&self.state, &request.page_token, size).await.map_err(status::of)?;
         Ok(Response::new(revoke::listed(&listed, size)))
+    }
+
+    async fn place_hold(&self, request: Request<PlaceHoldRequest>) -> Result<Response<PlaceHoldResponse>, Status> {
+        let caller = caller(request.extensions())?;
+        let PlaceHoldRequest { instance, seconds, reason } = request.into_inner();
+        let (id, span) = (convert::id(&instance, "instance")?, hold::span(seconds)?);
+        let (state, order) = (Arc::clone(&self.state), revoke::order(&caller, reason));
+        let until = detached(async move { holds::place(&state, id, span, order).await }).await?;
+        Ok(Response::new(PlaceHoldResponse { until: until.0 }))
+    }
+
+    async fn release_hold(&self, request: Request<ReleaseHoldRequest>) -> Result<Response<()>, Status> {
+        let caller = caller(request.extensions())?;
+        let ReleaseHoldRequest { instance, reason } = request.into_inner();
+        let id = convert::id(&instance, "instance")?;
+        let (state, order) = (Arc::clone(&self.state), revoke::order(&caller, reason));
+        detached(async move { holds::release(&state, id, order).await }).await?;
+        Ok(Response::new(()))
+    }
+
+    async fn list_holds(&self, request: Request<ListHoldsRequest>) -> Result<Response<ListHoldsResponse>, Status> {
+        caller(request.extensions())?;
+        let request = request.into_inner();
+        let size = revoke::page(request.page_size);
+        let listed = holds::list(&self.state, &request.page_token, size).await.map_err(status::of)?;
+        Ok(Response::new(hold::listed(&listed, size)))
     }
 
     async fn enrol_node(&self, request: Request<EnrolNodeRequest>) -> Result<Response<EnrolNodeResponse>, Status> {

@@ -1,17 +1,21 @@
 //! Nodes that do not play along: they never read, or come with cursors that nobody gave them.
 
 use chancery_core::{
+    class::{Class, ClassName, NodeProof},
     entry::Rights,
+    instance::{self, Instance},
     node::{CertRef, Node},
 };
 use chancery_daemon::clock;
+use chancery_sdk::{id::SpiffeId, origin::Origin};
 
 use super::*;
 use crate::{
-    entries,
+    chance, entries,
+    hold::{self, HoldSpan},
     revoke::{self, Order, Target},
     sample,
-    store::{Fact, RecordX509},
+    store::{BeginInstance, Fact, RecordX509},
 };
 
 async fn ca(dir: &std::path::Path) -> (Arc<State>, Node) {
@@ -165,4 +169,84 @@ async fn revocations_come_at_once_and_those_that_follow_come_together() {
     // On a machine that is slow enough some of them come later, and never one by one.
     let together = told.revocations.len();
     assert!(together == 5 || busy >= QUIET, "{together} of 5 in {busy:?}");
+}
+
+/// A running instance of the node, as its n-th.
+async fn begun(state: &Arc<State>, node: &Node, n: u8) -> SpiffeId {
+    let name: ClassName = "a".parse().unwrap();
+    if state.view.look(|registry| registry.class("a").is_none()).unwrap() {
+        let class = Class {
+            name: name.clone(),
+            parent_id: node.id.clone(),
+            selectors: ["unix:uid:1".parse().unwrap()].into_iter().collect(),
+            x509_svid_ttl: 0,
+            node_proof: NodeProof::AnyNode,
+            revision: 0,
+            created_at: state.now(),
+        };
+        state.commit(Fact::CreateClass(class)).await.unwrap().done().unwrap();
+    }
+    let id = name.instance_id(&state.trust_domain, chance::uuid_v7().unwrap()).unwrap();
+    let instance = Instance {
+        id: id.clone(),
+        class: name,
+        node_id: node.id.clone(),
+        start_token: [n; 32],
+        standing: instance::Standing::Good,
+        begun_at: state.now(),
+        ended_at: None,
+        end_reason: String::new(),
+        newest: CertRef { serial: format!("6{n}"), expires_at: state.now().plus(600) },
+        held_until: None,
+    };
+    let fact = BeginInstance {
+        instance,
+        spki_sha256: [n; 32],
+        node_serial: "01".into(),
+        class_revision: 0,
+        max_live: 256,
+        pid_proof: "peer-pidfd".into(),
+        facts: Default::default(),
+        origin: Origin::NONE,
+        authority: state.authority.x509_id().unwrap(),
+    };
+    state.commit(Fact::BeginInstance(fact)).await.unwrap().done().unwrap();
+    id
+}
+
+fn order() -> Order {
+    Order { reason: "test".into(), caller: "uid 0".into() }
+}
+
+fn held(told: &WatchResponse) -> Vec<(&str, i64)> {
+    told.holds.iter().map(|hold| (hold.spiffe_id.as_str(), hold.until)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_node_is_told_who_is_held_who_is_released_and_full_state_has_all_who_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, node) = ca(dir.path()).await;
+    let other = sample::admit(&state, "n2", "02").await;
+    let (one, two) = (begun(&state, &node, 1).await, begun(&state, &node, 2).await);
+    let mut watch = open(&state, &other, pb::WatchRequest::default()).unwrap();
+    let before = first(&mut watch).await;
+    assert!(before.holds.is_empty() && before.holds_digest == digest::of_holds([]));
+    let span = |secs| HoldSpan::new(secs).unwrap();
+    let until = hold::place(&state, one.clone(), span(600), order()).await.unwrap();
+    let told = first(&mut watch).await;
+    assert_eq!((held(&told), told.full), (vec![(one.as_str(), until.0)], false));
+    let later = hold::place(&state, one.clone(), span(900), order()).await.unwrap();
+    assert_eq!(held(&first(&mut watch).await), [(one.as_str(), later.0)], "the newest end");
+    hold::place(&state, two.clone(), span(60), order()).await.unwrap();
+    hold::release(&state, two.clone(), order()).await.unwrap();
+    assert_eq!(held(&first(&mut watch).await), [(two.as_str(), 0)], "together, as it is now");
+    let full = first(&mut open(&state, &other, pb::WatchRequest::default()).unwrap()).await;
+    assert_eq!((held(&full), full.full), (vec![(one.as_str(), later.0)], true));
+    assert_eq!(full.holds_digest, digest::of_holds(held(&full)));
+    let resumed = first(&mut open(&state, &other, from(before.cursor.unwrap())).unwrap()).await;
+    let mut told = held(&resumed);
+    told.sort();
+    let mut want = [(one.as_str(), later.0), (two.as_str(), 0)];
+    want.sort();
+    assert_eq!((told, resumed.full), (want.to_vec(), false), "whoever was away gets what is new");
 }

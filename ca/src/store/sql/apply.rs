@@ -1,6 +1,6 @@
 use super::{
-    Context, Events, Stop, Tx, admit, anchors, authorities, claims, classes, crls, entries, federation, guests, index,
-    instances, issuing, keys, log, nodes, records, revoke, svids, tokens,
+    Context, Events, Stop, Tx, admit, anchors, authorities, claims, classes, crls, entries, federation, guests, holds,
+    index, instances, issuing, keys, log, nodes, records, revoke, svids, tokens,
 };
 use crate::store::{Fact, RefusedBeginnings};
 use chancery_core::event::Event;
@@ -15,7 +15,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::BanNode(f) => nodes::ban(tx, context, f).await,
         Fact::BeatClaim(f) => claims::beat(tx, context, f).await,
         Fact::BeginInstance(_) | Fact::RecordJwt(_) | Fact::RecordX509(_) | Fact::RenewInstance(_) => {
-            let verdicts = issuing::apply(tx, std::slice::from_ref(fact)).await?;
+            let verdicts = issuing::apply(tx, at, std::slice::from_ref(fact)).await?;
             verdicts.into_iter().map(|verdict| verdict.map_err(Stop::from)).collect()
         }
         Fact::CreateClass(f) => classes::create(tx, f).await,
@@ -33,6 +33,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::ExpireGuests(f) => guests::expire(tx, context, f).await,
         Fact::FailNode(f) => nodes::fail(tx, context, f).await,
         Fact::FollowUpstream(f) => guests::follow(tx, context, f).await,
+        Fact::HoldInstance(f) => holds::place(tx, context, f).await,
         Fact::ImportAnchor(f) => anchors::import(tx, f).await,
         Fact::IndexLog(f) => index::write(tx, context, f).await,
         Fact::LeaveLog(f) => log::leave(tx, context, f).await,
@@ -53,6 +54,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
                 .with_personal("source_prefix", &f.source_prefix),
         ]),
         Fact::ReleaseClaim(f) => claims::release(tx, context, f).await,
+        Fact::ReleaseHold(f) => holds::release(tx, context, f).await,
         Fact::RemoveAuthority(f) => authorities::remove(tx, context, f).await,
         Fact::RenewNode(f) => nodes::renew(tx, f).await,
         Fact::ReopenClass(f) => revoke::reopen(tx, context, f).await,

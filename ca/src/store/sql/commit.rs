@@ -182,7 +182,7 @@ impl Committer {
             let together = left.iter().take_while(|fact| fact.is_issuance()).count();
             if together > 1 {
                 let (issuances, others) = left.split_at(together);
-                for verdict in issuing::apply(&mut tx, issuances).await? {
+                for verdict in issuing::apply(&mut tx, context.at, issuances).await? {
                     outcomes.push(log.take(verdict.map(|event| vec![event]).map_err(|refusal| (refusal, Vec::new()))));
                 }
                 left = others;

@@ -38,7 +38,15 @@ pub(super) fn is_followed(kind: &str) -> bool {
 pub(super) fn is_registered(kind: &str) -> bool {
     let group = kind.split_once('.').map_or("", |(group, _)| group);
     matches!(group, "authority" | "bundle" | "class" | "crl" | "entry" | "executable" | "node")
-        || matches!(kind, "instance.ended" | "instance.revoked" | "svid.revoked" | "tokens.revoked")
+        || matches!(
+            kind,
+            "instance.ended"
+                | "instance.held"
+                | "instance.released"
+                | "instance.revoked"
+                | "svid.revoked"
+                | "tokens.revoked"
+        )
 }
 
 /// The counter is read first: everything below it is committed, and is there to be read.

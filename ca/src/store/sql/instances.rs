@@ -10,8 +10,8 @@ use crate::store::{EndInstance, InstanceFilter, Reconcile, Refusal, StoreError, 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, class, node_id, start_token, standing, begun_at, ended_at, end_reason, serial, expires_at \
-             FROM instances ",
+            "SELECT id, class, node_id, start_token, standing, begun_at, ended_at, end_reason, serial, expires_at, \
+             held_until FROM instances ",
             $rest
         )
     };

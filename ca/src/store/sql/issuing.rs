@@ -10,7 +10,7 @@ use chancery_core::{
     instance::Standing,
     node::CertRef,
 };
-use chancery_sdk::{id::SpiffeId, origin::Origin};
+use chancery_sdk::{id::SpiffeId, origin::Origin, time::UnixTime};
 use sqlx::QueryBuilder;
 
 use super::{
@@ -26,7 +26,8 @@ const ACTIVE: &str = "SELECT id, kind FROM authorities WHERE state = $1 AND tain
 const NODES: &str = "SELECT id, standing, current_serial, fresh_serial FROM nodes WHERE id";
 const ENTRIES: &str = "SELECT id, spiffe_id, revision FROM entries WHERE id";
 const CLASSES: &str = "SELECT name, revision, any_node FROM classes WHERE name";
-const INSTANCES: &str = "SELECT i.id, i.class, i.node_id, i.start_token, i.standing, c.revision FROM instances i \
+const INSTANCES: &str = "SELECT i.id, i.class, i.node_id, i.start_token, i.standing, c.revision, \
+    i.held_until FROM instances i \
     LEFT JOIN classes c ON c.name = i.class WHERE i.id";
 /// What an operator barred: closed classes as (class, node), revoked executables as ('', hash).
 const CLOSED: &str = "SELECT class, node_id FROM class_closures WHERE class";
@@ -40,8 +41,8 @@ pub(super) type Verdict = Result<Event, Refusal>;
 type Token = [u8; 32];
 
 /// Judges and writes issuances, in order.
-pub(super) async fn apply(tx: &mut Tx, facts: &[Fact]) -> Result<Vec<Verdict>, StoreError> {
-    let mut known = Known::read(tx, &Asked::of(facts)).await?;
+pub(super) async fn apply(tx: &mut Tx, at: UnixTime, facts: &[Fact]) -> Result<Vec<Verdict>, StoreError> {
+    let mut known = Known::read(tx, at, &Asked::of(facts)).await?;
     let mut writes = Writes::default();
     let verdicts = facts.iter().map(|fact| known.judge(fact, &mut writes)).collect();
     writes.write(tx).await?;
@@ -104,6 +105,8 @@ struct Process {
     token: Vec<u8>,
     runs: bool,
     has_class: bool,
+    /// Where it is held now.
+    held_until: Option<UnixTime>,
 }
 
 /// What is so in this transaction, what it has written so far included.
@@ -120,7 +123,7 @@ struct Known {
 }
 
 impl Known {
-    async fn read(tx: &mut Tx, asked: &Asked<'_>) -> Result<Self, StoreError> {
+    async fn read(tx: &mut Tx, at: UnixTime, asked: &Asked<'_>) -> Result<Self, StoreError> {
         let active = sqlx::query_as(ACTIVE).bind(AuthorityState::Active.as_str()).fetch_all(&mut *tx).await?;
         let good = |standing: &str| standing == Standing::Good.as_str();
         let nodes: Vec<(String, String, Option<String>, Option<String>)> = rows(tx, NODES, &asked.nodes).await?;
@@ -134,8 +137,9 @@ impl Known {
                 among(KEYS, keys).build_query_as().fetch_all(&mut *tx).await?
             }
         };
-        let instance = |(id, class, node, token, standing, revision): InstanceRow| {
-            (id, Process { class, node, token, runs: good(&standing), has_class: revision.is_some() })
+        let instance = |(id, class, node, token, standing, revision, held): InstanceRow| {
+            let held_until = held.map(UnixTime).filter(|until| *until > at);
+            (id, Process { class, node, token, runs: good(&standing), has_class: revision.is_some(), held_until })
         };
         let (processes, live) = processes(tx, asked).await?;
         Ok(Self {
@@ -152,7 +156,7 @@ impl Known {
     }
 }
 
-type InstanceRow = (String, String, String, Vec<u8>, String, Option<i64>);
+type InstanceRow = (String, String, String, Vec<u8>, String, Option<i64>, Option<i64>);
 type ProcessRow = (String, Vec<u8>, String, String);
 
 /// Rows whose text key is asked for.
@@ -225,13 +229,16 @@ impl Known {
         if *stored == revision { Ok(spiffe_id) } else { Err(Refusal::Stale) }
     }
 
-    /// The instance runs, on this node, as this process, and its class is there; answers the class.
+    /// The instance runs, on this node, as this process, is not held, and its class is there; answers the class.
     fn running(&self, id: &SpiffeId, node: &SpiffeId, token: &Token) -> Result<&str, Refusal> {
         let known = self
             .instances
             .get(id.as_str())
             .filter(|known| known.runs && known.node == node.as_str() && known.token.as_slice() == token.as_slice());
         let known = known.ok_or(Refusal::InstanceNotGood)?;
+        if let Some(until) = known.held_until {
+            return Err(Refusal::InstanceHeld { until });
+        }
         if known.has_class { Ok(&known.class) } else { Err(Refusal::ClassGone) }
     }
 
@@ -322,7 +329,7 @@ impl Known {
         *self.live.entry(node.clone()).or_default() += 1;
         let class = instance.class.to_string();
         let token = instance.start_token.to_vec();
-        self.instances.insert(id, Process { class, node, token, runs: true, has_class: true });
+        self.instances.insert(id, Process { class, node, token, runs: true, has_class: true, held_until: None });
     }
 
     fn renew<'f>(&mut self, fact: &'f RenewInstance, writes: &mut Writes<'f>) -> Verdict {

@@ -10,6 +10,7 @@ pub(in crate::store) mod entries;
 pub(in crate::store) mod events;
 pub(in crate::store) mod federation;
 pub(in crate::store) mod guests;
+pub(in crate::store) mod holds;
 pub(in crate::store) mod index;
 pub(in crate::store) mod instances;
 pub(in crate::store) mod keys;

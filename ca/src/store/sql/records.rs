@@ -4,13 +4,13 @@
 //! revoked stay so.
 //!
 //! What else goes: instances whose last certificate ended 90 days ago and whose process is known to be gone, their keys, and
-//! join tokens that expired 90 days ago. An instance that was ended while its process may live on (an operator's act, a
+//! join tokens that expired 90 days ago; holds, once nothing depends on them. An instance that was ended while its process may live on (an operator's act, a
 //! node that failed, was banned or fell silent, a class that was deleted) stays: its start token is what keeps that
 //! process from beginning again. Nodes stay: they bind an EK to an attestation key.
 
 use chancery_core::event::Event;
 
-use super::{Events, Stop, Tx, revocations};
+use super::{Events, Stop, Tx, holds, revocations};
 use crate::store::Moment;
 
 /// How long records are kept past the last certificate.
@@ -38,11 +38,13 @@ pub(super) async fn prune(tx: &mut Tx, fact: &Moment) -> Result<Events, Stop> {
     let instances = sqlx::query(INSTANCES).bind(before).bind(SOME).execute(&mut *tx).await?.rows_affected();
     let tokens = sqlx::query(TOKENS).bind(before).execute(&mut *tx).await?.rows_affected();
     let revocations = revocations::prune(tx, fact.now).await?;
-    if keys + instances + tokens + revocations == 0 {
+    let holds = holds::prune(tx, fact.now).await?;
+    if keys + instances + tokens + revocations + holds == 0 {
         return Ok(Vec::new());
     }
     let event = Event::new("records.pruned", "")
         .with("before", before)
+        .with("holds", holds)
         .with("instances", instances)
         .with("keys", keys)
         .with("revocations", revocations)

@@ -51,6 +51,7 @@ fn instance() -> Instance {
         ended_at: None,
         end_reason: String::new(),
         newest: CertRef { serial: "1".into(), expires_at: NOW },
+        held_until: None,
     }
 }
 
