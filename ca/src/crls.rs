@@ -3,10 +3,17 @@
 //! Each server signs those of its own CAs and puts them into the database, where every server takes all of them from: to its
 //! nodes, into a file, to whoever asks over HTTP. While a CA's server is gone nobody signs its list. Called by `run`.
 
-use std::{collections::HashMap, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use chancery_daemon::http::{self, Answer};
 use chancery_sdk::time::UnixTime;
+use hyper::body::Bytes;
 use thiserror::Error;
 use tokio::{
     sync::watch,
@@ -60,8 +67,9 @@ pub async fn start(state: &Arc<State>) -> io::Result<()> {
     tokio::spawn(sign_on(Arc::clone(state)));
     tokio::spawn(write_on(Arc::clone(state)));
     let Some(addr) = state.config.crl.listen else { return Ok(()) };
-    let asked = Arc::clone(state);
-    http::serve(addr, Arc::new(move |path| answer(&asked, path)), state.shutdown.hard.clone()).await.map(drop)
+    let (asked, written) = (Arc::clone(state), Written::default());
+    let answers = Arc::new(move |path: &str| answer(&asked, &written, path));
+    http::serve(addr, http::CONNECTIONS, answers, state.shutdown.hard.clone()).await.map(drop)
 }
 
 /// Signs at once whatever has no list yet, then what changes and what is due.
@@ -191,11 +199,27 @@ async fn write(path: &Path, text: String) -> io::Result<()> {
     tokio::task::spawn_blocking(written).await.unwrap_or_else(|died| Err(io::Error::other(died)))
 }
 
+/// The lists in PEM, written once for all who ask. Guarded while it is written: the others wait for it.
+#[derive(Default)]
+pub(crate) struct Written(Mutex<(Vec<Arc<StoredCrl>>, Bytes)>);
+
+impl Written {
+    fn of(&self, crls: Vec<Arc<StoredCrl>>) -> Bytes {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = written.0.len() == crls.len() && written.0.iter().zip(&crls).all(|(a, b)| Arc::ptr_eq(a, b));
+        if !is_same {
+            let text = Bytes::from(pem(&crls));
+            *written = (crls, text);
+        }
+        written.1.clone()
+    }
+}
+
 /// `/crl.pem`: all of them; `/crl/<issuer>.crl`: one, DER.
-pub(crate) fn answer(state: &State, path: &str) -> Option<Answer> {
+pub(crate) fn answer(state: &State, written: &Written, path: &str) -> Option<Answer> {
     let crls = state.view.crls(state.now());
     if path == "/crl.pem" {
-        return Some(Answer::ok("application/x-pem-file", pem(&crls).into_bytes()));
+        return Some(Answer::ok("application/x-pem-file", written.of(crls)));
     }
     let issuer = path.strip_prefix("/crl/")?.strip_suffix(".crl")?;
     let crl = crls.iter().find(|crl| crl.issuer == issuer)?;

@@ -156,6 +156,7 @@ pub async fn admit(state: &State, name: &str, serial: &str) -> Node {
         ends_instances: false,
         steps: Vec::new(),
         evidence: None,
+        kept: None,
         source: "192.0.2.1".into(),
     };
     state.commit(Fact::AdmitNode(fact)).await.unwrap().done().unwrap();

@@ -152,6 +152,7 @@ async fn admit(state: &State, path: &str, kind: &str) -> Node {
         ends_instances: false,
         steps: Vec::new(),
         evidence: None,
+        kept: None,
         source: "127.0.0.1".into(),
     };
     state.commit(Fact::AdmitNode(fact)).await.unwrap().done().unwrap();

@@ -1,9 +1,14 @@
-//! Small answers over plain HTTP/1: GET only, and bounded in connections and time for whoever asks.
+//! Small answers over plain HTTP/1: GET and HEAD only, and bounded in connections and time for whoever asks.
 
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use http_body_util::Full;
-use hyper::{Method, Request, Response, StatusCode, body::Bytes, body::Incoming, header, service::service_fn};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{self, HeaderValue},
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::TcpListener,
@@ -12,8 +17,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Connections of one door at once; more wait in the system's queue.
-const CONNECTIONS: usize = 256;
+/// Connections of a door with short answers at once; more wait in the system's queue.
+pub const CONNECTIONS: usize = 256;
 /// Time for the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
 /// Age of a connection: a reader that takes nothing holds an answer no longer.
@@ -26,33 +31,46 @@ pub struct Answer {
     pub status: u16,
     /// Media type of the body.
     pub content_type: &'static str,
+    /// Whether somebody between may keep it, and how long; the value of `Cache-Control`.
+    pub cache: &'static str,
     /// The body.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
+
+/// It is another one next time.
+pub const NO_CACHE: &str = "no-cache";
+/// An error is nothing to keep.
+const NO_STORE: &str = "no-store";
 
 impl Answer {
     /// An answer of status 200.
-    pub fn ok(content_type: &'static str, body: Vec<u8>) -> Self {
-        Self { status: 200, content_type, body }
+    pub fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self { status: 200, content_type, cache: NO_CACHE, body: body.into() }
     }
 
     /// A text of another status.
     pub fn text(status: u16, text: &str) -> Self {
-        Self { status, content_type: "text/plain", body: text.as_bytes().to_vec() }
+        let body = Bytes::copy_from_slice(text.as_bytes());
+        Self { status, content_type: "text/plain; charset=utf-8", cache: NO_STORE, body }
     }
 }
 
-/// Answers a path; `None`: there is nothing there.
+/// Answers a path, on a thread that may wait for a disk; `None`: there is nothing there.
 pub type Answers = Arc<dyn Fn(&str) -> Option<Answer> + Send + Sync>;
 
-/// Listens on `addr` and answers until `stop`.
+/// Listens on `addr` and answers at most `connections` at once until `stop`.
 ///
 /// # Errors
 /// The address cannot be bound.
-pub async fn serve(addr: SocketAddr, answers: Answers, stop: CancellationToken) -> io::Result<SocketAddr> {
+pub async fn serve(
+    addr: SocketAddr,
+    connections: usize,
+    answers: Answers,
+    stop: CancellationToken,
+) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(addr).await?;
     let bound = listener.local_addr()?;
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(connections));
     tokio::spawn(async move {
         loop {
             let accepted = async {
@@ -66,8 +84,8 @@ pub async fn serve(addr: SocketAddr, answers: Answers, stop: CancellationToken) 
             tokio::spawn(async move {
                 let _slot = slot;
                 let service = service_fn(move |request| {
-                    let response = respond(&request, &answers);
-                    async move { Ok::<_, Infallible>(response) }
+                    let answers = Arc::clone(&answers);
+                    async move { Ok::<_, Infallible>(respond(&request, answers).await) }
                 });
                 let mut http = hyper::server::conn::http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(HEAD);
@@ -85,13 +103,21 @@ pub async fn serve(addr: SocketAddr, answers: Answers, stop: CancellationToken) 
     Ok(bound)
 }
 
-fn respond(request: &Request<Incoming>, answers: &Answers) -> Response<Full<Bytes>> {
+async fn respond(request: &Request<Incoming>, answers: Answers) -> Response<Full<Bytes>> {
     let answer = match *request.method() {
-        Method::GET => answers(request.uri().path()).unwrap_or_else(|| Answer::text(404, "not found\n")),
+        Method::GET | Method::HEAD => {
+            let path = request.uri().path().to_owned();
+            let answer = tokio::task::spawn_blocking(move || answers(&path)).await;
+            let answer = answer.unwrap_or_else(|_| Some(Answer::text(500, "it cannot be answered\n")));
+            answer.unwrap_or_else(|| Answer::text(404, "not found\n"))
+        }
         _ => Answer::text(405, "only GET\n"),
     };
-    let mut response = Response::new(Full::new(Bytes::from(answer.body)));
+    let mut response = Response::new(Full::new(answer.body));
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(answer.content_type));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(answer.cache));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

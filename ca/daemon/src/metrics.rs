@@ -23,7 +23,8 @@ pub async fn serve(
     ready: Ready,
     stop: CancellationToken,
 ) -> io::Result<SocketAddr> {
-    http::serve(addr, Arc::new(move |path| answer(path, &registry, &ready)), stop).await
+    let answers = Arc::new(move |path: &str| answer(path, &registry, &ready));
+    http::serve(addr, http::CONNECTIONS, answers, stop).await
 }
 
 fn answer(path: &str, registry: &Registry, ready: &Ready) -> Option<Answer> {
@@ -31,7 +32,7 @@ fn answer(path: &str, registry: &Registry, ready: &Ready) -> Option<Answer> {
         "/metrics" => {
             let mut text = String::new();
             match prometheus_client::encoding::text::encode(&mut text, registry) {
-                Ok(()) => Answer::ok(OPENMETRICS, text.into_bytes()),
+                Ok(()) => Answer::ok(OPENMETRICS, text),
                 Err(_) => Answer::text(500, "encoding failed\n"),
             }
         }

@@ -10,7 +10,7 @@ use chancery_sdk::id::SpiffeId;
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::{Answer, Client, Failure, json, pretty, revoke, value, write};
+use super::{Answer, Client, Failure, evidence::EvidenceArgs, json, pretty, revoke, value, write};
 
 /// Instances in one page.
 const PAGE: i32 = 500;
@@ -125,6 +125,8 @@ pub enum StandingWord {
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
+    /// Print or write out what a node said when it proved itself, judged by the digest in the record; needs --config
+    Evidence(EvidenceArgs),
     /// Print the public key that this server signs the record with, as verifiers are told it; needs --config
     Key,
     /// Compare database, tiles and checkpoints, without a running CA; needs --config

@@ -11,6 +11,7 @@ mod bundle;
 mod ceremony;
 mod client;
 mod entry;
+mod evidence;
 mod failure;
 mod files;
 mod hold;
@@ -160,6 +161,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::RestoreAccept => serve::restore_accept(&cli.common),
         Command::Bound(args) => bound::run(&cli.common, &args),
         Command::Trace(args) => trace::run(&cli.common, &args),
+        Command::Audit(admin::AuditCommand::Evidence(args)) => evidence::run(&cli.common, &args),
         Command::Audit(admin::AuditCommand::Key) => audit::key(&cli.common),
         Command::Audit(admin::AuditCommand::Verify { since }) => audit::verify(&cli.common, since.as_deref()),
         other => {

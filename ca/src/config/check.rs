@@ -27,6 +27,8 @@ const MAX_CRL: Span = Span::secs(86_400);
 const MIN_LOG_INTERVAL: Span = Span::millis(100);
 /// What lies behind the last checkpoint can be altered without a trace.
 const MAX_LOG_INTERVAL: Span = Span::secs(3600);
+/// Whoever looks into what happened needs a day at least.
+const MIN_EVIDENCE: Span = Span::secs(86_400);
 
 /// The first fault, naming its key; `None` when there is none.
 pub(super) fn problem(config: &Config) -> Option<String> {
@@ -49,7 +51,10 @@ fn crl(config: &Config) -> Option<String> {
 fn log(config: &Config) -> Option<String> {
     let spans = [("log.interval", config.log.interval), ("log.witness_interval", config.log.witness_interval)];
     let outside = spans.into_iter().find(|(_, span)| !(MIN_LOG_INTERVAL..=MAX_LOG_INTERVAL).contains(span));
-    outside.map(|(key, span)| format!("{key}: {span} is outside {MIN_LOG_INTERVAL} to {MAX_LOG_INTERVAL}"))
+    let kept = config.log.evidence_kept;
+    outside
+        .map(|(key, span)| format!("{key}: {span} is outside {MIN_LOG_INTERVAL} to {MAX_LOG_INTERVAL}"))
+        .or_else(|| (kept < MIN_EVIDENCE).then(|| format!("log.evidence_kept: {kept} is less than {MIN_EVIDENCE}")))
 }
 
 fn siem(config: &Config) -> Option<String> {

@@ -422,6 +422,8 @@ pub struct LogConfig {
     pub witness_interval: Span,
     /// Address at which the folder is served over HTTP; absent: it is not.
     pub listen: Option<SocketAddr>,
+    /// How long what nodes said when they proved themselves is kept; its digest is in the record for ever.
+    pub evidence_kept: Span,
 }
 
 /// Certificate revocation lists.
@@ -454,6 +456,7 @@ impl Default for LogConfig {
             trusted_keys: Vec::new(),
             witness_interval,
             listen: None,
+            evidence_kept: Span::secs(30 * 86_400),
         }
     }
 }
@@ -594,6 +597,7 @@ mod tests {
             ("[limits]\nhandshakes = 0", "limits.handshakes"),
             ("[log]\ninterval = \"50ms\"", "log.interval"),
             ("[log]\nwitness_interval = \"2h\"", "log.witness_interval"),
+            ("[log]\nevidence_kept = \"1s\"", "log.evidence_kept"),
             ("[[siem]]\nname = \"a/b\"\nkind = \"jsonl\"\npath = \"/p\"", "siem[].name"),
             ("[[siem]]\nname = \"a\"\nkind = \"jsonl\"", "siem[].path"),
             ("[[siem]]\nname = \"a\"\nkind = \"syslog\"\naddress = \"a:1\"", "siem[].ca_file"),

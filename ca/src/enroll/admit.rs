@@ -18,7 +18,7 @@ use crate::{
     metrics::Metrics,
     problem::Problem,
     state::State,
-    store::{AdmitNode, Fact, Outcome, Refusal},
+    store::{AdmitNode, Fact, KeptEvidence, Outcome, Refusal},
 };
 
 /// A decided admission; what is missing is the certificate.
@@ -39,8 +39,10 @@ pub(super) struct Admission {
     pub ends_instances: bool,
     /// Verdict of each check.
     pub steps: Vec<Step>,
-    /// Kept for the operator.
+    /// The boot log, kept for the operator.
     pub evidence: Option<Vec<u8>>,
+    /// What was said.
+    pub kept: Option<KeptEvidence>,
     /// Address it came from.
     pub source: String,
 }
@@ -109,6 +111,7 @@ impl Admission {
             ends_instances: self.ends_instances,
             steps: self.steps.clone(),
             evidence: self.evidence.clone(),
+            kept: self.kept.clone(),
             source: self.source.clone(),
         }
     }

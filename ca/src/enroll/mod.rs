@@ -10,9 +10,14 @@ mod tests;
 pub mod tpm;
 mod trust;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
-use chancery_core::{evidence::Denied, node::Node, reason::Reason, transcript::Exporters};
+use chancery_core::{
+    evidence::{Denied, exchange::Exchange},
+    node::Node,
+    reason::Reason,
+    transcript::Exporters,
+};
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
 use rustls_pki_types::CertificateDer;
 
@@ -20,6 +25,7 @@ pub use self::{
     join_token::join_token,
     trust::{Loaded, Trust, TrustError},
 };
+pub use crate::store::KeptEvidence;
 use crate::{
     config::NodeAttestor,
     limits::Slot,
@@ -118,13 +124,30 @@ pub fn exporters(exporters: Option<Exporters>) -> Result<Exporters, Denied> {
     exporters.ok_or_else(|| stranger(Reason::ChannelUnbound, "the connection has no exporter"))
 }
 
+/// What was said, to keep as long as it is configured.
+pub fn kept(state: &State, said: &Exchange<'_>, exporters: Option<&Exporters>) -> KeptEvidence {
+    let what = said.kept(state.trust_domain.name(), exporters);
+    KeptEvidence { what: Arc::new(what), until: state.now().plus(state.config.log.evidence_kept.as_secs()) }
+}
+
+/// Whom a denial is about, as far as anybody knows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Suspect<'a> {
+    /// The node that is claimed.
+    pub node: Option<&'a Node>,
+    /// Where it came from.
+    pub source: Option<IpAddr>,
+    /// What was said.
+    pub kept: Option<&'a KeptEvidence>,
+}
+
 /// Writes a refusal where it belongs: an attributable one into the node's standing, any other into the summary.
-pub async fn record(state: &State, kind: &str, node: Option<&Node>, source: Option<IpAddr>, denied: &Denied) {
+pub async fn record(state: &State, kind: &str, suspect: Suspect<'_>, denied: &Denied) {
     Metrics::count(&state.metrics.refusals, "reason", denied.reason.code());
     state.metrics.attested(kind, "denied");
     tracing::info!(kind, reason = denied.reason.code(), attributable = denied.attributable, "attestation denied");
-    let Some(node) = node.filter(|_| denied.attributable) else {
-        state.failures.note(source, denied.reason);
+    let Some(node) = suspect.node.filter(|_| denied.attributable) else {
+        state.failures.note(suspect.source, denied.reason);
         return;
     };
     let fact = FailNode {
@@ -132,6 +155,7 @@ pub async fn record(state: &State, kind: &str, node: Option<&Node>, source: Opti
         reason: denied.reason,
         steps: denied.steps.clone(),
         detail: denied.detail.clone(),
+        kept: suspect.kept.cloned(),
     };
     if let Err(problem) = state.commit(Fact::FailNode(fact)).await {
         tracing::error!(%problem, node = %node.id, "failure not recorded");

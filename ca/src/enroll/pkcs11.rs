@@ -17,7 +17,7 @@ use chancery_core::{
 };
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
 
-use super::{Admitted, CHALLENGE_SECS, Refused, admit, stranger};
+use super::{Admitted, CHALLENGE_SECS, KeptEvidence, Refused, admit, stranger};
 use crate::{
     chance,
     config::{NodeAttestor, TwoHosts},
@@ -95,6 +95,8 @@ pub struct Answer {
     pub exporter: [u8; 32],
     /// Address it came from.
     pub source: IpAddr,
+    /// All that was said.
+    pub kept: KeptEvidence,
 }
 
 /// Verifies an answer and admits the node. `open` is moved in before the first check: a challenge is used once.
@@ -128,6 +130,7 @@ pub async fn answer(state: &Arc<State>, open: Open, answer: Answer) -> Result<Ad
         ends_instances: false,
         steps: decided.steps,
         evidence: None,
+        kept: Some(answer.kept),
         source,
     };
     admit::admit(state, admission).await

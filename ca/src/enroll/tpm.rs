@@ -19,7 +19,7 @@ use chancery_core::{
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
 use zeroize::Zeroizing;
 
-use super::{Admitted, CHALLENGE_SECS, Refused, admit, pkcs11, stranger};
+use super::{Admitted, CHALLENGE_SECS, KeptEvidence, Refused, admit, pkcs11, stranger};
 use crate::{
     chance,
     config::Enrol,
@@ -141,6 +141,8 @@ pub struct Answer {
     pub exporters: Exporters,
     /// Address it came from.
     pub source: IpAddr,
+    /// All that was said.
+    pub kept: KeptEvidence,
 }
 
 /// Verifies an answer and admits the node. `open` is moved in before the first check: a challenge is used once.
@@ -197,6 +199,7 @@ pub async fn answer(state: &Arc<State>, open: Open, answer: Answer) -> Result<Ad
         ends_instances: decided.new_boot,
         steps,
         evidence: Some(answer.response.event_log),
+        kept: Some(answer.kept),
         source,
     };
     admit::admit(state, admission).await

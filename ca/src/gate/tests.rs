@@ -88,7 +88,7 @@ async fn failed_and_banned_nodes_are_told_apart_and_kept_out() {
     let (state, _) = sample::parts(dir.path(), sample::Hand::now().clock()).await;
     let id = sample::admit(&state, "n1", "7").await.id;
     let reason = chancery_core::reason::Reason::PcrPolicy;
-    let fail = FailNode { id: id.clone(), reason, steps: Vec::new(), detail: String::new() };
+    let fail = FailNode { id: id.clone(), reason, steps: Vec::new(), detail: String::new(), kept: None };
     state.commit(Fact::FailNode(fail)).await.unwrap().done().unwrap();
     assert_eq!(denied(&state, &node_peer("7", &state), RENEW).await, Denial::Node(NodeDenial::NotAttested));
     state.commit(Fact::BanNode(NodeRef { id })).await.unwrap().done().unwrap();

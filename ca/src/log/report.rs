@@ -23,27 +23,51 @@ use crate::{
     store::{DisputeLog, Fact},
 };
 
-/// Least time between two events about what one node refuses.
+/// Least time between two events of one verdict about what one node refuses.
 const QUIET: Duration = Duration::from_secs(600);
+/// Least time between two judgements of what one node keeps. What could not be shown may be shown a moment later.
+const AGAIN: Duration = Duration::from_secs(5);
 /// Most nodes whose last report is remembered.
 const MAX_NODES: usize = 65_536;
 
-/// When each node reported last. Guarded for one look.
+/// What each node reported last. Guarded for one look.
 #[derive(Debug, Default)]
-pub struct Reports(Mutex<HashMap<SpiffeId, Instant>>);
+pub struct Reports(Mutex<HashMap<SpiffeId, Last>>);
+
+#[derive(Debug)]
+struct Last {
+    judged: Instant,
+    recorded: Option<(Instant, &'static str)>,
+}
 
 impl Reports {
-    /// Whether the node's report is to be recorded now.
-    fn is_due(&self, node: &SpiffeId) -> bool {
+    /// Whether what the node says is to be judged now.
+    fn may_judge(&self, node: &SpiffeId, now: Instant) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = last.get_mut(node) {
+            let due = now.duration_since(last.judged) >= AGAIN;
+            last.judged = if due { now } else { last.judged };
+            return due;
+        }
         if last.len() >= MAX_NODES {
-            last.retain(|_, at| at.elapsed() < QUIET);
+            last.retain(|_, last| now.duration_since(last.judged) < QUIET);
         }
-        let due = last.len() < MAX_NODES && last.get(node).is_none_or(|at| at.elapsed() >= QUIET);
-        if due {
-            last.insert(node.clone(), Instant::now());
+        let room = last.len() < MAX_NODES;
+        if room {
+            last.insert(node.clone(), Last { judged: now, recorded: None });
         }
-        due
+        room
+    }
+
+    /// Whether the verdict is to be recorded: another one than before, or the same one long after.
+    fn is_news(&self, node: &SpiffeId, verdict: &'static str, now: Instant) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = last.get_mut(node) else { return true };
+        let known = last.recorded.is_some_and(|(at, known)| known == verdict && now.duration_since(at) < QUIET);
+        if !known {
+            last.recorded = Some((now, verdict));
+        }
+        !known
     }
 }
 
@@ -81,10 +105,13 @@ pub async fn report(state: &State, node: &Node, kept: &[u8], refused: &[u8], why
     if kept.len() > witness::MAX_NOTE_BYTES || refused.len() > witness::MAX_NOTE_BYTES {
         return Err(Problem::Invalid(format!("a checkpoint has at most {} bytes", witness::MAX_NOTE_BYTES)));
     }
-    if !state.log.reports.is_due(&node.id) {
+    if !state.log.reports.may_judge(&node.id, Instant::now()) {
         return Ok(());
     }
     let verdict = judge(state, kept).await?;
+    if !state.log.reports.is_news(&node.id, verdict.name(), Instant::now()) {
+        return Ok(());
+    }
     Metrics::count(&state.metrics.log_disputes, "verdict", verdict.name());
     match &verdict {
         Verdict::Proven(what) => {
@@ -145,4 +172,23 @@ async fn judge(state: &State, kept: &[u8]) -> Result<Verdict, Problem> {
         Ok(Err(unread)) => Verdict::Unproven(format!("the tiles cannot be read: {unread}")),
         Err(died) => Verdict::Unproven(died.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_is_not_held_back_by_what_could_not_be_shown_before_and_the_same_is_recorded_once_in_ten_minutes() {
+        let (reports, began) = (Reports::default(), Instant::now());
+        let node = SpiffeId::parse("spiffe://example.org/spire/agent/tpm/aa").unwrap();
+        let other = SpiffeId::parse("spiffe://example.org/spire/agent/tpm/bb").unwrap();
+        let after = |secs| began + Duration::from_secs(secs);
+        assert!(reports.may_judge(&node, after(0)) && reports.is_news(&node, "unproven", after(0)));
+        assert!(!reports.may_judge(&node, after(4)), "judged at every word of a node");
+        assert!(reports.may_judge(&other, after(4)), "one node holds back another");
+        assert!(reports.may_judge(&node, after(5)) && !reports.is_news(&node, "unproven", after(5)));
+        assert!(reports.may_judge(&node, after(30)) && reports.is_news(&node, "proven", after(30)));
+        assert!(!reports.is_news(&node, "proven", after(629)) && reports.is_news(&node, "proven", after(630)));
+    }
 }

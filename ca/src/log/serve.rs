@@ -4,33 +4,18 @@
 //! a client's is ever a path of a file. Everybody may read; what is in it, an event's public part, is for the operator to show
 //! or not (docs/RECORD.md). Source: C2SP tlog-tiles.
 
-use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use chancery_core::log::tile::Tile;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::{
-    body::{Bytes, Incoming},
-    server::conn::http1,
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use chancery_daemon::http::{self, Answer};
 use tokio_util::sync::CancellationToken;
 
 use super::files::Folder;
 
 /// Connections at once; each may hold a bundle of 256 events.
 const MAX_CONNECTIONS: usize = 64;
-/// How long a client may take for its request.
-const REQUEST: Duration = Duration::from_secs(10);
-/// How long a connection may live.
-const CONNECTION: Duration = Duration::from_secs(60);
-/// A checkpoint is another one a second later.
-const FRESH: HeaderValue = HeaderValue::from_static("no-cache");
 /// A tile of that width never changes.
-const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
-const NEVER: HeaderValue = HeaderValue::from_static("no-store");
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
 /// Something of the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,58 +29,20 @@ enum Asked {
 /// # Errors
 /// The address cannot be bound.
 pub async fn serve(addr: SocketAddr, dir: PathBuf, stop: CancellationToken) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(addr).await?;
-    let bound = listener.local_addr()?;
-    let (dir, slots) = (Arc::new(dir), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
-    tokio::spawn(async move {
-        loop {
-            let accepted = async {
-                // The semaphore is never closed.
-                let slot = Arc::clone(&slots).acquire_owned().await.ok();
-                (slot, listener.accept().await)
-            };
-            let (slot, accepted) = tokio::select! { () = stop.cancelled() => return, a = accepted => a };
-            let Ok((tcp, _)) = accepted else { continue };
-            let (dir, stop) = (Arc::clone(&dir), stop.clone());
-            tokio::spawn(async move {
-                let answer = service_fn(move |request| {
-                    let dir = Arc::clone(&dir);
-                    async move { Ok::<_, Infallible>(respond(&request, dir).await) }
-                });
-                let mut http = http1::Builder::new();
-                http.timer(TokioTimer::new()).header_read_timeout(REQUEST);
-                let connection = http.serve_connection(TokioIo::new(tcp), answer);
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = tokio::time::sleep(CONNECTION) => {}
-                    _ = connection => {}
-                }
-                drop(slot);
-            });
-        }
-    });
-    Ok(bound)
+    http::serve(addr, MAX_CONNECTIONS, Arc::new(move |path| answer(&dir, path)), stop).await
 }
 
-async fn respond(request: &Request<Incoming>, dir: Arc<PathBuf>) -> Response<Full<Bytes>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
-    }
-    let Some(asked) = parse(request.uri().path()) else { return text(StatusCode::NOT_FOUND, "not found\n") };
-    let read = tokio::task::spawn_blocking(move || read(&dir, asked)).await;
-    let Ok(read) = read else { return text(StatusCode::INTERNAL_SERVER_ERROR, "reading failed\n") };
-    match read {
-        Ok(Some(bytes)) => {
-            let (kind, cache) = match asked {
-                Asked::Checkpoint(_) => ("text/plain; charset=utf-8", FRESH),
-                Asked::Tile(..) => ("application/octet-stream", FOR_EVER),
-            };
-            answer(StatusCode::OK, kind, cache, bytes)
-        }
-        Ok(None) => text(StatusCode::NOT_FOUND, "not found\n"),
+fn answer(dir: &std::path::Path, path: &str) -> Option<Answer> {
+    let asked = parse(path)?;
+    match read(dir, asked) {
+        Ok(None) => None,
+        Ok(Some(bytes)) => Some(match asked {
+            Asked::Checkpoint(_) => Answer::ok("text/plain; charset=utf-8", bytes),
+            Asked::Tile(..) => Answer { cache: FOR_EVER, ..Answer::ok("application/octet-stream", bytes) },
+        }),
         Err(problem) => {
             tracing::warn!(%problem, ?asked, "the log's folder");
-            text(StatusCode::INTERNAL_SERVER_ERROR, "reading failed\n")
+            Some(Answer::text(500, "reading failed\n"))
         }
     }
 }
@@ -123,20 +70,6 @@ fn read(dir: &std::path::Path, asked: Asked) -> io::Result<Option<Vec<u8>>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
-}
-
-fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    answer(status, "text/plain; charset=utf-8", NEVER, body.into())
-}
-
-fn answer(status: StatusCode, kind: &'static str, cache: HeaderValue, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, cache);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }
 
 #[cfg(test)]

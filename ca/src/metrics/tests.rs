@@ -55,7 +55,7 @@ async fn series_move_with_calls_handshakes_refusals_and_svids() {
     issue::mint_jwt(&ca.state, &Caller::Anyone, &id, &audience, 0).await.unwrap();
     assert_eq!(of(&metrics.svids, &[("kind", "jwt")]), before + 1);
     let Err(denied) = enroll::attestor(&ca.state, "teapot") else { panic!("unknown type") };
-    enroll::record(&ca.state, "teapot", None, None, &denied).await;
+    enroll::record(&ca.state, "teapot", enroll::Suspect::default(), &denied).await;
     assert_eq!(of(&metrics.refusals, &[("reason", Reason::UnknownType.code())]), 1);
     assert_eq!(of(&metrics.attestations, &[("type", "teapot"), ("verdict", "denied")]), 1);
     let set = async {

@@ -2,12 +2,12 @@
 //!
 //! A fact is decided elsewhere; the store re-checks under the counter row that it still may happen.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chancery_core::{
     class::Class,
     entry::Entry,
-    evidence::Step,
+    evidence::{Step, exchange::Kept},
     instance::Instance,
     node::{CertRef, Node},
     reason::Reason,
@@ -269,10 +269,21 @@ pub struct AdmitNode {
     pub ends_instances: bool,
     /// Verdict of each check.
     pub steps: Vec<Step>,
-    /// Kept for `policy explain` and `policy learn`.
+    /// The boot log, for `policy explain` and `policy learn`.
     pub evidence: Option<Vec<u8>>,
+    /// What was said; its digest stands in the record.
+    pub kept: Option<KeptEvidence>,
     /// Address it came from; kept apart from the record.
     pub source: String,
+}
+
+/// Evidence, and how long it stays.
+#[derive(Clone, Debug)]
+pub struct KeptEvidence {
+    /// What was said.
+    pub what: Arc<Kept>,
+    /// When it may be deleted.
+    pub until: UnixTime,
 }
 
 /// A failure proven to be the node's own.
@@ -286,6 +297,8 @@ pub struct FailNode {
     pub steps: Vec<Step>,
     /// For the operator.
     pub detail: String,
+    /// As in [`AdmitNode`].
+    pub kept: Option<KeptEvidence>,
 }
 
 /// A new certificate of a node that cannot attest again.

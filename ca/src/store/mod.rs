@@ -330,6 +330,11 @@ impl Store {
         read!(self, |pool, db| db::nodes::good_counts(pool).await)
     }
 
+    /// What is kept of an attestation under this digest: its document, or a message that one names.
+    pub async fn kept_evidence(&self, sha256: [u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
+        read!(self, |pool, db| db::evidence::one(pool, sha256).await)
+    }
+
     /// The node's last accepted evidence.
     pub async fn evidence(&self, node_id: &SpiffeId) -> Result<Option<Vec<u8>>, StoreError> {
         read!(self, |pool, db| db::nodes::evidence(pool, node_id).await)

@@ -38,11 +38,11 @@ fn authorities(world: &World) -> Vec<CertificateDer<'static>> {
 fn openssl(world: &World, chain: &[CertificateDer<'static>]) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
     let pem = |ders: &[CertificateDer<'_>]| ders.iter().map(|der| file::pem("CERTIFICATE", der)).collect::<String>();
-    let crls = crls::answer(&world.state, "/crl.pem").unwrap();
+    let crls = crls::answer(&world.state, &crls::Written::default(), "/crl.pem").unwrap();
     assert_eq!(crls.status, 200);
     let (leaf, between) = chain.split_at(1);
     let files =
-        [("leaf", pem(leaf)), ("between", pem(between)), ("ca", pem(&authorities(world))), ("crl", text(crls.body))];
+        [("leaf", pem(leaf)), ("between", pem(between)), ("ca", pem(&authorities(world))), ("crl", text(crls.body.to_vec()))];
     for (name, content) in files {
         std::fs::write(dir.path().join(name), content).unwrap();
     }
@@ -82,10 +82,10 @@ async fn openssl_judges(world: World) {
         let chain: Vec<_> = crate::authority::chain::concatenated(&new.chain);
         let verified = VerifiedCrl::verify(&new.der, &chain, &authorities(&world), world.state.now()).unwrap();
         assert_eq!(hex::encode(verified.issuer), new.issuer);
-        let asked = crls::answer(&world.state, &format!("/crl/{}.crl", new.issuer)).unwrap();
+        let asked = crls::answer(&world.state, &crls::Written::default(), &format!("/crl/{}.crl", new.issuer)).unwrap();
         assert_eq!((asked.content_type, asked.body), ("application/pkix-crl", new.der.clone()));
     }
-    assert!(crls::answer(&world.state, "/crl/00.crl").is_none() && crls::answer(&world.state, "/").is_none());
+    assert!(crls::answer(&world.state, &crls::Written::default(), "/crl/00.crl").is_none() && crls::answer(&world.state, &crls::Written::default(), "/").is_none());
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod authorities;
 mod claims;
 mod crls;
 mod entries;
+mod evidence;
 mod figures;
 mod guests;
 mod holds;

@@ -159,6 +159,7 @@ pub(crate) fn admission(n: u8) -> AdmitNode {
         ends_instances: false,
         steps: vec![Step { name: "quote.nonce", passed: true, detail: String::new() }],
         evidence: Some(vec![9, 9]),
+        kept: None,
         source: "192.0.2.1".into(),
     }
 }

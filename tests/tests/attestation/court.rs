@@ -188,6 +188,7 @@ impl Court {
         let event = self.wait(mark, case, |e| e.kind == "node.failed" || e.kind == "strangers.refused");
         let told = (event.kind.as_str(), event.subject.as_str(), event.fields["reason"].as_str());
         assert_eq!(told, ("node.failed", member.id.as_str(), Some(reason.code())), "case {case}");
+        assert_eq!(event.fields["evidence"].as_str().map(str::len), Some(64), "case {case}: its evidence is not kept");
         let ended = self.wait(mark, case, |e| e.kind == "instance.revoked");
         assert_eq!(ended.subject, member.instance, "case {case}");
         let mut kinds = self.kinds_after(mark);

@@ -146,6 +146,32 @@ fn a_trace_leads_from_instance_serial_and_process_to_the_nodes_proof_and_verifie
 }
 
 #[test]
+fn an_auditor_finds_the_quote_that_a_node_was_admitted_by_and_what_it_was_made_for() {
+    let stage = stage(Attest::Tpm, |_| {});
+    let listed = stage.ca(&["audit", "list"]);
+    let attested = listed.lines().find(|line| line.contains("node.attested")).unwrap();
+    let attested: Value = serde_json::from_str(attested).unwrap();
+    let digest = attested["fields"]["evidence"].as_str().unwrap().to_owned();
+    let dir = stage.playground.dir.join("case");
+    let evidence = |more: &[&str]| audit(&stage, &[&["evidence"][..], more].concat());
+    let told = evidence(&[&digest, "--write", dir.to_str().unwrap()]);
+    assert!(told.status.success(), "{told:?}");
+
+    let read = |name: &str| fs::read(dir.join(name)).unwrap();
+    let document: Value = serde_json::from_slice(&read("evidence.json")).unwrap();
+    let base = hex::decode(document["bases"]["tpm"].as_str().unwrap()).unwrap().try_into().unwrap();
+    let qualifier = chancery_core::transcript::quote_qualifier(&base);
+    let answer = read("answer.bin");
+    assert!(answer.windows(32).any(|window| window == qualifier), "the quote was made for something else");
+    assert!(!read("opening.bin").is_empty() && !read("csr.bin").is_empty() && !read("challenge.bin").is_empty());
+
+    assert_eq!(evidence(&["9f86"]).status.code(), Some(2));
+    let unknown = evidence(&[&"00".repeat(32)]);
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(unknown.status.code() == Some(1) && said.contains("log.evidence_kept"), "{said}");
+}
+
+#[test]
 fn a_record_rewritten_with_the_stolen_key_is_refused_by_a_node_which_serves_on() {
     let mut stage = stage(Attest::JoinToken, |_| {});
     stage.unproven_class("shop/cart");

@@ -2,6 +2,7 @@
 //!
 //! Verification is pure: recorded evidence is its test data.
 
+pub mod exchange;
 pub mod pkcs11;
 pub mod tpm;
 

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chancery_core::node::Node;
+use chancery_core::{evidence::exchange::Exchange, node::Node};
 use chancery_proto::spire::api::server::agent::v1::{
     self as pb, attest_agent_request::Step as Asked, attest_agent_response::Step as Told,
 };
@@ -17,7 +17,7 @@ use tonic::{Status, Streaming};
 use crate::{
     State,
     config::NodeAttestor,
-    enroll::{self, Admitted, MAX_CSR_BYTES, MAX_TYPE_BYTES, Refused, pkcs11, tpm},
+    enroll::{self, Admitted, KeptEvidence, MAX_CSR_BYTES, MAX_TYPE_BYTES, Refused, Suspect, pkcs11, tpm},
     grpc::{evidence, status, wire},
     limits::Slot,
     peer::Peer,
@@ -69,7 +69,7 @@ async fn dialogue(
     let attestor = match enroll::attestor(state, &opening.kind) {
         Ok(attestor) => attestor,
         Err(denied) => {
-            enroll::record(state, "unknown", None, peer.source, &denied).await;
+            enroll::record(state, "unknown", Suspect { source: peer.source, ..Suspect::default() }, &denied).await;
             return Err(Status::failed_precondition("this attestation type is not configured"));
         }
     };
@@ -112,7 +112,7 @@ async fn join_token(state: &Arc<State>, peer: &Arc<Peer>, opening: &Opening) -> 
     let task = tokio::spawn(async move {
         let admitted = enroll::join_token(&work, source, &token, &csr).await;
         if let Err(Refused::Denied(denied)) = &admitted {
-            enroll::record(&work, "join_token", None, Some(source), denied).await;
+            enroll::record(&work, "join_token", Suspect { source: Some(source), ..Suspect::default() }, denied).await;
         }
         admitted
     });
@@ -145,7 +145,10 @@ async fn challenged(
 ) -> Result<Admitted, Refused> {
     let (open, message) = match begin(state, peer, opening).await {
         Ok(begun) => begun,
-        Err(refused) => return Err(noted(state, kind, None, peer, refused).await),
+        Err(refused) => {
+            let suspect = Suspect { source: peer.source, ..Suspect::default() };
+            return Err(noted(state, kind, suspect, refused).await);
+        }
     };
     let told = pb::AttestAgentResponse { step: Some(Told::Challenge(message.clone())) };
     if answers.send(Ok(told)).await.is_err() {
@@ -154,13 +157,19 @@ async fn challenged(
     let Ok(Some(pb::AttestAgentRequest { step: Some(Asked::ChallengeResponse(bytes)) })) = asks.message().await else {
         return Err(Refused::Problem(gone()));
     };
+    let (opening, csr) = (opening.payload.as_slice(), opening.csr.as_slice());
+    let said = Exchange { kind, opening, csr, challenge: &message, answer: &bytes };
+    let kept = enroll::kept(state, &said, peer.exporters.as_ref());
     let (work, peer) = (Arc::clone(state), Arc::clone(peer));
     // Once evidence is here, judging and committing go on even when the caller hangs up.
     let task = tokio::spawn(async move {
         let stored = open.stored().cloned();
-        match finish(&work, &peer, open, message, &bytes).await {
+        match finish(&work, &peer, open, (message, &bytes), kept.clone()).await {
             Ok(admitted) => Ok(admitted),
-            Err(refused) => Err(noted(&work, kind, stored.as_ref(), &peer, refused).await),
+            Err(refused) => {
+                let suspect = Suspect { node: stored.as_ref(), source: peer.source, kept: Some(&kept) };
+                Err(noted(&work, kind, suspect, refused).await)
+            }
         }
     });
     task.await.unwrap_or_else(|died| Err(Refused::Problem(enroll::died(&died))))
@@ -184,27 +193,27 @@ async fn finish(
     state: &Arc<State>,
     peer: &Peer,
     open: Open,
-    message: Vec<u8>,
-    bytes: &[u8],
+    (message, bytes): (Vec<u8>, &[u8]),
+    kept: KeptEvidence,
 ) -> Result<Admitted, Refused> {
     let source = peer.source.ok_or_else(enroll::no_source)?;
     let exporters = enroll::exporters(peer.exporters)?;
     match open {
         Open::Pkcs11(open) => {
             let (response, exporter) = (evidence::token_response(bytes)?, exporters.pkcs11);
-            pkcs11::answer(state, open, pkcs11::Answer { message, response, exporter, source }).await
+            pkcs11::answer(state, open, pkcs11::Answer { message, response, exporter, source, kept }).await
         }
         Open::Tpm(open) => {
             let (response, token) = evidence::response(bytes)?;
-            tpm::answer(state, open, tpm::Answer { message, response, token, exporters, source }).await
+            tpm::answer(state, open, tpm::Answer { message, response, token, exporters, source, kept }).await
         }
     }
 }
 
 /// Writes a denial down before the peer is told `denied`.
-async fn noted(state: &State, kind: &str, stored: Option<&Node>, peer: &Peer, refused: Refused) -> Refused {
+async fn noted(state: &State, kind: &str, suspect: Suspect<'_>, refused: Refused) -> Refused {
     if let Refused::Denied(denied) = &refused {
-        enroll::record(state, kind, stored, peer.source, denied).await;
+        enroll::record(state, kind, suspect, denied).await;
     }
     refused
 }

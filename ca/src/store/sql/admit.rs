@@ -6,7 +6,7 @@ use chancery_core::{
 };
 use chancery_sdk::time::UnixTime;
 
-use super::{Events, Stop, Tx, guard, instances, nodes, tokens};
+use super::{Events, Stop, Tx, evidence, guard, instances, nodes, tokens};
 use crate::store::{
     AdmitNode, AuthorityKind, Refusal,
     rows::{boot_text, selectors_text},
@@ -51,7 +51,11 @@ pub(super) async fn admit(tx: &mut Tx, at: UnixTime, fact: &AdmitNode) -> Result
     }
     let node = merged(fact, stored);
     write(tx, &node, fact).await?;
-    let mut events = vec![event(fact, &node)];
+    let mut admitted = event(fact, &node);
+    if let Some(kept) = &fact.kept {
+        admitted = admitted.with("evidence", evidence::keep(tx, kept).await?);
+    }
+    let mut events = vec![admitted];
     if fact.ends_instances {
         events.extend(instances::end_all_of_node(tx, at, node.id.as_str(), "new-boot").await?);
     }

@@ -8,6 +8,7 @@ pub(in crate::store) mod commit;
 pub(in crate::store) mod crls;
 pub(in crate::store) mod entries;
 pub(in crate::store) mod events;
+pub(in crate::store) mod evidence;
 pub(in crate::store) mod federation;
 pub(in crate::store) mod guests;
 pub(in crate::store) mod holds;

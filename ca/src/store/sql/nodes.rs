@@ -95,10 +95,13 @@ pub(super) async fn renew(tx: &mut Tx, fact: &RenewNode) -> Result<Events, Stop>
 pub(super) async fn fail(tx: &mut Tx, context: &Context, fact: &FailNode) -> Result<Events, Stop> {
     let stored = stored(tx, &fact.id).await?;
     let falls = stored.is_some_and(|node| node.standing != Standing::Banned);
-    let event = Event::new(if falls { "node.failed" } else { "node.refused" }, fact.id.as_str())
+    let mut event = Event::new(if falls { "node.failed" } else { "node.refused" }, fact.id.as_str())
         .with("detail", fact.detail.as_str())
         .with("reason", fact.reason.code())
         .with("steps", steps(&fact.steps));
+    if let Some(kept) = &fact.kept {
+        event = event.with("evidence", evidence::keep(tx, kept).await?);
+    }
     if !falls {
         return Ok(vec![event]);
     }

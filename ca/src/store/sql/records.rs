@@ -3,14 +3,16 @@
 //! A revocation goes a day after what it names has ended by itself. A class that was closed and an executable that was
 //! revoked stay so.
 //!
+//! Evidence goes when its time is over, which was set when it was kept; its digest stays in the record.
+//!
 //! What else goes: instances whose last certificate ended 90 days ago and whose process is known to be gone, their keys, and
-//! join tokens that expired 90 days ago; holds, once nothing depends on them. An instance that was ended while its process may live on (an operator's act, a
-//! node that failed, was banned or fell silent, a class that was deleted) stays: its start token is what keeps that
-//! process from beginning again. Nodes stay: they bind an EK to an attestation key.
+//! join tokens that expired 90 days ago; holds, once nothing depends on them. An instance that was ended while its process
+//! may live on (an operator's act, a node that failed, was banned or fell silent, a class that was deleted) stays: its start
+//! token is what keeps that process from beginning again. Nodes stay: they bind an EK to an attestation key.
 
 use chancery_core::event::Event;
 
-use super::{Events, Stop, Tx, holds, revocations};
+use super::{Events, Stop, Tx, evidence, holds, revocations};
 use crate::store::Moment;
 
 /// How long records are kept past the last certificate.
@@ -39,11 +41,13 @@ pub(super) async fn prune(tx: &mut Tx, fact: &Moment) -> Result<Events, Stop> {
     let tokens = sqlx::query(TOKENS).bind(before).execute(&mut *tx).await?.rows_affected();
     let revocations = revocations::prune(tx, fact.now).await?;
     let holds = holds::prune(tx, fact.now).await?;
-    if keys + instances + tokens + revocations + holds == 0 {
+    let kept = evidence::prune(tx, fact.now, SOME).await?;
+    if keys + instances + tokens + revocations + holds + kept == 0 {
         return Ok(Vec::new());
     }
     let event = Event::new("records.pruned", "")
         .with("before", before)
+        .with("evidence", kept)
         .with("holds", holds)
         .with("instances", instances)
         .with("keys", keys)
