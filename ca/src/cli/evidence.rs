@@ -56,8 +56,9 @@ pub fn run(common: &Common, args: &EvidenceArgs) -> Result<(), Failure> {
 
 fn digest(text: &str) -> Result<[u8; 32], Failure> {
     let mut digest = [0; 32];
-    hex::decode_to_slice(text, &mut digest)
-        .map_err(|_| Failure::usage("DIGEST is 64 hex digits: the field `evidence` of a node.attested or node.failed"))?;
+    hex::decode_to_slice(text, &mut digest).map_err(|_| {
+        Failure::usage("DIGEST is 64 hex digits: the field `evidence` of a node.attested or node.failed")
+    })?;
     Ok(digest)
 }
 

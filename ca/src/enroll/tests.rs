@@ -3,6 +3,7 @@
 
 use chancery_core::{
     evidence::{
+        exchange::Exchange,
         pkcs11 as token,
         tpm::{Payload, Response, claimed_ek},
     },
@@ -10,7 +11,7 @@ use chancery_core::{
     transcript::Exporters,
 };
 
-use super::{CHALLENGE_SECS, Refused, exporters, pkcs11, record, tpm};
+use super::{CHALLENGE_SECS, KeptEvidence, Refused, Suspect, exporters, kept, pkcs11, record, tpm};
 use crate::{
     sample::{Hand, parts},
     state::State,
@@ -55,6 +56,11 @@ async fn applicant_known_elsewhere(state: &State) -> Payload {
     payload
 }
 
+/// Nobody looks at it: what is refused to a stranger is not kept.
+fn nothing(state: &State) -> KeptEvidence {
+    kept(state, &Exchange { kind: "", opening: &[], csr: &[], challenge: &[], answer: &[] }, None)
+}
+
 #[tokio::test]
 async fn an_anchor_that_another_server_imported_counts_before_a_no() {
     let dir = tempfile::tempdir().unwrap();
@@ -78,11 +84,12 @@ async fn case_21_a_challenge_lives_a_minute_and_no_second_more() {
         hand.set(hand.read().plus(after));
         let source = [192, 0, 2, 1].into();
         let (exporters, response) = (Exporters { tpm: [0; 32], pkcs11: [0; 32] }, Response::default());
-        let answer = tpm::Answer { message: Vec::new(), response, token: None, exporters, source };
+        let answer =
+            tpm::Answer { message: Vec::new(), response, token: None, exporters, source, kept: nothing(&state) };
         let Err(Refused::Denied(denied)) = tpm::answer(&state, open, answer).await else { panic!("admitted") };
         assert_eq!((denied.reason, denied.attributable), (reason, false), "after {after} s");
 
-        record(&state, tpm::TYPE, None, Some(source), &denied).await;
+        record(&state, tpm::TYPE, Suspect { source: Some(source), ..Suspect::default() }, &denied).await;
         state.failures.flush(&state.store, state.now()).await;
         let events = state.store.events(None, 64).await.unwrap();
         let last = String::from_utf8(events.last().unwrap().bytes.clone()).unwrap();
@@ -106,7 +113,7 @@ async fn token_case_08_a_challenge_lives_a_minute_and_no_second_more() {
         let (open, _) = pkcs11::challenge(&state, &payload, b"payload", &csr).await.unwrap();
         hand.set(hand.read().plus(after));
         let (response, source) = (token::Response::default(), [192, 0, 2, 1].into());
-        let answer = pkcs11::Answer { message: Vec::new(), response, exporter: [0; 32], source };
+        let answer = pkcs11::Answer { message: Vec::new(), response, exporter: [0; 32], source, kept: nothing(&state) };
         let Err(Refused::Denied(denied)) = pkcs11::answer(&state, open, answer).await else { panic!("admitted") };
         assert_eq!((denied.reason, denied.attributable), (reason, false), "after {after} s");
         assert!(state.store.nodes().await.unwrap().is_empty());

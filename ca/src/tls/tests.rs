@@ -149,10 +149,11 @@ async fn a_failure_that_is_the_nodes_own_cuts_its_connections_and_no_others() {
     let denied =
         |attributable| Denied { reason: Reason::PcrPolicy, attributable, steps: Vec::new(), detail: "PCR 7".into() };
     // A stranger's failure in the node's name cuts nothing.
-    enroll::record(&running.state, "tpm", Some(&stored), None, &denied(false)).await;
+    let suspect = enroll::Suspect { node: Some(&stored), ..enroll::Suspect::default() };
+    enroll::record(&running.state, "tpm", suspect, &denied(false)).await;
     cut.post_status(PostStatusRequest::default()).await.unwrap();
 
-    enroll::record(&running.state, "tpm", Some(&stored), None, &denied(true)).await;
+    enroll::record(&running.state, "tpm", suspect, &denied(true)).await;
     let code = cut.post_status(PostStatusRequest::default()).await.unwrap_err().code();
     assert_ne!(code, Code::PermissionDenied, "the connection is cut");
     let again = client(&running, Some(&failing)).await.post_status(PostStatusRequest::default()).await.unwrap_err();

@@ -56,8 +56,14 @@ fn node_ref(n: u8) -> NodeRef {
 }
 
 fn failure(n: u8) -> FailNode {
-    let step = Step { name: "quote.pcrs", passed: false, detail: "PCR 7".into(), kept: None };
-    FailNode { id: sample::node_id(n), reason: Reason::PcrPolicy, steps: vec![step], detail: "PCR 7".into(), kept: None }
+    let step = Step { name: "quote.pcrs", passed: false, detail: "PCR 7".into() };
+    FailNode {
+        id: sample::node_id(n),
+        reason: Reason::PcrPolicy,
+        steps: vec![step],
+        detail: "PCR 7".into(),
+        kept: None,
+    }
 }
 
 async fn a_node_comes_back_as_it_went_in(db: Bench) {

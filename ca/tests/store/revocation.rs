@@ -289,7 +289,8 @@ async fn a_revoked_executable_begins_no_more_and_its_classes_are_closed_where_it
 async fn a_ban_a_failure_and_an_eviction_revoke_the_nodes_instances(db: Bench) {
     begun(&db, &[1]).await;
     let node = sample::node_id(1);
-    let fail = FailNode { id: node.clone(), reason: Reason::PcrPolicy, steps: Vec::new(), detail: String::new(), kept: None };
+    let fail =
+        FailNode { id: node.clone(), reason: Reason::PcrPolicy, steps: Vec::new(), detail: String::new(), kept: None };
     db.done(Fact::FailNode(fail)).await;
     let first = set(["#10", "#71", &format!("all {}", run(1))]);
     assert_eq!(listed(&db).await, first);

@@ -133,7 +133,10 @@ mod tests {
         assert_eq!(blobs[0].sha256, kept.digest());
         let named = parts(&blobs[0].bytes).unwrap();
         assert_eq!(named.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["opening", "csr", "challenge", "answer"]);
-        assert_eq!(named.iter().map(|(_, at)| *at).collect::<Vec<_>>(), blobs[1..].iter().map(|b| b.sha256).collect::<Vec<_>>());
+        assert_eq!(
+            named.iter().map(|(_, at)| *at).collect::<Vec<_>>(),
+            blobs[1..].iter().map(|b| b.sha256).collect::<Vec<_>>()
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use chancery_core::{
 use chancery_sdk::{id::SpiffeId, time::UnixTime};
 use serde_json::{Value, json};
 
-use super::{Context, Events, Pool, Stop, Tx, all_of, entries, guard, instances, revocations::Cause, revoke};
+use super::{Context, Events, Pool, Stop, Tx, all_of, entries, evidence, guard, instances, revocations::Cause, revoke};
 use crate::store::{
     ActivateNodeSerial, AuthorityKind, FailNode, Moment, NodeRef, Refusal, RenewNode, SetAgentVersion, StoreError,
     rows::{NodeRow, list_text},
