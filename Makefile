@@ -37,7 +37,7 @@ soak: setup ## kill -9 the CA 20 times under load and 55 times at its keys, rota
 	CHANCERY_KILLS=20 CHANCERY_ROTATIONS=6 cargo test -q -p chancery-tests --test system -- --nocapture kills:: rotation::
 	CHANCERY_KEY_KILLS=55 scripts/with-postgres cargo test -q -p chancery-tests --test system -- --nocapture keys::
 
-demo: setup ## two TPM nodes, four agents, six attacks; ends by itself
+demo: setup ## two TPM nodes, four agents, six attacks, the kill switch; ends by itself
 	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests
 	target/release/demo
 

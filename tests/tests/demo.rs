@@ -21,6 +21,10 @@ fn every_act_goes_as_told() {
     let (code, said) = demo(&[]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("failures among good nodes 0"), "{said}");
+    // Three peers of the revoked instance, two connections with each; then its child and itself.
+    assert_eq!(said.matches(" ms after the command began (where it called)").count(), 3, "{said}");
+    assert_eq!(said.matches(" ms (where it was called); its next handshake with").count(), 3, "{said}");
+    assert_eq!(said.matches("is given nothing:").count(), 2, "{said}");
 }
 
 #[test]
@@ -35,6 +39,13 @@ fn an_emptied_pcr_policy_fails_the_demo() {
     let (code, said) = demo(&["--spoil", "no-policy"]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("the refusal of node 1: no such event"), "{said}");
+}
+
+#[test]
+fn a_class_opened_again_before_the_revoked_instance_forks_fails_the_demo() {
+    let (code, said) = demo(&["--spoil", "reopened-class"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the same program and user, got the identity spiffe://"), "{said}");
 }
 
 #[test]

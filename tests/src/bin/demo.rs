@@ -9,7 +9,7 @@ use std::{
 use chancery_tests::demo::{self, Spoil, ha, hsm};
 use clap::{Parser, Subcommand};
 
-/// Two TPM nodes, four agents that talk all the time, five attacks. Ends by itself.
+/// Two TPM nodes, four agents that talk all the time, six attacks and a revocation. Ends by itself.
 #[derive(Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Cli {

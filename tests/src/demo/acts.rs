@@ -3,7 +3,14 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    Spoil, attacker::Thief, protocol::Told, replay::replay_attestation, say, scene::WATCHED_PCR, setting::Setting,
+    Spoil,
+    agents::{Agent, Seen},
+    attacker::Thief,
+    protocol::Told,
+    replay::replay_attestation,
+    say,
+    scene::WATCHED_PCR,
+    setting::Setting,
 };
 use crate::{
     playground::Playground,
@@ -12,7 +19,7 @@ use crate::{
 };
 
 /// How long the record may take to show a refusal: one summary a second, and the attestor's start.
-const REFUSAL_WITHIN: Duration = Duration::from_secs(12);
+pub(super) const REFUSAL_WITHIN: Duration = Duration::from_secs(12);
 /// Half of the node SVID's life, its jitter, and the refusal itself.
 const RENEWAL_WITHIN: Duration = Duration::from_secs(35);
 
@@ -125,10 +132,11 @@ fn wait_for_refusal(setting: &Setting, after: i64, reason: &str) -> Result<(), S
 
 /// Node 1 boots something the policy does not allow: refused at its renewal, its instances end, the others go on.
 pub fn extended_pcr(setting: &mut Setting) -> Result<(), String> {
-    say("act 5: a PCR of node 1 is extended to a value the policy does not allow");
+    say("act 6: a PCR of node 1 is extended to a value the policy does not allow");
     setting.agents.check_calls()?;
     let after = setting.timeline.newest();
-    let doomed: Vec<String> = setting.agents.0.iter().filter(|a| a.node == 1).map(|a| a.seen().id).collect();
+    let doomed: Vec<String> =
+        setting.agents.0.iter().filter(|a| a.node == 1 && !a.given_up).map(|a| a.seen().id).collect();
     for agent in setting.agents.0.iter_mut().filter(|a| a.node == 0) {
         for id in &doomed {
             agent.tell(&Told::Forget { id: id.clone() })?;
@@ -148,14 +156,15 @@ pub fn extended_pcr(setting: &mut Setting) -> Result<(), String> {
     for agent in setting.agents.0.iter().filter(|a| a.node == 1) {
         agent.wait(REFUSAL_WITHIN, "the loss of the identity", |s| s.lost)?;
     }
-    println!("node 1 was refused by event #{}; its two instances are revoked", failed.number);
-    for agent in setting.agents.0.iter().filter(|a| a.node == 0) {
-        let before = agent.calls();
-        agent.wait(REFUSAL_WITHIN, "further calls on the good node", |s| {
-            s.peers.values().map(|c| c.calls).sum::<u64>() > before
-        })?;
-    }
-    Ok(())
+    println!("node 1 was refused by event #{}; what ran on it is revoked", failed.number);
+    setting.agents.0.iter().filter(|a| a.node == 0).try_for_each(talks_on)
+}
+
+/// Waits until the agent has told more answered calls than it had told before.
+pub(super) fn talks_on(agent: &Agent) -> Result<(), String> {
+    let before = agent.calls();
+    let more = |seen: &Seen| seen.peers.values().map(|counts| counts.calls).sum::<u64>() > before;
+    agent.wait(REFUSAL_WITHIN, "further calls", more).map(|_| ())
 }
 
 pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<(), String> {

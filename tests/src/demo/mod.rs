@@ -1,6 +1,6 @@
 //! The demos: agents on two nodes talk all the time, and each act is judged by the CA's own events.
 //!
-//! [`run`]: TPM nodes and five attacks. [`ha::run`]: three servers, each of which dies. [`hsm::run`]: keys in tokens, an HSM
+//! [`run`]: TPM nodes, attacks, and the kill switch. [`ha::run`]: three servers, each of which dies. [`hsm::run`]: keys in tokens, an HSM
 //! that dies and comes back, a tainted key.
 
 mod acts;
@@ -10,6 +10,7 @@ pub mod ha;
 pub mod hsm;
 pub mod protocol;
 mod replay;
+mod revoked;
 mod scene;
 mod setting;
 mod summary;
@@ -30,6 +31,8 @@ pub enum Spoil {
     FreshEvidence,
     /// The policy names no PCR value, so the extended PCR is allowed.
     NoPolicy,
+    /// The class of the revoked instance is opened again before it forks.
+    ReopenedClass,
     /// The attestor of the first node is stopped past a rotation.
     StoppedAttestor,
 }
@@ -44,10 +47,10 @@ const ROTATIONS_BEFORE_SPOILED_ACTS: usize = 1;
 /// The last attack stops the other node.
 const GOOD_NODE: usize = 0;
 
-/// What a spoiled demo shows needs no haste: four of them run at once among the tests.
+/// What a spoiled demo shows needs no haste: five of them run at once among the tests.
 const SPOILED_CALL_EVERY_MS: u64 = 250;
 
-/// Runs the demo of the attacks.
+/// Runs the demo of the attacks and of the kill switch.
 ///
 /// # Errors
 /// The act that did not go as told, and why.
@@ -61,17 +64,18 @@ pub fn run(spoil: Option<Spoil>) -> Result<(), String> {
         setting.stop_attestor(0)?;
     }
     let rotations = match spoil {
-        Some(Spoil::FreshEvidence | Spoil::NoPolicy) => ROTATIONS_BEFORE_SPOILED_ACTS,
+        Some(Spoil::FreshEvidence | Spoil::NoPolicy | Spoil::ReopenedClass) => ROTATIONS_BEFORE_SPOILED_ACTS,
         Some(Spoil::StoppedAttestor) | None => ROTATIONS,
     };
     setting.agents.wait_for_rotations(rotations, ROTATIONS_WITHIN)?;
     setting.agents.check_calls()?;
-    say("three rotations of every instance, every call answered; now the attacks");
+    say("three rotations of every instance, every call answered; now the acts");
     let thief = acts::stolen_identity(&mut setting)?;
     acts::replay(&mut setting, spoil)?;
     acts::copied_state(&mut setting)?;
     acts::stranger(&mut setting)?;
     acts::stolen_identity_ends(&thief)?;
+    revoked::revoked_instance(&mut setting, spoil)?;
     acts::extended_pcr(&mut setting)?;
     tamper::rewritten_record(&setting)?;
     summary::print(&setting, |node| node == GOOD_NODE)

@@ -30,6 +30,61 @@ pub enum Said {
     },
     /// Key and SVID were written where `Told::Export` asked.
     Exported,
+    /// A call was answered over the connection that `Told::Hold` asked for.
+    Held {
+        /// SPIFFE ID of the peer.
+        id: String,
+    },
+    /// This agent's SDK closed a live connection.
+    HungUp(HungUp),
+    /// What a process that was made of this agent got of the Workload API; it ended after that.
+    Asked(Asked),
+}
+
+/// A live connection that the SDK closed because its peer is no longer trusted.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct HungUp {
+    /// SPIFFE ID of the peer.
+    pub id: String,
+    /// Which end of the connection the agent was.
+    pub end: End,
+    /// Microseconds since 1970.
+    pub at_us: u64,
+    /// What became of the next handshake with that peer; of the calling end only.
+    pub again: Option<String>,
+}
+
+/// An end of a connection.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// It was called.
+    Called,
+    /// It made the calls.
+    Calling,
+}
+
+/// Answers of the Workload API: the SPIFFE ID that was given, or the refusal.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Asked {
+    /// How the process came to be.
+    pub by: Birth,
+    /// Its process id.
+    pub pid: u32,
+    /// Asked for an X509-SVID.
+    pub x509: Result<String, String>,
+    /// Asked for a JWT-SVID.
+    pub jwt: Result<String, String>,
+}
+
+/// How a process comes from another; both run the agent's program anew, for the same user.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Birth {
+    /// The agent replaced itself.
+    Exec,
+    /// A child.
+    Fork,
 }
 
 /// Calls of one agent to one peer.
@@ -65,6 +120,16 @@ pub enum Told {
     Forget {
         /// SPIFFE ID.
         id: String,
+    },
+    /// Call these peers over a connection that is kept for seconds, in place of a new one each second.
+    Hold {
+        /// SPIFFE IDs.
+        ids: Vec<String>,
+    },
+    /// Make another process of yourself, which asks for an identity and a token.
+    Bear {
+        /// Which.
+        by: Birth,
     },
 }
 

@@ -10,7 +10,7 @@ use super::{
 use crate::playground::{Options, Playground};
 
 /// The class of all demo agents.
-const CLASS: &str = "demo/talker";
+pub(super) const CLASS: &str = "demo/talker";
 
 /// What a demo is played with.
 pub struct Scene {

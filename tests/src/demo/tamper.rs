@@ -10,7 +10,7 @@ use super::{acts::copy_tree, say, setting::Setting};
 
 /// Another instance's name, in the place of one that began.
 pub fn rewritten_record(setting: &Setting) -> Result<(), String> {
-    say("act 6: somebody with full write access to the database rewrites who began, and its hash with it");
+    say("act 7: somebody with full write access to the database rewrites who began, and its hash with it");
     let copy = Copy::of(setting)?;
     let (code, said) = copy.verify(setting)?;
     if code != Some(0) {

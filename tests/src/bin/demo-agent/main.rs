@@ -1,5 +1,6 @@
 //! A demo agent: calls every other instance all the time, over mTLS, both sides checking the other's exact ID.
 
+mod birth;
 mod calls;
 mod serve;
 
@@ -7,11 +8,11 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use chancery_sdk::{id::SpiffeId, source::Source, tls::Allow};
-use chancery_tests::demo::protocol::{Counts, PeerAddress, Said, Told};
+use chancery_sdk::{id::SpiffeId, peer::Connector, source::Source, tls::Allow};
+use chancery_tests::demo::protocol::{Counts, End, HungUp, PeerAddress, Said, Told};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpListener,
@@ -23,7 +24,11 @@ type Table = Arc<Mutex<BTreeMap<String, Counts>>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    if let Err(problem) = agent().await {
+    let ended = match birth::of_this_process() {
+        None => agent().await,
+        Some(by) => birth::ask(by).await.map(|asked| say(&Said::Asked(asked))),
+    };
+    if let Err(problem) = ended {
         eprintln!("demo-agent: {problem}");
         std::process::exit(1);
     }
@@ -37,7 +42,7 @@ async fn agent() -> Result<(), Box<dyn std::error::Error>> {
     let table = Table::default();
     tokio::spawn(tell_counts(Arc::clone(&table)));
 
-    let mut callers: BTreeMap<String, JoinHandle<()>> = BTreeMap::new();
+    let mut callers = Callers { source: source.clone(), table, every: Duration::ZERO, of: BTreeMap::new() };
     let mut listener = Some(listener);
     let mut told = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = told.next_line().await? {
@@ -45,15 +50,13 @@ async fn agent() -> Result<(), Box<dyn std::error::Error>> {
             Told::Peers { peers, call_every_ms } => {
                 let Some(listener) = listener.take() else { continue };
                 let ids: Result<Vec<_>, _> = peers.iter().map(|p| SpiffeId::parse(&p.id)).collect();
-                tokio::spawn(serve::serve(listener, Arc::new(source.server_tls(Allow::ids(ids?), &[])?)));
-                for peer in peers {
-                    let call_every = Duration::from_millis(call_every_ms.max(1));
-                    callers.insert(peer.id.clone(), start_calls(&source, peer, call_every, &table)?);
-                }
+                tokio::spawn(serve::serve(listener, source.acceptor(Allow::ids(ids?), &[])?));
+                callers.every = Duration::from_millis(call_every_ms.max(1));
+                peers.into_iter().try_for_each(|peer| callers.call(peer))?;
             }
-            Told::Forget { id } => {
-                callers.remove(&id).inspect(JoinHandle::abort);
-            }
+            Told::Forget { id } => callers.forget(&id),
+            Told::Hold { ids } => ids.iter().try_for_each(|id| callers.hold(id))?,
+            Told::Bear { by } => birth::bear(by)?,
             Told::Export { folder } => {
                 export(&source, &folder)?;
                 say(&Said::Exported);
@@ -63,14 +66,37 @@ async fn agent() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn start_calls(
-    source: &Source,
-    peer: PeerAddress,
-    call_every: Duration,
-    table: &Table,
-) -> Result<JoinHandle<()>, Box<dyn std::error::Error>> {
-    let tls = source.client_tls(Allow::id(&SpiffeId::parse(&peer.id)?), &[])?;
-    Ok(tokio::spawn(calls::call_for_ever(Arc::new(tls), peer, call_every, Arc::clone(table))))
+/// The tasks that call, a peer each.
+struct Callers {
+    source: Source,
+    table: Table,
+    every: Duration,
+    of: BTreeMap<String, (PeerAddress, JoinHandle<()>)>,
+}
+
+impl Callers {
+    fn call(&mut self, peer: PeerAddress) -> Result<(), Box<dyn std::error::Error>> {
+        let calls = calls::call_for_ever(self.connector(&peer)?, peer.clone(), self.every, Arc::clone(&self.table));
+        self.of.insert(peer.id.clone(), (peer, tokio::spawn(calls)));
+        Ok(())
+    }
+
+    /// Calls go on over connections that are kept.
+    fn hold(&mut self, id: &str) -> Result<(), Box<dyn std::error::Error>> {
+        let (peer, caller) = self.of.remove(id).ok_or_else(|| format!("{id} is not called"))?;
+        caller.abort();
+        let calls = calls::hold(self.connector(&peer)?, peer.clone(), self.every, Arc::clone(&self.table));
+        self.of.insert(peer.id.clone(), (peer, tokio::spawn(calls)));
+        Ok(())
+    }
+
+    fn forget(&mut self, id: &str) {
+        self.of.remove(id).inspect(|(_, caller)| caller.abort());
+    }
+
+    fn connector(&self, peer: &PeerAddress) -> Result<Connector, Box<dyn std::error::Error>> {
+        Ok(self.source.connector(Allow::id(&SpiffeId::parse(&peer.id)?), &[])?)
+    }
 }
 
 /// Says the identity now and after each rotation; says `lost` when there is none.
@@ -114,6 +140,12 @@ fn export(source: &Source, folder: &Path) -> Result<(), Box<dyn std::error::Erro
     std::fs::write(folder.join("svid.der"), chain)?;
     std::fs::write(folder.join("key.der"), svid.private_key_pkcs8())?;
     Ok(())
+}
+
+/// This agent's SDK just closed a connection with `id`.
+fn hung_up(id: &str, end: End) -> HungUp {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    HungUp { id: id.into(), end, at_us: u64::try_from(now.as_micros()).unwrap_or(u64::MAX), again: None }
 }
 
 fn say(said: &Said) {

@@ -1,28 +1,31 @@
-use std::sync::Arc;
+use std::io::ErrorKind;
 
+use chancery_sdk::peer::{Acceptor, GuardedStream};
+use chancery_tests::demo::protocol::{End, Said};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+
+use crate::{hung_up, say};
 
 /// Bytes of a call and of its answer.
 pub const CALL_BYTES: usize = 32;
 
 /// Answers calls of welcome peers by their own bytes.
-pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>) {
-    loop {
-        let Ok((tcp, _)) = listener.accept().await else { continue };
-        let acceptor = TlsAcceptor::from(Arc::clone(&tls));
+pub async fn serve(listener: TcpListener, acceptor: Acceptor) {
+    let mut incoming = acceptor.incoming(listener);
+    while let Some(mut stream) = incoming.accept().await {
         tokio::spawn(async move {
-            let _ = answer(acceptor, tcp).await;
+            let Err(problem) = answer(&mut stream).await else { return };
+            if problem.kind() == ErrorKind::ConnectionAborted {
+                say(&Said::HungUp(hung_up(stream.peer().id().as_str(), End::Called)));
+            }
         });
     }
 }
 
-async fn answer(acceptor: TlsAcceptor, tcp: TcpStream) -> std::io::Result<()> {
-    tcp.set_nodelay(true)?;
-    let mut stream = acceptor.accept(tcp).await?;
+async fn answer(stream: &mut GuardedStream<TcpStream>) -> std::io::Result<()> {
     let mut call = [0; CALL_BYTES];
     loop {
         stream.read_exact(&mut call).await?;
