@@ -22,7 +22,7 @@ fn every_act_goes_as_told() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("failures among good nodes 0"), "{said}");
     // Three peers of the revoked instance, two connections with each; then its child and itself.
-    assert_eq!(said.matches(" ms after the command began (where it called)").count(), 3, "{said}");
+    assert_eq!(said.matches(" ms after the command began (where it calls, at its next call)").count(), 3, "{said}");
     assert_eq!(said.matches(" ms (where it was called); its next handshake with").count(), 3, "{said}");
     assert_eq!(said.matches("is given nothing:").count(), 2, "{said}");
 }

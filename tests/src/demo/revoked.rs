@@ -94,7 +94,10 @@ fn tell_hang_up(other: &Agent, id: &str, asked: SystemTime) -> Result<(), String
     };
     let (out_ms, in_ms) = (out.as_secs_f64() * 1e3, inward.as_secs_f64() * 1e3);
     let again = calling.again.as_deref().ok_or_else(|| format!("{}: the revoked peer was let in again", seen.id))?;
-    println!("node {}: {} hung up {out_ms:.0} ms after the command began (where it called)", other.node, seen.id);
+    println!(
+        "node {}: {} hung up {out_ms:.0} ms after the command began (where it calls, at its next call)",
+        other.node, seen.id
+    );
     println!("        and {in_ms:.0} ms (where it was called); its next handshake with the revoked one: {again}");
     match out.max(inward) {
         late if late > HUNG_UP_WITHIN => {
