@@ -49,7 +49,7 @@ demo-hsm: setup ## CA keys in SoftHSM2, nodes with tokens; the HSM dies and come
 	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests
 	target/release/demo hsm
 
-bench: setup ## measure issuing, a token, fetches, memory, and 5,000 nodes with up to 1,000,000 entries
+bench: setup ## measure issuing, the record, a token, fetches, memory, revocations, and 5,000 nodes with up to 1,000,000 entries
 	cargo build --release -p chancery-ca -p chancery-attestor -p chancery-tests -p chancery-loadgen
 	scripts/with-postgres target/release/bench
 

@@ -1,8 +1,11 @@
-//! Runs of the load generator, and what they printed.
+//! Runs of the load generator, and what they printed; and the way to a server's own socket.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{collections::BTreeMap, path::Path, process::Command};
 
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::playground::{Authority, Binaries, Playground};
 
@@ -15,6 +18,19 @@ pub(super) fn size(variable: &str, default: u64) -> Result<u64, String> {
         Ok(text) => text.parse().map_err(|_| format!("{variable}={text}: not a number")),
         Err(_) => Ok(default),
     }
+}
+
+/// A channel to the operators' socket of a CA.
+///
+/// # Errors
+/// Nobody is there.
+pub(super) async fn channel(admin_socket: &Path) -> Result<Channel, String> {
+    let path = admin_socket.to_path_buf();
+    let dial = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://bench").connect_with_connector(dial).await.map_err(|e| e.to_string())
 }
 
 /// Runs a mode against `server`'s mTLS door; tokens and entries go through `admin`'s socket, in the same database.

@@ -6,14 +6,12 @@ use chancery_proto::spire::api::{
     server::entry::v1::{BatchCreateEntryRequest, entry_client::EntryClient},
     types,
 };
-use hyper_util::rt::TokioIo;
 use rustix::process::geteuid;
-use tokio::net::UnixStream;
-use tonic::transport::Endpoint;
 
 use super::{
     ROUNDS,
     figure::{Figure, Target},
+    load::channel,
 };
 use crate::{
     demo::agents::{Agent, Agents},
@@ -103,14 +101,7 @@ fn entry(td: &str, parent: &str, number: usize) -> types::Entry {
 }
 
 async fn create(admin_socket: &Path, entries: &[types::Entry]) -> Result<(), String> {
-    let path = admin_socket.to_path_buf();
-    let dial = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    let channel =
-        Endpoint::from_static("http://bench").connect_with_connector(dial).await.map_err(|e| e.to_string())?;
-    let mut client = EntryClient::new(channel);
+    let mut client = EntryClient::new(channel(admin_socket).await?);
     for batch in entries.chunks(BATCH) {
         let asked = BatchCreateEntryRequest { entries: batch.to_vec(), output_mask: None };
         let answer = client.batch_create_entry(asked).await.map_err(|e| format!("entries: {e}"))?.into_inner();

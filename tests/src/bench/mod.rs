@@ -9,6 +9,7 @@ mod figure;
 mod issue;
 mod load;
 mod memory;
+mod revoke;
 mod scale;
 mod served;
 mod token;
@@ -22,14 +23,16 @@ const ROUNDS: usize = 5;
 type Measurement = (&'static str, &'static str, fn() -> Result<Vec<Figure>, String>);
 
 /// All of them, in the order of the table.
-const MEASUREMENTS: [Measurement; 9] = [
+const MEASUREMENTS: [Measurement; 11] = [
     ("issue", "issuing in the library", issue::measure),
     ("served", "issuing as nodes meet it", served::measure),
+    ("log", "issuing with the signed record and without", served::logged),
     ("token", "keys in a token", token::measure),
     ("audit", "the signed record", audit::measure),
     ("fetch", "cached fetches over the socket", fetch::measure),
     ("memory", "memory: two TPM nodes, four agents, 1,000 entries", memory::measure),
     ("push", "changes pushed to 5,000 nodes", scale::push),
+    ("revoke", "revocations with 1,000 nodes", revoke::measure),
     ("fleet", "5,000 nodes that follow and wait", scale::fleet),
     ("many", "1,000,000 entries", scale::many),
 ];
