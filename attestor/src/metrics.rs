@@ -38,6 +38,8 @@ pub struct WorkloadMetrics {
     log_refused: Family<Why, Counter>,
     /// Events in the checkpoint that is kept.
     pub(crate) log_size: Gauge,
+    revocation_delay: Histogram,
+    revocation_delay_max: Gauge<f64, AtomicU64>,
     states: Family<State, Counter>,
     /// Streams open now.
     pub(crate) streams: Gauge,
@@ -130,6 +132,9 @@ impl Default for WorkloadMetrics {
             log_epoch: Gauge::default(),
             log_refused: Family::default(),
             log_size: Gauge::default(),
+            // 0.25 s to 512 s: commits are told in whole seconds.
+            revocation_delay: Histogram::new(exponential_buckets(0.25, 2.0, 12)),
+            revocation_delay_max: Gauge::default(),
             states: Family::default(),
             streams: Gauge::default(),
             outlook: Later::default(),
@@ -161,6 +166,18 @@ impl WorkloadMetrics {
         series.register("log_refused", "Checkpoints refused, by why", this.log_refused.clone());
         series.register("log_size", "Events in the checkpoint that is kept", this.log_size.clone());
         series.register("open_streams", "Workload API streams open", this.streams.clone());
+        series.register_with_unit(
+            "revocation_delay",
+            "From the commit of a revocation at the CA until this node refuses what it names",
+            Unit::Seconds,
+            this.revocation_delay.clone(),
+        );
+        series.register_with_unit(
+            "revocation_delay_max",
+            "The longest of these since the start",
+            Unit::Seconds,
+            this.revocation_delay_max.clone(),
+        );
         series.register("states_told", "States told by the CA's stream, full or changes", this.states.clone());
         series.register("svids", "SVIDs received from the CA, by kind", this.svids.clone());
         series.register("syncs", "Polls of the CA, by verdict", this.syncs.clone());
@@ -219,6 +236,15 @@ impl WorkloadMetrics {
         self.log_disputed.set(1);
     }
 
+    /// Takes the time of revocations that are in force here from now on (milliseconds since 1970), the oldest of them committed at `at`.
+    pub(crate) fn revoked(&self, at: chancery_sdk::time::UnixTime, now_millis: u64) {
+        let committed = Duration::from_secs(u64::try_from(at.0).unwrap_or(0));
+        let took = Duration::from_millis(now_millis).saturating_sub(committed).as_secs_f64();
+        self.revocation_delay.observe(took);
+        // One task alone counts these.
+        self.revocation_delay_max.set(self.revocation_delay_max.get().max(took));
+    }
+
     /// Counts a state that the stream told.
     pub(crate) fn told(&self, full: bool) {
         self.states.get_or_create(&State { state: if full { "full" } else { "changes" } }).inc();
@@ -232,5 +258,29 @@ impl WorkloadMetrics {
             #[expect(clippy::cast_precision_loss, reason = "Unix seconds fit 53 bits")]
             self.last_sync.set(at.0 as f64);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chancery_sdk::time::UnixTime;
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn the_time_until_a_revocation_is_in_force_is_counted_with_its_longest() {
+        let mut registry = Registry::default();
+        let metrics = WorkloadMetrics::register(&mut registry);
+        // The node's clock is behind in the last one: no time is negative.
+        for (at, now_millis) in [(100, 100_750), (100, 104_500), (100, 99_000)] {
+            metrics.revoked(UnixTime(at), now_millis);
+        }
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let row = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).map(str::to_owned);
+        assert_eq!(row("chancery_attestor_revocation_delay_seconds_sum "), Some("5.25".into()), "{text}");
+        assert_eq!(row("chancery_attestor_revocation_delay_seconds_count "), Some("3".into()));
+        assert_eq!(row("chancery_attestor_revocation_delay_max_seconds "), Some("4.5".into()));
     }
 }

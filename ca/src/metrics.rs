@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
-use chancery_core::reason::Reason;
+use chancery_core::{detect::Detector, reason::Reason};
 use prometheus_client::{
     metrics::{
         counter::Counter,
@@ -16,6 +16,7 @@ use prometheus_client::{
 use crate::{
     gate::{METHODS, Who},
     signing::Urgency,
+    store::ProposalFigures,
 };
 
 type Labels = Vec<(&'static str, String)>;
@@ -42,8 +43,12 @@ pub struct Metrics {
     pub database_durability: Gauge<i64, AtomicI64>,
     /// Number of the last event this server committed.
     pub event_number: Gauge<i64, AtomicI64>,
+    /// What detectors found, by what became of it.
+    pub findings: Counters,
     /// TLS handshakes by result.
     pub handshakes: Counters,
+    /// Seconds that reviewed incidents went on, of all servers.
+    pub incidents_dwell: Gauge<i64, AtomicI64>,
     /// Running instances, of all servers.
     pub instances_good: Gauge<i64, AtomicI64>,
     /// 1: the record is not what it was, and nothing more is signed.
@@ -58,6 +63,10 @@ pub struct Metrics {
     pub log_size: Gauge<i64, AtomicI64>,
     /// Nodes in good standing, of all servers.
     pub nodes_good: Gauge<i64, AtomicI64>,
+    /// Proposals of detectors, by what they are, of all servers.
+    pub proposals: Family<Labels, Gauge<i64, AtomicI64>>,
+    /// Seconds since the first evidence of open ones, of all servers.
+    pub proposals_open_age: Gauge<i64, AtomicI64>,
     /// 1 while `/ready` says so.
     pub ready: Gauge<i64, AtomicI64>,
     /// Refusals by reason code.
@@ -107,7 +116,9 @@ impl Metrics {
             database_behind: Gauge::default(),
             database_durability: Gauge::default(),
             event_number: Gauge::default(),
+            findings: Family::default(),
             handshakes: Family::default(),
+            incidents_dwell: Gauge::default(),
             instances_good: Gauge::default(),
             log_altered: Gauge::default(),
             log_checkpoints: Counter::default(),
@@ -115,6 +126,8 @@ impl Metrics {
             log_signer: Gauge::default(),
             log_size: Gauge::default(),
             nodes_good: Gauge::default(),
+            proposals: Family::default(),
+            proposals_open_age: Gauge::default(),
             ready: Gauge::default(),
             refusals: Family::default(),
             rpc_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_5, 2.0, 14))),
@@ -159,7 +172,13 @@ impl Metrics {
             metrics.database_durability.clone(),
         );
         ca.register("event_number", "Number of the last event committed here", metrics.event_number.clone());
+        ca.register("findings", "What detectors found, by what became of it", metrics.findings.clone());
         ca.register("handshakes", "TLS handshakes by result", metrics.handshakes.clone());
+        ca.register(
+            "incidents_dwell_seconds",
+            "Seconds from the beginning of reviewed incidents to what contained them, together",
+            metrics.incidents_dwell.clone(),
+        );
         ca.register("instances_good", "Running instances", metrics.instances_good.clone());
         ca.register("log_altered", "Whether the record was found altered", metrics.log_altered.clone());
         ca.register("log_checkpoints", "Checkpoints of the record signed", metrics.log_checkpoints.clone());
@@ -171,6 +190,12 @@ impl Metrics {
         ca.register("log_signer", "Whether this server signs the record", metrics.log_signer.clone());
         ca.register("log_size", "Events in the last checkpoint signed here", metrics.log_size.clone());
         ca.register("nodes_good", "Nodes in good standing", metrics.nodes_good.clone());
+        ca.register("proposals", "Proposals of detectors, by state", metrics.proposals.clone());
+        ca.register(
+            "proposals_open_age_seconds",
+            "Seconds since the first evidence of open proposals, together",
+            metrics.proposals_open_age.clone(),
+        );
         ca.register("ready", "Whether this server signs and sees", metrics.ready.clone());
         ca.register("refusals", "Refusals by reason", metrics.refusals.clone());
         ca.register("rpc_seconds", "Time of calls in seconds", metrics.rpc_seconds.clone());
@@ -213,6 +238,12 @@ impl Metrics {
         for reason in Reason::ALL {
             drop(self.refusals.get_or_create(&vec![("reason", reason.code().to_string())]));
         }
+        for detector in Detector::ALL {
+            for outcome in ["proposed", "known", "dropped"] {
+                drop(self.findings.get_or_create(&found(detector, outcome)));
+            }
+        }
+        self.proposed(ProposalFigures::default());
         for kind in ["x509", "jwt"] {
             drop(self.authority_ends.get_or_create(&vec![("kind", kind.to_string())]));
         }
@@ -240,6 +271,21 @@ impl Metrics {
         self.signing_shed.get_or_create(&labels).inc_by(u64::try_from(svids).unwrap_or(u64::MAX));
     }
 
+    /// Counts something that a detector found.
+    pub fn found(&self, detector: Detector, outcome: &'static str) {
+        self.findings.get_or_create(&found(detector, outcome)).inc();
+    }
+
+    /// Shows what became of proposals.
+    pub fn proposed(&self, figures: ProposalFigures) {
+        let ProposalFigures { open, open_age_secs, incidents, dwell_secs, false_alarms } = figures;
+        for (state, count) in [("open", open), ("incident", incidents), ("false_alarm", false_alarms)] {
+            self.proposals.get_or_create(&vec![("state", state.to_string())]).set(count);
+        }
+        self.proposals_open_age.set(open_age_secs);
+        self.incidents_dwell.set(dwell_secs);
+    }
+
     /// Counts one attestation.
     pub fn attested(&self, kind: &str, verdict: &'static str) {
         self.attestations.get_or_create(&vec![("type", kind.to_string()), ("verdict", verdict.to_string())]).inc();
@@ -251,6 +297,10 @@ impl Metrics {
         self.rpc_seconds.get_or_create(&vec![("method", method.clone())]).observe(seconds);
         self.rpcs.get_or_create(&vec![("method", method), ("code", code.to_string())]).inc();
     }
+}
+
+fn found(detector: Detector, outcome: &'static str) -> Labels {
+    vec![("detector", detector.to_string()), ("outcome", outcome.to_string())]
 }
 
 #[cfg(test)]

@@ -106,9 +106,10 @@ impl From<Refusal> for Problem {
             // SPIRE answers INTERNAL where a federated bundle is missing (spire-wire 1.3).
             Refusal::FederationUnknown(_) => Self::Internal(text),
             Refusal::AuthorityNotActive => Self::Unavailable(text),
-            Refusal::TooManyLive { .. } | Refusal::TooManyAuthorities { .. } | Refusal::TooManyKeys { .. } => {
-                Self::Exhausted(text)
-            }
+            Refusal::TooManyLive { .. }
+            | Refusal::TooManyProposals { .. }
+            | Refusal::TooManyAuthorities { .. }
+            | Refusal::TooManyKeys { .. } => Self::Exhausted(text),
             // Steps of the journal that no caller asks for.
             Refusal::AuthorityPublished
             | Refusal::CheckpointOther

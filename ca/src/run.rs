@@ -28,6 +28,7 @@ use crate::{
     claim::{Claim, ClaimError},
     config::Config,
     crls,
+    detect::{self, Detectors},
     enroll::{Trust, TrustError},
     grpc::{
         self, accept,
@@ -182,6 +183,7 @@ pub async fn start(config: Config, shutdown: Shutdown, clock: Clock) -> Result<R
     log::start(&state)?;
     siem::start(&state)?;
     serve_log(&state).await?;
+    detect::start(&state);
     sweep::start(&state, &tls);
     let crl_bind =
         |source| RunError::Bind { key: "crl.listen", addr: state.config.crl.listen.unwrap_or(bound), source };
@@ -353,6 +355,7 @@ pub async fn assemble(
         live,
         view,
         trust: ArcSwap::from_pointee(trust),
+        detectors: Detectors::new(config.detectors, &metrics),
         failures: Arc::default(),
         attestations: Slots::new(config.limits.attestations, config.limits.attestations_per_source),
         begins: Rates::new(config.limits.begins_per_class),

@@ -11,6 +11,7 @@ use crate::{
     authority::AuthorityManager,
     claim::Claim,
     config::Config,
+    detect::Detectors,
     enroll::{Loaded, Trust, TrustError},
     failures::FailureCounter,
     keys::KeyStore,
@@ -52,6 +53,8 @@ pub struct State {
     pub view: Arc<View>,
     /// Anchors and policies; swapped whole by `reload`.
     pub trust: ArcSwap<Trust>,
+    /// What looks wrong about running instances.
+    pub detectors: Detectors,
     /// Strangers' failures, summarised into the record.
     pub failures: Arc<FailureCounter>,
     /// Attestations going on, in all and by source.

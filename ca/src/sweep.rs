@@ -216,6 +216,10 @@ async fn silence(state: &State) {
             tracing::warn!(%problem, "sweep");
         }
     }
+    match state.store.proposal_figures(state.now()).await {
+        Ok(figures) => state.metrics.proposed(figures),
+        Err(problem) => tracing::warn!(%problem, "proposals are not counted"),
+    }
     match state.store.good_counts().await {
         Ok((nodes, instances)) => {
             state.metrics.nodes_good.set(nodes);

@@ -33,6 +33,7 @@ use crate::{
 };
 
 mod crls;
+mod detect;
 mod holds;
 mod kill;
 mod origin;

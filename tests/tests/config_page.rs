@@ -51,6 +51,7 @@ fn every_key_of_the_ca_is_on_the_page_and_no_other() {
         ("limits", "[limits]\n?"),
         ("bundle", "[bundle]\n?"),
         ("crl", "[crl]\n?"),
+        ("detectors", "[detectors]\n?"),
         ("log", "[log]\n?"),
         ("siem[]", "[[siem]]\n?"),
     ];

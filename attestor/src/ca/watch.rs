@@ -13,6 +13,7 @@ use chancery_proto::{
 use chancery_sdk::{
     id::{SpiffeId, TrustDomain},
     revocation::{Hold, Revocation},
+    time::UnixTime,
     workload::{hold, revocation},
 };
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -70,6 +71,8 @@ pub struct Told {
     pub ended: Vec<SpiffeId>,
     /// What nobody is to accept any more.
     pub revoked: Vec<Revocation>,
+    /// When the oldest of those was committed, where the CA says so.
+    pub revoked_at: Option<UnixTime>,
     /// Who is held, and who is not any more.
     pub holds: Vec<Hold>,
     /// That is everybody: a server that knows of holds told full state.
@@ -171,6 +174,7 @@ impl Ca {
             told.gone_foreign.extend(part.removed_bundles.into_iter().filter_map(domain));
             told.checkpoint = part.checkpoint.map(offered).or(told.checkpoint);
             told.revoked.extend(part.revocations.into_iter().filter_map(revocation));
+            told.revoked_at = (part.revoked_at > 0).then_some(UnixTime(part.revoked_at)).or(told.revoked_at);
             told.holds.extend(part.holds.into_iter().map(hold));
             told.every_hold = told.full && !part.holds_digest.is_empty();
             let chain = |chain: Vec<Vec<u8>>| chain.into_iter().map(CertificateDer::from).collect();
@@ -360,5 +364,12 @@ mod tests {
         assert!(told(vec![none]).is_ok_and(|told| !told.every_hold), "a server that knows of none");
         let released = WatchResponse { holds: vec![agent::Hold { until: 0, ..row(1) }], ..WatchResponse::default() };
         assert_eq!(told(vec![released]).unwrap().holds[0].until, None);
+    }
+
+    #[test]
+    fn the_commit_of_what_was_revoked_comes_with_it_where_the_server_says_so() {
+        let at = |revoked_at| WatchResponse { revoked_at, ..WatchResponse::default() };
+        assert_eq!(told(vec![at(0)]).unwrap().revoked_at, None);
+        assert_eq!(told(vec![at(0), at(7)]).unwrap().revoked_at, Some(UnixTime(7)));
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use chancery_core::class::ClassName;
-use chancery_daemon::jitter::jittered;
+use chancery_daemon::{clock, jitter::jittered};
 use chancery_sdk::{
     id::TrustDomain,
     revocation::{Hold, Revocation, Scope},
@@ -161,7 +161,11 @@ impl Syncer {
                 return false;
             }
         };
-        self.revoke(&told.revoked);
+        if self.revoke(&told.revoked)
+            && let Some(at) = told.revoked_at
+        {
+            self.metrics.revoked(at, clock::now_millis());
+        }
         self.hold(std::mem::take(&mut told.holds), told.every_hold);
         if let Some(offered) = told.checkpoint.take() {
             self.witness(offered);
@@ -198,8 +202,8 @@ impl Syncer {
         });
     }
 
-    /// Takes what is revoked, whoever's it is; our own instances among it are over at once.
-    fn revoke(&self, rows: &[Revocation]) {
+    /// Takes what is revoked, whoever's it is; our own instances among it are over at once. Whether any of it is new.
+    fn revoke(&self, rows: &[Revocation]) -> bool {
         let new = self.revoked.add(rows.to_vec(), (self.clock)());
         if !new.is_empty() {
             tracing::info!(rows = new.len(), "the CA revoked");
@@ -207,6 +211,7 @@ impl Syncer {
         }
         let ids: HashSet<&str> = rows.iter().filter(|row| row.scope == Scope::All).map(|row| row.id.as_str()).collect();
         self.instances.revoked(&ids);
+        !new.is_empty()
     }
 
     /// Takes who is held, whoever's it is; `every`: that is everybody.

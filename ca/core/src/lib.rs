@@ -9,6 +9,7 @@ pub mod admit;
 pub mod class;
 pub mod crypto;
 pub mod csr;
+pub mod detect;
 pub mod digest;
 pub mod entry;
 pub mod event;

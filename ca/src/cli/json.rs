@@ -262,3 +262,28 @@ pub fn holds(all: &[admin::Hold]) -> Value {
     };
     json!({ "holds": all.iter().map(one).collect::<Vec<_>>() })
 }
+
+pub fn proposals(all: &[admin::Proposal]) -> Value {
+    let one = |p: &admin::Proposal| {
+        json!({
+            "began_at": long(p.began_at),
+            "capped": p.capped,
+            "class": p.class_name,
+            "contained_at": long(p.contained_at),
+            "detector": p.detector,
+            "epoch": long(p.epoch),
+            "evidence": serde_json::from_str::<Value>(&p.evidence).unwrap_or_default(),
+            "hold": p.hold,
+            "instance": p.instance,
+            "node_id": p.node_id,
+            "number": long(p.number),
+            "opened_at": long(p.opened_at),
+            "places": p.places,
+            "reason": p.reason,
+            "reviewed_at": long(p.reviewed_at),
+            "standing": p.standing,
+            "verdict": p.verdict,
+        })
+    };
+    json!({ "proposals": all.iter().map(one).collect::<Vec<_>>() })
+}

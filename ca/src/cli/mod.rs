@@ -19,6 +19,7 @@ mod json;
 mod mint;
 mod node;
 mod pretty;
+mod proposal;
 mod revoke;
 mod serve;
 mod trace;
@@ -104,6 +105,9 @@ enum Command {
     /// Give one instance nothing new for at most 15 minutes, and have its peers refuse it
     #[command(subcommand)]
     Hold(hold::HoldCommand),
+    /// What detectors propose: judge it
+    #[command(subcommand)]
+    Proposal(proposal::ProposalCommand),
     /// How long somebody may still accept what was revoked, by the configuration; needs --config
     Bound(bound::BoundArgs),
     /// What is revoked
@@ -188,6 +192,7 @@ async fn ask(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Class(command) => admin::class(&client, command).await?,
         Command::Instance(command) => admin::instance(&client, command).await?,
         Command::Hold(command) => hold::run(&client, command).await?,
+        Command::Proposal(command) => proposal::run(&client, command).await?,
         Command::Revoke(args) => revoke::revoke(&client, args).await?,
         Command::Revocation(command) => revoke::revocation(&client, command).await?,
         Command::Node(command) => node::node(&client, command).await?,

@@ -282,3 +282,41 @@ pub fn hold(one: &admin::Hold) -> String {
         .line("Held until", rfc3339(one.until))
         .end()
 }
+
+pub fn proposal(one: &admin::Proposal) -> String {
+    let hold = match one.hold.as_str() {
+        "" => "not configured".to_owned(),
+        "capped" => format!("none: {}", one.capped),
+        word => word.to_owned(),
+    };
+    let (open, number) = (one.reviewed_at == 0, one.number);
+    let act = format!(
+        "chancery-ca hold place --instance {id} --reason ..., or revoke --instance {id} --reason ...",
+        id = one.instance
+    );
+    let next = format!("chancery-ca proposal review {number} --verdict incident|false-alarm --reason ...");
+    Block::new(COLUMN)
+        .line("Proposal", number)
+        .line("Instance", &one.instance)
+        .line("Class", &one.class_name)
+        .line("Node", &one.node_id)
+        .line_if(!one.standing.is_empty(), "Standing", &one.standing)
+        .line("Detector", &one.detector)
+        .line("Evidence", seen(&one.evidence))
+        .line_if(!one.places.is_empty(), "Places", one.places.join(", "))
+        .line("Hold", hold)
+        .line("Opened", rfc3339(one.opened_at))
+        .line_if(open && one.standing == "good", "Contain", act)
+        .line_if(open, "Then", next)
+        .line_if(!open, "Verdict", format!("{}: {}", one.verdict, one.reason))
+        .line_if(!open, "Began", rfc3339(one.began_at))
+        .line_if(one.verdict == "incident", "Contained", rfc3339(one.contained_at))
+        .end()
+}
+
+/// Evidence in words.
+fn seen(evidence: &str) -> String {
+    let json: serde_json::Value = serde_json::from_str(evidence).unwrap_or_default();
+    let of = |key: &str| json.get(key).and_then(serde_json::Value::as_i64).unwrap_or_default();
+    format!("{} times, {} to {}", of("count"), rfc3339(of("first")), rfc3339(of("last")))
+}

@@ -135,6 +135,9 @@ fn contracts_command_lines_parse() {
         "hold place --instance spiffe://td/agent/a/b --reason r --output json",
         "hold release --instance spiffe://td/agent/a/b --reason r",
         "hold list",
+        "proposal list --open --output json",
+        "proposal review 4711 --verdict false-alarm --reason r",
+        "proposal review 1/4711 --verdict incident --began 2026-01-31T10:00:00Z --reason r",
         "trace spiffe://td/agent/a/b --config f",
         "trace spiffe://td/spire/agent/tpm/a --since-quote --config f --output json",
         "trace spiffe://td/spire/agent/tpm/a --pid 4711 --bundle b.json --config f",
@@ -157,6 +160,9 @@ fn a_revocation_names_one_thing_and_a_reason() {
         "class reopen a --reason r",
         "hold place --instance spiffe://td/agent/a/b --for 10m",
         "hold place --reason r",
+        "proposal review 4711 --verdict incident",
+        "proposal review 4711 --verdict revoke --reason r",
+        "proposal review x --verdict incident --reason r",
         "hold release --instance spiffe://td/agent/a/b",
     ] {
         let words = std::iter::once("chancery-ca").chain(line.split_whitespace());

@@ -1,5 +1,6 @@
 //! Rules between keys, and ranges.
 
+use chancery_core::{detect::MAX_DENIALS, instance::MAX_HOLD_SECS};
 use chancery_daemon::config::Span;
 
 use super::{Config, Enrol, KeyStoreKind, Siem, SiemKind, UpstreamKind};
@@ -23,6 +24,12 @@ const MIN_CRL: Span = Span::secs(30);
 /// A revoked certificate is named once after its end; the row goes a day after.
 const MAX_CRL: Span = Span::secs(86_400);
 
+/// One denial happens.
+const MIN_DENIALS: u32 = 2;
+/// What is spread over more is no burst.
+const MAX_DENIALS_WINDOW: Span = Span::secs(3600);
+const SECOND: Span = Span::secs(1);
+
 /// Each checkpoint costs a few files.
 const MIN_LOG_INTERVAL: Span = Span::millis(100);
 /// What lies behind the last checkpoint can be altered without a trace.
@@ -40,12 +47,27 @@ pub(super) fn problem(config: &Config) -> Option<String> {
         .or_else(|| log(config))
         .or_else(|| siem(config))
         .or_else(|| crl(config))
+        .or_else(|| detectors(config))
         .or_else(|| rest(config))
 }
 
 fn crl(config: &Config) -> Option<String> {
     let life = config.crl.lifetime;
     (life < MIN_CRL || life > MAX_CRL).then(|| format!("crl.lifetime: {life} is outside {MIN_CRL} to {MAX_CRL}"))
+}
+
+fn detectors(config: &Config) -> Option<String> {
+    let d = &config.detectors;
+    if !(MIN_DENIALS..=MAX_DENIALS).contains(&d.denials_count) {
+        return Some(format!("detectors.denials_count: {} is outside {MIN_DENIALS} to {MAX_DENIALS}", d.denials_count));
+    }
+    let longest = Span::secs(MAX_HOLD_SECS.unsigned_abs());
+    let spans = [
+        ("detectors.denials_window", d.denials_window, MAX_DENIALS_WINDOW),
+        ("detectors.hold_for", d.hold_for, longest),
+    ];
+    let outside = spans.into_iter().find(|(_, span, most)| *span < SECOND || span > most);
+    outside.map(|(key, span, most)| format!("{key}: {span} is outside {SECOND} to {most}"))
 }
 
 fn log(config: &Config) -> Option<String> {

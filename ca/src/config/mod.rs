@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use chancery_core::log::note::VerifierKey;
+use chancery_core::{instance::MAX_HOLD_SECS, log::note::VerifierKey};
 use chancery_daemon::{
     config::{ConfigError, Span},
     key_type::KeyType,
@@ -86,6 +86,9 @@ pub struct Config {
     /// Certificate revocation lists for those who take no list of ours.
     #[serde(default)]
     pub crl: CrlConfig,
+    /// What looks wrong about running instances.
+    #[serde(default)]
+    pub detectors: Detectors,
     /// Where the record is sent on to.
     #[serde(default)]
     pub siem: Vec<Siem>,
@@ -438,6 +441,47 @@ pub struct CrlConfig {
     pub listen: Option<SocketAddr>,
 }
 
+/// Built-in detectors, and what becomes of what they find.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Detectors {
+    /// Where an instance's node calls from two places by turns.
+    pub two_places: Response,
+    /// Where what is asked for an instance is denied again and again.
+    pub denials: Response,
+    /// So many denials are a burst.
+    pub denials_count: u32,
+    /// Within so long.
+    pub denials_window: Span,
+    /// How long a detector holds an instance.
+    pub hold_for: Span,
+}
+
+/// What becomes of what a detector finds.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Response {
+    /// A proposal, and a hold within the caps.
+    Hold,
+    /// Nothing: it does not look.
+    Off,
+    /// A proposal.
+    #[default]
+    Propose,
+}
+
+impl Default for Detectors {
+    fn default() -> Self {
+        Self {
+            two_places: Response::default(),
+            denials: Response::default(),
+            denials_count: 10,
+            denials_window: Span::secs(60),
+            hold_for: Span::secs(MAX_HOLD_SECS.unsigned_abs()),
+        }
+    }
+}
+
 impl Default for CrlConfig {
     fn default() -> Self {
         Self { lifetime: Span::secs(3600), file: None, listen: None }
@@ -608,6 +652,10 @@ mod tests {
                 "[[siem]]\nname = \"a\"\nkind = \"jsonl\"\npath = \"/p\"\n[[siem]]\nname = \"a\"\nkind = \"jsonl\"\npath = \"/q\"",
                 "siem[].name",
             ),
+            ("[detectors]\ndenials_count = 1", "detectors.denials_count"),
+            ("[detectors]\ndenials_window = \"2h\"", "detectors.denials_window"),
+            ("[detectors]\nhold_for = \"16m\"", "detectors.hold_for"),
+            ("[detectors]\ntwo_places = \"revoke\"", "revoke"),
             ("node_attestors = []", "node_attestors"),
             ("database_requires = \"replicated\"", "database_requires"),
             ("database_requires = \"two\"", "replicated"),

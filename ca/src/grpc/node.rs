@@ -13,10 +13,12 @@ use tonic::{Request, Response, Status};
 
 use super::{
     entry::{calling_node, seconds, selectors},
+    peer::peer,
     status::{self, detached},
     svid, watch, wire,
 };
 use crate::{
+    detect::{self, Whose},
     instance::{self, Process},
     issue::X509,
     log::report,
@@ -62,34 +64,45 @@ impl node_server::Node for Service {
     }
 
     async fn begin(&self, request: Request<BeginRequest>) -> Result<Response<BeginResponse>, Status> {
-        let node = calling_node(&request)?;
+        let (node, source) = (calling_node(&request)?, peer(request.extensions())?.source);
         let origin = wire::origin(&request);
         let mut request = request.into_inner();
         let csr = std::mem::take(&mut request.csr);
         let process = Arc::new(process(request, origin)?);
         let state = Arc::clone(&self.state);
-        let svid = detached(async move { instance::begin(&state, &node, &process, &csr).await }).await?;
+        let begin = async move {
+            let work = instance::begin(&state, &node, &process, &csr);
+            detect::watched(&state, &node, Whose::Process(&process.start_token), source, work).await
+        };
+        let svid = detached(begin).await?;
         Ok(Response::new(BeginResponse { instance_id: svid.id.to_string(), svid: Some(wire_svid(svid)) }))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
-        let node = calling_node(&request)?;
+        let (node, source) = (calling_node(&request)?, peer(request.extensions())?.source);
         let request = request.into_inner();
         let id = instance_id(&request.instance_id)?;
         let token = start_token(&request.start_token)?;
         let state = Arc::clone(&self.state);
-        let svid = detached(async move { instance::renew(&state, &node, &id, &token, &request.csr).await }).await?;
+        let renew = async move {
+            let work = instance::renew(&state, &node, &id, &token, &request.csr);
+            detect::watched(&state, &node, Whose::Instance(&id), source, work).await
+        };
+        let svid = detached(renew).await?;
         Ok(Response::new(RenewResponse { svid: Some(wire_svid(svid)) }))
     }
 
     async fn new_jwt(&self, request: Request<NewJwtRequest>) -> Result<Response<NewJwtResponse>, Status> {
-        let node = calling_node(&request)?;
+        let (node, source) = (calling_node(&request)?, peer(request.extensions())?.source);
         let origin = wire::origin(&request);
         let request = request.into_inner();
         let id = instance_id(&request.instance_id)?;
         let token = start_token(&request.start_token)?;
         let state = Arc::clone(&self.state);
-        let issue = async move { instance::jwt(&state, &node, &id, &token, &request.audience, &origin).await };
+        let issue = async move {
+            let work = instance::jwt(&state, &node, &id, &token, &request.audience, &origin);
+            detect::watched(&state, &node, Whose::Instance(&id), source, work).await
+        };
         let issued = detached(issue).await?;
         Ok(Response::new(NewJwtResponse { svid: Some(svid::jwt(issued)) }))
     }
@@ -105,7 +118,7 @@ impl node_server::Node for Service {
     }
 
     async fn reconcile(&self, request: Request<ReconcileRequest>) -> Result<Response<ReconcileResponse>, Status> {
-        let node = calling_node(&request)?;
+        let (node, source) = (calling_node(&request)?, peer(request.extensions())?.source);
         let request = request.into_inner();
         if request.boot.is_empty() || request.boot.len() > MAX_BOOT_BYTES {
             return Err(Status::invalid_argument(format!("boot must be 1 to {MAX_BOOT_BYTES} bytes")));
@@ -115,7 +128,11 @@ impl node_server::Node for Service {
         }
         let tokens = request.live_start_tokens.iter().map(|t| start_token(t)).collect::<Result<Vec<_>, _>>()?;
         let state = Arc::clone(&self.state);
-        let done = detached(async move { instance::reconcile(&state, &node, request.boot, tokens).await }).await?;
+        let reconcile = async move {
+            detect::reported(&state, &node, &tokens, source);
+            instance::reconcile(&state, &node, request.boot, tokens).await
+        };
+        let done = detached(reconcile).await?;
         let live = done.live.into_iter().map(|one| Live {
             start_token: one.start_token.to_vec(),
             instance_id: one.id.to_string(),

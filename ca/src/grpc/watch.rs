@@ -180,6 +180,7 @@ fn messages(state: &State, delta: Option<Delta>, own: bool) -> VecDeque<WatchRes
         ended_instances: delta.ended.iter().map(ToString::to_string).collect(),
         digest: digest.map(Vec::from).unwrap_or_default(),
         revocations_digest: revocations_digest.map(Vec::from).unwrap_or_default(),
+        revoked_at: delta.revoked_at.map_or(0, |at| at.0),
         holds_digest: holds_digest.map(Vec::from).unwrap_or_default(),
         ..last
     });

@@ -45,7 +45,7 @@ const FINDING: Class = Class { category: "Findings", category_uid: 2, name: "Det
 pub(super) fn class(kind: &str) -> Class {
     let (group, act) = kind.split_once('.').unwrap_or((kind, ""));
     match (group, act) {
-        ("log", "disputed") => FINDING,
+        ("log", "disputed") | ("hold", "proposed") | ("proposal", _) => FINDING,
         ("node", "attested" | "failed" | "refused" | "renewed") | ("strangers", _) => AUTHENTICATION,
         ("instance", "begun" | "renewed") | ("svid" | "jwt" | "ca", "issued" | "minted") => AUTHORIZE_SESSION,
         (_, "banned" | "closed" | "ended" | "evicted" | "held" | "released" | "reopened" | "revoked" | "tainted") => {
@@ -60,7 +60,7 @@ pub(super) fn class(kind: &str) -> Class {
 pub(super) fn severity(kind: &str) -> u64 {
     match kind {
         "log.disputed" => 5,
-        _ if ["failed", "refused", "revoked", "banned", "held", "tainted", "lost"]
+        _ if ["failed", "proposed", "refused", "revoked", "banned", "held", "tainted", "lost"]
             .iter()
             .any(|act| kind.ends_with(act)) =>
         {

@@ -20,8 +20,8 @@ use chancery_sdk::{
 
 use super::{
     Anchor, Authority, AuthorityKind, BeatClaim, DisputeLog, Guest, HoldInstance, IndexLog, LeaveLog, MoveKey, PlanKey,
-    ReleaseClaim, ReleaseHold, ReopenClass, RevokeCertificate, RevokeClass, RevokeEntry, RevokeExecutable,
-    RevokeInstance, RevokeNode, StoreCheckpoint, StoredCrl, TakeClaim, TakeLog,
+    Propose, ReleaseClaim, ReleaseHold, ReopenClass, ReviewProposal, RevokeCertificate, RevokeClass, RevokeEntry,
+    RevokeExecutable, RevokeInstance, RevokeNode, StoreCheckpoint, StoredCrl, TakeClaim, TakeLog,
 };
 
 /// One guarded business fact.
@@ -84,6 +84,9 @@ pub enum Fact {
     PlanKey(PlanKey),
     /// Publishes an authority. Refused: `AlreadyExists(None)`, `KeyNotGenerated`, `TooManyAuthorities`.
     PrepareAuthority(Authority),
+    /// A detector's word on an instance, and its hold. Refused: `NotFound`, `InstanceNotGood`, `AlreadyExists(None)` (one is
+    /// open), `TooManyProposals`.
+    Propose(Propose),
     /// Deletes entries whose time is over. Never refused.
     PruneEntries(Moment),
     /// Deletes records whose time is over, some at a time. Never refused.
@@ -119,6 +122,8 @@ pub enum Fact {
     ReopenClass(ReopenClass),
     /// Active -> old, still published. Refused: `NotFound`, `Stale` (not active).
     RetireAuthority(AuthorityId),
+    /// An operator's word on a proposal. Refused: `NotFound`, `Stale` (reviewed before).
+    ReviewProposal(ReviewProposal),
     /// A tainted authority, out of the bundle; its key is condemned. Refused: `NotFound`, `NotTainted`, `Stale`.
     RevokeAuthority(RevokeAuthority),
     /// One certificate. Never refused.

@@ -15,6 +15,7 @@ mod log;
 mod outcome;
 mod postgres;
 mod primary;
+mod proposal;
 mod recent;
 mod record;
 mod revocation;
@@ -32,6 +33,7 @@ pub use key::*;
 pub use log::*;
 pub use outcome::{Outcome, Refusal};
 pub use primary::Health;
+pub use proposal::*;
 pub use record::*;
 pub use revocation::*;
 
@@ -479,6 +481,16 @@ impl Store {
     /// At most `limit` holds that are in force at `now`, after the instance of this ID, in the order of the ID.
     pub async fn holds(&self, now: UnixTime, after: &str, limit: u32) -> Result<Vec<Hold>, StoreError> {
         read!(self, |pool, db| db::holds::listed(pool, now, after, limit).await)
+    }
+
+    /// At most `limit` proposals after the one of this epoch and number, in that order; `open`: only those not reviewed.
+    pub async fn proposals(&self, after: (i64, i64), open: bool, limit: u32) -> Result<Vec<Proposal>, StoreError> {
+        read!(self, |pool, db| db::proposals::listed(pool, after, open, limit).await)
+    }
+
+    /// Proposals in figures; the age of open ones at `now`.
+    pub async fn proposal_figures(&self, now: UnixTime) -> Result<ProposalFigures, StoreError> {
+        read!(self, |pool, db| db::proposals::figures(pool, now).await)
     }
 
     /// The newest list of every CA, in the order of the issuer.

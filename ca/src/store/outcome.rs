@@ -151,6 +151,12 @@ pub enum Refusal {
         /// The limit.
         max: i64,
     },
+    /// So many proposals of the detector for the class wait for a review already.
+    #[error("{max} proposals of this detector for the class are open already")]
+    TooManyProposals {
+        /// The limit.
+        max: i64,
+    },
     /// The node runs as many instances as it may.
     #[error("the node runs {max} instances already")]
     TooManyLive {

@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use chancery_sdk::id::{SpiffeId, TrustDomain};
+use chancery_sdk::{
+    id::{SpiffeId, TrustDomain},
+    time::UnixTime,
+};
 
 use super::{Cursor, held::Held};
 use crate::store::Revoked;
@@ -34,6 +37,8 @@ pub(super) enum Change {
 pub(super) struct Numbered {
     pub number: i64,
     pub hash: [u8; 32],
+    /// When it was committed, of a revocation.
+    pub revoked_at: Option<UnixTime>,
     pub change: Change,
 }
 
@@ -100,11 +105,11 @@ mod tests {
         let mut changes = Changes::after(0, Vec::new());
         let kept = i64::try_from(KEPT).unwrap();
         for number in 1..=kept {
-            changes.push(Numbered { number, hash: [0; 32], change: Change::Wide });
+            changes.push(Numbered { number, hash: [0; 32], revoked_at: None, change: Change::Wide });
         }
         assert!(changes.has_from(1));
         for number in kept + 1..=kept + 10 {
-            changes.push(Numbered { number, hash: [0; 32], change: Change::Wide });
+            changes.push(Numbered { number, hash: [0; 32], revoked_at: None, change: Change::Wide });
         }
         assert!(!changes.has_from(10) && changes.has_from(11));
         assert_eq!(changes.above(10).count(), KEPT);

@@ -8,7 +8,10 @@ use chancery_core::{
     node::{Node, Standing},
     selector::Selectors,
 };
-use chancery_sdk::id::{SpiffeId, TrustDomain};
+use chancery_sdk::{
+    id::{SpiffeId, TrustDomain},
+    time::UnixTime,
+};
 
 use super::{
     Cursor, Shared,
@@ -55,6 +58,8 @@ pub struct Delta {
     pub ended: Vec<SpiffeId>,
     /// What is not to be accepted; whole where `full`.
     pub revoked: Vec<Arc<Revoked>>,
+    /// Commit of the oldest of those, where it is the difference.
+    pub revoked_at: Option<UnixTime>,
     /// Who is held, or is not any more; everybody who is where `full`.
     pub held: Vec<Held>,
     /// Lists of CAs, new ones; all where `full`.
@@ -178,7 +183,10 @@ fn difference(shared: &Shared, node: &Node, number: i64) -> Delta {
             Change::Ended { node: of, instance } if *of == node.id => delta.ended.push(instance.clone()),
             Change::Entry(id) => drop(entries.insert(id)),
             Change::Held(one) => drop(held.insert(one.subject.as_str())),
-            Change::Revoked(revoked) => delta.revoked.push(Arc::clone(revoked)),
+            Change::Revoked(revoked) => {
+                delta.revoked.push(Arc::clone(revoked));
+                delta.revoked_at = delta.revoked_at.into_iter().chain(kept.revoked_at).min();
+            }
             Change::Ended { .. } | Change::Executable(_) | Change::Node(_) | Change::Wide => {}
         }
     }

@@ -177,7 +177,7 @@ impl View {
         let mut changes = Vec::new();
         for logged in page.changes.iter().rev() {
             let told = changes_of(logged).into_iter().rev().filter(|change| seen.insert(change.clone()));
-            changes.extend(told.map(|change| Numbered { number: logged.number, hash: logged.hash, change }));
+            changes.extend(told.map(|change| numbered(logged, change)));
         }
         let mut entries = self.entries_of(&changes).await?;
         let mut rows = Vec::with_capacity(changes.len());
@@ -219,7 +219,7 @@ impl View {
                     Change::Revoked(revoked) => Row::Revoked(Arc::clone(revoked)),
                     _ => return self.ahead(own, &moved),
                 };
-                rows.push((Numbered { number: logged.number, hash: logged.hash, change }, Some(row)));
+                rows.push((numbered(logged, change), Some(row)));
             }
         }
         let follows = {
@@ -325,6 +325,11 @@ impl View {
             }
         }
     }
+}
+
+fn numbered(logged: &Logged, change: Change) -> Numbered {
+    let revoked_at = matches!(change, Change::Revoked(_)).then(|| revoked::committed_at(logged)).flatten();
+    Numbered { number: logged.number, hash: logged.hash, revoked_at, change }
 }
 
 /// What the events say of instances.

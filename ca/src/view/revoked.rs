@@ -78,6 +78,15 @@ struct Fields<'a> {
     issued_until: Option<i64>,
 }
 
+/// When the event was committed.
+pub(super) fn committed_at(logged: &Logged) -> Option<UnixTime> {
+    #[derive(Deserialize)]
+    struct At {
+        at: i64,
+    }
+    serde_json::from_slice::<At>(&logged.bytes).ok().map(|event| UnixTime(event.at))
+}
+
 /// What the event puts on the list, if anything.
 pub(super) fn told(logged: &Logged) -> Option<Revoked> {
     if !matches!(logged.kind.as_str(), "instance.revoked" | "svid.revoked" | "tokens.revoked") {

@@ -25,6 +25,7 @@ mod migration;
 mod nodes;
 mod opening;
 mod others;
+mod proposals;
 mod record;
 mod records;
 mod revocation;

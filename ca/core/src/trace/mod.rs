@@ -291,7 +291,11 @@ impl Collector {
                 self.named.nodes.keys().any(of).then_some(Role::Node)
             }
             "entry" if self.named.entries.contains(subject) => Some(Role::Entry),
-            "instance" if self.named.instances.contains(subject) && kind != "instance.renewed" => Some(Role::Instance),
+            "hold" | "instance" | "proposal"
+                if self.named.instances.contains(subject) && kind != "instance.renewed" =>
+            {
+                Some(Role::Instance)
+            }
             "node" => self.node(event),
             _ => None,
         }

@@ -142,6 +142,19 @@ fn a_serial_and_a_request_lead_to_instance_class_nodes_proof_and_authority() {
 }
 
 #[test]
+fn what_a_detector_proposed_of_an_instance_and_its_review_are_in_its_trace() {
+    let mut record = record();
+    let proposed = record.add(Event::new("hold.proposed", ONE).with("node", NODE).with("detector", "two_places"));
+    let others = record.add(Event::new("hold.proposed", TWO).with("node", OTHER).with("detector", "two_places"));
+    let reviewed = record.add(Event::new("proposal.reviewed", ONE).with("proposal", proposed));
+    let trace = record.trace(word("c1"));
+    for number in [proposed, reviewed] {
+        assert!(trace.contains_key(&(0, number)), "{number}");
+    }
+    assert!(!trace.contains_key(&(0, others)));
+}
+
+#[test]
 fn a_process_is_found_by_its_pid_on_that_node_only() {
     let record = record();
     let process = |node: &str| Target::Process { node: node.into(), pid: "11".into() };

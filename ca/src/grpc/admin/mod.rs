@@ -3,6 +3,7 @@
 mod convert;
 mod events;
 mod hold;
+mod proposal;
 mod revoke;
 
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use chancery_proto::chancery::admin::v1::{
     Authority, Class, ClassName, EndInstanceRequest, EnrolNodeRequest, EnrolNodeResponse, Event, ExplainPolicyResponse,
     ImportAnchorsRequest, ImportAuthorityRequest, Instance, InstanceId, LearnPolicyRequest, LearnPolicyResponse,
     ListAnchorsResponse, ListAuthoritiesResponse, ListClassesResponse, ListEventsRequest, ListHoldsRequest,
-    ListHoldsResponse, ListInstancesRequest, ListInstancesResponse, ListNodesResponse, ListRevocationsRequest,
-    ListRevocationsResponse, Node, NodeId, PlaceHoldRequest, PlaceHoldResponse, ReleaseHoldRequest, ReloadResponse,
-    ReopenClassRequest, RequestAuthorityRequest, RequestAuthorityResponse, RevokeRequest, RevokeResponse, admin_server,
+    ListHoldsResponse, ListInstancesRequest, ListInstancesResponse, ListNodesResponse, ListProposalsRequest,
+    ListProposalsResponse, ListRevocationsRequest, ListRevocationsResponse, Node, NodeId, PlaceHoldRequest,
+    PlaceHoldResponse, ReleaseHoldRequest, ReloadResponse, ReopenClassRequest, RequestAuthorityRequest,
+    RequestAuthorityResponse, ReviewProposalRequest, RevokeRequest, RevokeResponse, admin_server,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,7 +31,7 @@ use crate::{
         self,
         offline::{self, Which},
     },
-    classes, hold as holds, instance, nodes, policies, revoke as kill,
+    classes, hold as holds, instance, nodes, policies, proposals, revoke as kill,
     state::State,
 };
 
@@ -163,6 +165,26 @@ impl admin_server::Admin for Service {
         let size = revoke::page(request.page_size);
         let listed = holds::list(&self.state, &request.page_token, size).await.map_err(status::of)?;
         Ok(Response::new(hold::listed(&listed, size)))
+    }
+
+    async fn list_proposals(
+        &self,
+        request: Request<ListProposalsRequest>,
+    ) -> Result<Response<ListProposalsResponse>, Status> {
+        caller(request.extensions())?;
+        let request = request.into_inner();
+        let (after, size) = (proposal::after(&request.page_token)?, revoke::page(request.page_size));
+        let listed = proposals::list(&self.state, after, request.open, size).await.map_err(status::of)?;
+        Ok(Response::new(proposal::listed(&listed, size)))
+    }
+
+    async fn review_proposal(&self, request: Request<ReviewProposalRequest>) -> Result<Response<()>, Status> {
+        let caller = caller(request.extensions())?;
+        let request = request.into_inner();
+        let (which, verdict, began) = proposal::review(&request)?;
+        let (state, order) = (Arc::clone(&self.state), revoke::order(&caller, request.reason));
+        detached(async move { proposals::review(&state, which, verdict, began, order).await }).await?;
+        Ok(Response::new(()))
     }
 
     async fn enrol_node(&self, request: Request<EnrolNodeRequest>) -> Result<Response<EnrolNodeResponse>, Status> {

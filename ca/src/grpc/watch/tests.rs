@@ -131,15 +131,17 @@ async fn every_node_is_told_of_every_revocation_and_full_state_has_them_all() {
     revoke(&state, &node, "/a", "501").await;
     let told = first(&mut watch).await;
     assert_eq!((serials(&told), told.full), (vec!["501"], false));
+    assert!((0..=5).contains(&(state.now().0 - told.revoked_at)), "{}", told.revoked_at);
     let row = &told.revocations[0];
     assert_eq!((row.scope(), row.spiffe_id.as_str()), (Scope::Certificate, "spiffe://example.org/a"));
     assert!(row.expires_at > state.now().0 && row.authority_id == state.authority.x509_id().unwrap());
     revoke(&state, &node, "/b", "502").await;
     let full = first(&mut open(&state, &other, pb::WatchRequest::default()).unwrap()).await;
-    assert_eq!((serials(&full), full.full), (vec!["501", "502"], true));
+    assert_eq!((serials(&full), full.full, full.revoked_at), (vec!["501", "502"], true, 0));
     assert_eq!(full.revocations_digest, digest::of_revocations(full.revocations.iter().map(super::row)));
     let resumed = first(&mut open(&state, &other, from(before.cursor.unwrap())).unwrap()).await;
     assert_eq!((serials(&resumed), resumed.full), (vec!["501", "502"], false), "whoever was away gets what is new");
+    assert_eq!(resumed.revoked_at, told.revoked_at, "the oldest of both");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

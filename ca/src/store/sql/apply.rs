@@ -1,6 +1,6 @@
 use super::{
     Context, Events, Stop, Tx, admit, anchors, authorities, claims, classes, crls, entries, federation, guests, holds,
-    index, instances, issuing, keys, log, nodes, records, revoke, svids, tokens,
+    index, instances, issuing, keys, log, nodes, proposals, records, revoke, svids, tokens,
 };
 use crate::store::{Fact, RefusedBeginnings};
 use chancery_core::event::Event;
@@ -40,6 +40,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::MoveKey(f) => keys::step(tx, at, f).await,
         Fact::PlanKey(f) => keys::plan(tx, at, f).await,
         Fact::PrepareAuthority(f) => authorities::prepare(tx, context, f).await,
+        Fact::Propose(f) => proposals::propose(tx, context, f).await,
         Fact::PruneEntries(f) => entries::prune(tx, f).await,
         Fact::PruneRecords(f) => records::prune(tx, f).await,
         Fact::PublishKey(f) => guests::publish(tx, context, f).await,
@@ -59,6 +60,7 @@ pub(super) async fn apply(tx: &mut Tx, context: &mut Context, fact: &Fact) -> Re
         Fact::RenewNode(f) => nodes::renew(tx, f).await,
         Fact::ReopenClass(f) => revoke::reopen(tx, context, f).await,
         Fact::RetireAuthority(f) => authorities::retire(tx, f).await,
+        Fact::ReviewProposal(f) => proposals::review(tx, context, f).await,
         Fact::RevokeAuthority(f) => authorities::revoke(tx, context, f).await,
         Fact::RevokeCertificate(f) => revoke::certificate(tx, context, f).await,
         Fact::RevokeClass(f) => revoke::class(tx, context, f).await,

@@ -17,6 +17,7 @@ pub(in crate::store) mod instances;
 pub(in crate::store) mod keys;
 pub(in crate::store) mod log;
 pub(in crate::store) mod nodes;
+pub(in crate::store) mod proposals;
 pub(in crate::store) mod restore;
 pub(in crate::store) mod revocations;
 pub(in crate::store) mod schema;
