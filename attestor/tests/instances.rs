@@ -105,6 +105,24 @@ async fn instance_the_ca_has_ended_loses_its_stream_at_renewal() {
     assert_eq!(code(next(&mut stream).await), Code::PermissionDenied);
 }
 
+/// The commit of a hold may be heard by an issuing server before its word reaches this node.
+#[tokio::test]
+async fn an_instance_whose_renewal_is_refused_as_held_goes_on_under_its_id_when_it_is_not_any_more() {
+    let ca = agents();
+    ca.change(|s| s.ttl = 5);
+    let node = Node::start(ca).await;
+    let (_helper, client) = process(&node).await;
+    let mut stream = client.watch_x509().await.unwrap();
+    let first = next(&mut stream).await.unwrap();
+    node.ca.change(|s| s.holds = Some(0));
+    node.ca.until(|s| s.holds.is_some_and(|refused| refused > 0)).await;
+    node.ca.change(|s| s.holds = None);
+    let second = next(&mut stream).await.unwrap();
+    assert_eq!(ids(&first), ids(&second));
+    assert_ne!(first.svids[0].x509_svid_key, second.svids[0].x509_svid_key);
+    assert_eq!(node.ca.look(|s| s.begins.len()), 1, "it did not begin again");
+}
+
 #[tokio::test]
 async fn process_that_matches_two_classes_is_refused_with_both_named() {
     let classes = vec![class("a", &[&me()]), class("b", &[&me()])];

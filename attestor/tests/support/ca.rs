@@ -98,6 +98,8 @@ pub struct State {
     pub reports: Vec<Report>,
     /// Renewals of instances are denied.
     pub denies_renewal: bool,
+    /// Renewals of instances are refused as of held ones; how many were.
+    pub holds: Option<usize>,
 }
 
 /// A CA of one domain, with a real key.
@@ -385,6 +387,10 @@ impl Upstream for FakeCa {
             let known = self.look(|s| s.live.get(&start_token).map(|l| l.0.clone()) == Some(instance.clone()));
             if !known || self.look(|s| s.denies_renewal) {
                 return Err(CaError::Denied(None));
+            }
+            if self.look(|s| s.holds.is_some()) {
+                self.change(|s| s.holds = s.holds.map(|refused| refused + 1));
+                return Err(CaError::Refused { code: Code::Aborted, message: "INSTANCE_HELD: until".into() });
             }
             self.instance_key(&csr);
             Ok(self.issue(instance, &csr))

@@ -233,6 +233,24 @@ fn js_16_js_18_tokens_name_the_instance_and_need_an_audience() {
 }
 
 #[test]
+fn a_held_instance_is_given_nothing_until_the_second_its_hold_is_over() {
+    let held = |secs| Instance { held_until: Some(NOW.plus(secs)), ..instance() };
+    let outcomes = |instance: Instance| {
+        let renewed = renew(&node(), Some(&instance), &TOKEN, 0, &csr(), issuance()).map(drop);
+        let token = jwt(&node(), Some(&instance), &TOKEN, &["db".into()], issuance()).map(drop);
+        let again = begin_with(|w| (w.known, w.same_key) = (Some(instance), true)).map(drop);
+        [renewed, token, again]
+    };
+    let until = NOW.plus(1);
+    for outcome in outcomes(held(1)) {
+        let error = outcome.unwrap_err();
+        assert_eq!(error, InstanceError::Held { id: instance().id, until });
+        assert!(error.to_string().starts_with("INSTANCE_HELD: "));
+    }
+    assert!(outcomes(held(0)).iter().all(Result::is_ok));
+}
+
+#[test]
 fn a_class_that_is_closed_on_the_node_does_not_begin() {
     let denied = begin_with(|world| world.closed = vec![ClassName::new("refund").unwrap()]).unwrap_err();
     assert_eq!(denied, InstanceError::ClassClosed(ClassName::new("refund").unwrap()));
