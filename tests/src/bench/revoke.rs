@@ -43,7 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const COALESCED_MS: u64 = 250;
 /// Revocations without a rest between them, told beside the others.
 const AT_A_STRETCH: usize = 20;
-/// Longest life of the fleet beyond the rests: attesting what is left, slow commits.
+/// The fleet stays for the rests, so much for each revocation, and so much more: it must not leave before the last one.
+const EACH_MS: u64 = 500;
 const FLEET_SLACK: Duration = Duration::from_secs(30);
 
 /// The figures: revocations one after the other, and an entry's way in the same run.
@@ -65,16 +66,19 @@ pub(super) fn measure() -> Result<Vec<Figure>, String> {
         1 => Ok(()),
         more => Err(format!("{more} streams after the fleet left, and there is one node")),
     })?;
-    let rests: u64 = (0..spaced).map(|number| rest(number).as_millis() as u64).sum();
-    let lasting = format!("{}s", (Duration::from_millis(rests) + FLEET_SLACK).as_secs());
+    let rests: Duration = (0..spaced).map(rest).sum();
+    let work = Duration::from_millis(EACH_MS * (revoked + AT_A_STRETCH as u64));
+    let lasting = format!("{}s", (rests + work + FLEET_SLACK).as_secs());
     let fleet = ["agents", &count, "--native", "--for", &lasting, "--warm-up", "0s", "--echo", "0s"];
     let mut took = thread::scope(|scope| -> Result<Took, String> {
         let fleet = scope.spawn(|| load(&playground, &playground, &fleet).map(|_| ()));
         let took = connected(&playground, nodes, || fleet.is_finished())
             .and_then(|()| peers.revoke_all(&runtime, spaced))
             .and_then(|took| match fleet.is_finished() {
-                false => connected(&playground, nodes, || true).map(|()| took),
-                true => Err("the fleet had ended before the last revocation".into()),
+                false => connected(&playground, nodes, || true)
+                    .map(|()| took)
+                    .map_err(|e| format!("after the last revocation: {e}; the fleet was there for {lasting}")),
+                true => Err(format!("the last revocation took longer than the {lasting} of the fleet")),
             });
         let ended = fleet.join().map_err(|_| "the load panicked".to_owned())?;
         ended.and(took)
