@@ -1,7 +1,19 @@
+use chancery_core::{
+    class::{Class, ClassName, NodeProof},
+    detect::{Detector, Evidence, Verdict},
+    instance::{HoldSpan, Instance, Standing},
+    node::CertRef,
+};
 use chancery_proto::{chancery::admin::v1 as admin, spire::api::types};
+use chancery_sdk::{id::SpiffeId, origin::Origin};
 use clap::CommandFactory;
+use serde_json::json;
 
 use super::*;
+use crate::{
+    sample,
+    store::{BeginInstance, Fact, Propose},
+};
 
 fn entry() -> types::Entry {
     types::Entry {
@@ -216,4 +228,94 @@ fn a_key_hash_is_taken_as_digits_or_from_a_certificate_or_key() {
     let text = dir.path().join("notes.txt");
     std::fs::write(&text, "no certificate").unwrap();
     assert_eq!(files::key_hash(text.to_str().unwrap(), "--ek").unwrap_err().exit_code(), 1);
+}
+
+/// A running instance of a node, as a detector sees it.
+async fn run_of(state: &crate::State) -> SpiffeId {
+    let node = sample::admit(state, "n1", "01").await;
+    let name: ClassName = "agents".parse().unwrap();
+    let class = Class {
+        name: name.clone(),
+        parent_id: node.id.clone(),
+        selectors: ["unix:uid:1".parse().unwrap()].into_iter().collect(),
+        x509_svid_ttl: 0,
+        node_proof: NodeProof::AnyNode,
+        revision: 0,
+        created_at: state.now(),
+    };
+    state.commit(Fact::CreateClass(class)).await.unwrap().done().unwrap();
+    let id: SpiffeId =
+        format!("{}/agent/agents/01890a5d-ac96-774b-bcce-000000000001", sample::domain().id()).parse().unwrap();
+    let instance = Instance {
+        id: id.clone(),
+        class: name,
+        node_id: node.id,
+        start_token: [1; 32],
+        standing: Standing::Good,
+        begun_at: state.now(),
+        ended_at: None,
+        end_reason: String::new(),
+        newest: CertRef { serial: "61".into(), expires_at: state.now().plus(600) },
+        held_until: None,
+    };
+    let fact = BeginInstance {
+        instance,
+        spki_sha256: [1; 32],
+        node_serial: "01".into(),
+        class_revision: 0,
+        max_live: 256,
+        pid_proof: "peer-pidfd".into(),
+        facts: Default::default(),
+        origin: Origin::NONE,
+        authority: state.authority.x509_id().unwrap(),
+    };
+    state.commit(Fact::BeginInstance(fact)).await.unwrap().done().unwrap();
+    id
+}
+
+/// Over the admin socket, as people do it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proposal_is_listed_with_what_to_do_and_reviewed_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = sample::running(dir.path()).await;
+    let state = &ca.state;
+    let instance = run_of(state).await;
+    let (first, last) = (state.now().plus(-60), state.now());
+    let places = ["192.0.2.1", "192.0.2.9"].map(|place| place.parse().unwrap()).into();
+    let evidence = Evidence { count: 3, first, last, places };
+    let hold = HoldSpan::new(60).ok();
+    let fact = Propose { instance: instance.clone(), detector: Detector::TwoPlaces, evidence, hold };
+    let number = state.commit(Fact::Propose(fact)).await.unwrap().done().unwrap();
+    let client = Client::connect(&state.config.admin_socket).await.unwrap();
+    let list = async |open| proposal::run(&client, proposal::ProposalCommand::List { open }).await.unwrap();
+    let review = async |number| {
+        let (verdict, reason, began) = (Verdict::Incident, "key copied".to_owned(), Some(first.0 - 60));
+        let which = (None, number);
+        proposal::run(&client, proposal::ProposalCommand::Review { which, verdict, reason, began }).await
+    };
+    let shown = list(true).await;
+    for word in [
+        format!("Proposal          : {number}\n"),
+        "192.0.2.1, 192.0.2.9".into(),
+        "none: detectors hold 0 of 1 running instances".into(),
+        format!("revoke --instance {instance}"),
+        format!("proposal review {number} --verdict incident|false-alarm"),
+    ] {
+        assert!(shown.pretty.contains(&word), "{word}: {}", shown.pretty);
+    }
+    let one = &shown.json["proposals"][0];
+    assert_eq!(
+        (&one["evidence"]["count"], &one["hold"], &one["reviewed_at"]),
+        (&3.into(), &"capped".into(), &"0".into())
+    );
+    let nobody = review(number + 1000).await.unwrap_err();
+    assert!(nobody.to_string().contains("proposal list --open"), "{nobody}");
+    review(number).await.unwrap();
+    assert!(review(number).await.unwrap_err().to_string().contains("reviewed before"));
+    assert_eq!(list(true).await.json["proposals"], json!([]));
+    let all = list(false).await;
+    assert_eq!(all.json["proposals"][0]["began_at"], (first.0 - 60).to_string());
+    assert!(all.pretty.contains("Verdict           : incident: key copied"), "{}", all.pretty);
+    state.shutdown.begin();
+    ca.stopped().await.unwrap();
 }
