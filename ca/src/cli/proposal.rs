@@ -34,14 +34,17 @@ So contain first: `chancery-ca hold place`, `chancery-ca revoke --instance`.")]
         /// Why; stands in the record
         #[arg(long, value_name = "TEXT")]
         reason: String,
-        /// When it began; default: with the first evidence
+        /// When it began, where that was before the first evidence
         #[arg(long, value_parser = value::moment, value_name = "TIME")]
         began: Option<i64>,
     },
 }
 
 fn which(text: &str) -> Result<(Option<i64>, i64), String> {
-    let number = |text: &str| text.parse::<u32>().map(i64::from).map_err(|e| format!("'{text}': {e}"));
+    let number = |text: &str| {
+        let number = text.parse::<i64>().map_err(|e| format!("'{text}': {e}"))?;
+        if number < 0 { Err(format!("'{text}' is below 0")) } else { Ok(number) }
+    };
     match text.split_once('/') {
         Some((epoch, rest)) => Ok((Some(number(epoch)?), number(rest)?)),
         None => Ok((None, number(text)?)),

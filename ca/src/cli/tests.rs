@@ -149,6 +149,7 @@ fn contracts_command_lines_parse() {
         "hold list",
         "proposal list --open --output json",
         "proposal review 4711 --verdict false-alarm --reason r",
+        "proposal review 5000000000 --verdict false-alarm --reason r",
         "proposal review 1/4711 --verdict incident --began 2026-01-31T10:00:00Z --reason r",
         "trace spiffe://td/agent/a/b --config f",
         "trace spiffe://td/spire/agent/tpm/a --since-quote --config f --output json",
@@ -175,6 +176,7 @@ fn a_revocation_names_one_thing_and_a_reason() {
         "proposal review 4711 --verdict incident",
         "proposal review 4711 --verdict revoke --reason r",
         "proposal review x --verdict incident --reason r",
+        "proposal review 1/-1 --verdict incident --reason r",
         "hold release --instance spiffe://td/agent/a/b",
     ] {
         let words = std::iter::once("chancery-ca").chain(line.split_whitespace());

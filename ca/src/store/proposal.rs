@@ -30,7 +30,7 @@ pub struct ReviewProposal {
     pub number: i64,
     /// What it was.
     pub verdict: Verdict,
-    /// When it began; `None` = with the first evidence.
+    /// When it began, where that was before the first evidence.
     pub began: Option<UnixTime>,
     /// Why and who.
     pub order: Order,

@@ -3,6 +3,13 @@
 use std::{net::IpAddr, time::Duration};
 
 use chancery_core::detect::Verdict;
+use chancery_proto::{
+    chancery::node::v1::{
+        BeginRequest, NewJwtRequest, ProcessFacts, ReconcileRequest, RenewRequest, node_server::Node as _,
+    },
+    spire::api::types,
+};
+use tonic::Request;
 
 use super::{
     kill::{begun, order},
@@ -10,6 +17,8 @@ use super::{
 };
 use crate::{
     detect::{self, Whose},
+    grpc::node::Service,
+    peer::Peer,
     proposals::{self, Proposal, Which},
 };
 
@@ -117,4 +126,84 @@ async fn a_burst_of_denials_holds_where_that_is_configured_and_strangers_and_hel
     for terminal in ["instance.ended", "instance.revoked", "class.closed", "node.banned", "node.failed"] {
         assert_eq!(recorded(state, terminal).await, 0, "{terminal}");
     }
+}
+
+/// A call at the door for nodes, as the accept loop and the gate let it in.
+fn call<T>(node: &Arc<Node>, from: u8, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let peer = Peer { source: place(from), ..Peer::local(LocalPeer { uid: 0, pid: 0 }) };
+    request.extensions_mut().insert(Arc::new(peer));
+    request.extensions_mut().insert(Caller::Node(Arc::clone(node)));
+    request
+}
+
+fn wants_token(id: &SpiffeId, start: u8) -> NewJwtRequest {
+    NewJwtRequest { instance_id: id.to_string(), start_token: vec![start; 32], audience: vec!["a".into()] }
+}
+
+/// Asks from one address, then another thing from another address, then from the first again.
+async fn there_and_back<T>(
+    door: &Service,
+    world: &World,
+    run: (&SpiffeId, u8),
+    there: impl Future<Output = Result<T, tonic::Status>>,
+) {
+    let back = || door.new_jwt(call(&world.node, 1, wants_token(run.0, run.1)));
+    back().await.unwrap();
+    there.await.unwrap();
+    back().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_call_for_an_instance_at_the_door_for_nodes_says_where_it_came_from() {
+    let world = world().await;
+    let (state, node) = (&world.state, &world.node);
+    detect::start(state);
+    classes::create(state, class_draft("refund", &["unix:uid:1"])).await.unwrap();
+    let (door, key) = (Service::new(Arc::clone(state)), KeyPair::generate().unwrap());
+    let first = instance::begin(state, node, &process(1), &csr(&key)).await.unwrap();
+    let rest = [begun(&world, 2).await, begun(&world, 3).await, begun(&world, 4).await];
+    let ids = [&first.id, &rest[0].id, &rest[1].id, &rest[2].id];
+
+    let selector = |value: &str| types::Selector { r#type: "unix".into(), value: value.into() };
+    let again = BeginRequest {
+        class_name: "refund".into(),
+        selectors: vec![selector("uid:1"), selector("gid:1")],
+        start_token: vec![1; 32],
+        csr: csr(&key),
+        process: Some(ProcessFacts { pid_proof: "peer-pidfd".into(), ..ProcessFacts::default() }),
+    };
+    let csr = csr(&KeyPair::generate().unwrap());
+    let renewal = RenewRequest { instance_id: ids[1].to_string(), start_token: vec![2; 32], csr };
+    there_and_back(&door, &world, (ids[0], 1), door.begin(call(node, 9, again))).await;
+    there_and_back(&door, &world, (ids[1], 2), door.renew(call(node, 9, renewal))).await;
+    there_and_back(&door, &world, (ids[2], 3), door.new_jwt(call(node, 9, wants_token(ids[2], 3)))).await;
+    assert_eq!(opened(state, 3).await.len(), 3);
+    let live_start_tokens = (1..=4).map(|start| vec![start; 32]).collect();
+    let report = ReconcileRequest { boot: vec![1; 32], live_start_tokens };
+    there_and_back(&door, &world, (ids[3], 4), door.reconcile(call(node, 9, report))).await;
+
+    let open = opened(state, 4).await;
+    assert_eq!(open.iter().map(|one| one.instance.as_str()).collect::<Vec<_>>(), ids.map(SpiffeId::as_str));
+    assert!(open.iter().all(|one| one.places == "192.0.2.1,192.0.2.9" && one.detector == "two_places"), "{open:?}");
+}
+
+#[tokio::test]
+async fn denials_at_the_door_for_nodes_become_a_proposal() {
+    let world = world().await;
+    let state = &world.state;
+    detect::start(state);
+    classes::create(state, class_draft("refund", &["unix:uid:1"])).await.unwrap();
+    let (door, target) = (Service::new(Arc::clone(state)), begun(&world, 1).await);
+    // Ten by default: some by each call that is for an instance.
+    for _ in 0..5 {
+        let renewal =
+            RenewRequest { instance_id: target.id.to_string(), start_token: vec![1; 32], csr: b"none".to_vec() };
+        door.renew(call(&world.node, 1, renewal)).await.unwrap_err();
+        assert_eq!(recorded(state, "hold.proposed").await, 0);
+        door.new_jwt(call(&world.node, 1, wants_token(&target.id, 99))).await.unwrap_err();
+    }
+    let [one] = &opened(state, 1).await[..] else { panic!("one") };
+    assert_eq!((one.instance.as_str(), one.detector.as_str()), (target.id.as_str(), "denials"));
+    assert!(one.evidence.contains("\"count\":10"), "{}", one.evidence);
 }

@@ -121,7 +121,9 @@ pub(super) async fn review(tx: &mut Tx, context: &Context, fact: &ReviewProposal
     let known = sqlx::query_as(CONTAINED).bind(&instance).bind(first);
     let (held, ended): (Option<i64>, Option<i64>) = known.fetch_one(&mut *tx).await?;
     let contained = [contained, held, ended].into_iter().flatten().map(UnixTime);
-    let (began, end) = dwell(fact.began.unwrap_or(UnixTime(first)), contained, context.at);
+    let first = UnixTime(first);
+    // Nothing began after it was seen: a later word would shorten what the record shows.
+    let (began, end) = dwell(fact.began.unwrap_or(first).min(first), contained, context.at);
     let write = sqlx::query(REVIEW).bind(epoch).bind(fact.number).bind(context.at.0).bind(fact.verdict.name());
     write.bind(&fact.order.reason).bind(began.0).bind(end.0).execute(&mut *tx).await?;
     let mut event = Event::new("proposal.reviewed", instance).with("detector", detector);
