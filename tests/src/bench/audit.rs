@@ -1,4 +1,5 @@
-//! What the signed record costs: `audit verify` over a million events, and the proof for one of them.
+//! What the signed record costs: `audit verify` over a million events, and the proof for one of them, in trees of 10^3 to
+//! 10^6.
 //!
 //! `BENCH_EVENTS` makes it smaller.
 
@@ -11,7 +12,12 @@ use chancery_ca::{
 };
 use chancery_core::{
     event::leaf_hash,
-    log::{checkpoint::Checkpoint, proof},
+    log::{
+        Hash,
+        checkpoint::Checkpoint,
+        proof::{self, Head},
+        tile::{FULL, Row, Tile},
+    },
 };
 use chancery_daemon::{clock, shutdown::Shutdown};
 
@@ -25,6 +31,10 @@ use super::{
 const FILLING: usize = 480;
 /// Facts handed over together.
 const TOGETHER: usize = 2048;
+/// Trees whose proofs are counted, besides the whole one; their tiles are parts of its own.
+const SIZES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
+/// Proofs of a tree, from its first event to its last.
+const PROOFS: u64 = 100;
 
 /// The figures, over one database and one folder.
 pub(super) fn measure() -> Result<Vec<Figure>, String> {
@@ -39,11 +49,11 @@ pub(super) fn measure() -> Result<Vec<Figure>, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())?;
     let behind = runtime.block_on(record(&config, events))?;
     let (seconds, note) = runtime.block_on(verified(&config))?;
-    let (reads, size) = proofs(&config)?;
+    let (reads, most) = proofs(&config)?;
     Ok(vec![
         Figure::new("audit verify of 1,000,000 events", " s", Target::AtMost(30.0), seconds, note)?,
         // Two tiles of each level, of which there are three below 256^3 events, less the one that both share.
-        Figure::new("tiles read for the proof of one event", "", Target::AtMost(5.0), reads, format!("of {size}"))?,
+        Figure::new("tiles read for the proof of one event", "", Target::AtMost(5.0), reads, most)?,
         Figure::new("checkpoint after the last of them", " s", Target::AtMost(60.0), vec![behind], String::new())?,
     ])
 }
@@ -89,32 +99,56 @@ async fn verified(config: &Config) -> Result<(Vec<f64>, String), String> {
     Ok((seconds, note))
 }
 
-/// Tiles read for proofs of events all over the log, each proof verified.
-fn proofs(config: &Config) -> Result<(Vec<f64>, u64), String> {
+/// Tiles read for each proof in the largest tree, and what the trees of every size needed at most.
+fn proofs(config: &Config) -> Result<(Vec<f64>, String), String> {
     let folder = Folder::new(&config.log_dir(), 0);
     let key = LogKey::read(&config.log_key_file()).map_err(|e| e.to_string())?.ok_or("no key of the log")?;
     let keys: Vec<_> = trusted(config).into_iter().chain([key.public()]).collect();
     let note = folder.checkpoint().map_err(|e| e.to_string())?.ok_or("no checkpoint")?;
     let head = Checkpoint::open(&note, &origin(config, 0), &keys).map_err(|e| e.to_string())?.head;
+    let mut told = Vec::new();
+    for size in SIZES.into_iter().filter(|size| *size < head.size) {
+        let root = proof::root(size, |tile| hashes(&folder, tile, head.size)).map_err(|e| e.to_string())?;
+        let reads = reads(&folder, Head { size, root }, head.size)?;
+        told.push(format!("{} of {size}", most(&reads)));
+    }
+    let reads = reads(&folder, head, head.size)?;
+    told.push(format!("{} of {}", most(&reads), head.size));
+    Ok((reads, format!("at most {} events", told.join(", "))))
+}
+
+fn most(reads: &[f64]) -> f64 {
+    reads.iter().copied().fold(0.0, f64::max)
+}
+
+/// Tiles read for proofs of events all over a tree, each proof verified. The folder is that of a tree of `size` events,
+/// which begins with it.
+fn reads(folder: &Folder, head: Head, size: u64) -> Result<Vec<f64>, String> {
     let mut reads = Vec::new();
-    for part in 0..100 {
-        let index = (head.size - 1) * part / 99;
+    for part in 0..PROOFS {
+        let index = (head.size - 1) * part / (PROOFS - 1);
         let count = Cell::new(0u32);
         let read = |tile| {
             count.set(count.get() + 1);
-            folder.read(tile)
+            hashes(folder, tile, size)
         };
         let proof = proof::inclusion(index, head.size, read).map_err(|e| e.to_string())?;
-        if !proof::is_included(&leaf(&folder, index, head.size)?, index, head.size, &head.root, &proof) {
-            return Err(format!("event {index} is not proved"));
+        if !proof::is_included(&leaf(folder, index, size)?, index, head.size, &head.root, &proof) {
+            return Err(format!("event {index} of {} is not proved", head.size));
         }
         reads.push(f64::from(count.get()));
     }
-    Ok((reads, head.size))
+    Ok(reads)
 }
 
-fn leaf(folder: &Folder, index: u64, size: u64) -> Result<chancery_core::log::Hash, String> {
-    use chancery_core::log::tile::{FULL, Row, Tile};
+/// A tile of hashes as a smaller tree had it, from the folder of a tree of `size` events.
+fn hashes(folder: &Folder, tile: Tile, size: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = folder.read(Tile::of_tree(tile.row, tile.index, size).unwrap_or(tile))?;
+    bytes.truncate(usize::from(tile.width) * size_of::<Hash>());
+    Ok(bytes)
+}
+
+fn leaf(folder: &Folder, index: u64, size: u64) -> Result<Hash, String> {
     let tile = Tile::of_tree(Row::Entries, index / u64::from(FULL), size).ok_or("no bundle")?;
     let bytes = folder.read(tile).map_err(|e| e.to_string())?;
     let entries = tile.entries(&bytes).map_err(|e| e.to_string())?;

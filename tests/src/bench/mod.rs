@@ -37,6 +37,12 @@ const MEASUREMENTS: [Measurement; 11] = [
     ("many", "1,000,000 entries", scale::many),
 ];
 
+/// What there is to measure, a line each.
+pub fn usage() -> String {
+    let lines = MEASUREMENTS.map(|(name, what, _)| format!("  {name:<8} {what}\n"));
+    format!("bench [NAME...]: measures what is named, or everything:\n\n{}", lines.concat())
+}
+
 /// Measures what is named, or everything, telling each figure as it comes.
 ///
 /// # Errors

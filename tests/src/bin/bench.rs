@@ -1,13 +1,18 @@
-//! `make bench`: a table of targets, figures and verdicts. Fails only when something broke. `bench token` measures one.
+//! `make bench`: a table of targets, figures and verdicts. Fails only when something broke. `bench token` measures one,
+//! `bench --help` names all.
 
 use std::process::{Command, ExitCode};
 
-use chancery_tests::bench::{Figure, run};
+use chancery_tests::bench::{Figure, run, usage};
 
 /// Set in the process that measures.
 const INSIDE: &str = "CHANCERY_BENCH";
 
 fn main() -> ExitCode {
+    if std::env::args().skip(1).any(|argument| argument == "--help") {
+        print!("{}", usage());
+        return ExitCode::SUCCESS;
+    }
     if cfg!(debug_assertions) {
         eprintln!("bench: a debug build; figures of `make bench` are of a release build");
     }
