@@ -7,7 +7,7 @@ use super::{
     *,
 };
 use crate::{
-    hold::{self, Cap, Detected},
+    hold,
     problem::Problem::{Held, Invalid, NotFound, Precondition},
     store::Order,
 };
@@ -83,21 +83,11 @@ async fn a_server_that_was_told_nothing_releases_nothing_while_held_and_at_once_
 }
 
 #[tokio::test]
-async fn a_detector_is_told_which_cap_it_reached_and_an_operator_what_makes_no_sense() {
+async fn an_operator_is_told_what_makes_no_sense() {
     let world = world().await;
     let state = &world.state;
     classes::create(state, class_draft("refund", &["unix:uid:1"])).await.unwrap();
     let first = begun(&world, 1).await;
-    let detect = || hold::detect(state, first.id.clone(), span(60), "two_places", "seen twice".into());
-    assert_eq!(detect().await, Ok(Detected::Capped(Cap::Class { held: 0, running: 1 })));
-    for start in 2..=20 {
-        begun(&world, start).await;
-    }
-    let Ok(Detected::Held(until)) = detect().await else { panic!("one in twenty") };
-    assert_eq!(detect().await, Ok(Detected::Capped(Cap::Held { until })));
-    let answer = token(state, &world, &first, 1).await;
-    assert!(is_held(&answer), "{answer:?}");
-
     let nobody = id("/agent/refund/0190f5d2-0000-7000-8000-000000000000");
     let silent = || Order { reason: String::new(), ..order() };
     assert!(matches!(hold::place(state, first.id.clone(), span(60), silent()).await, Err(Invalid(_))));
