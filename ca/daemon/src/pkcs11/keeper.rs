@@ -57,14 +57,19 @@ impl Bell {
 pub(super) fn start(inner: &Arc<Inner>) -> std::io::Result<()> {
     let (bell, watched, kept) = (Arc::clone(&inner.bell), Arc::downgrade(inner), Arc::downgrade(inner));
     let own = Arc::clone(&bell);
+    let (watching, keeping) = (inner.workers.ends.living(), inner.workers.ends.living());
     let look = (inner.deadline / LOOKS).max(Duration::from_millis(10));
     thread::Builder::new().name("p11-watch".into()).spawn(move || {
+        let _living = watching;
         while !own.wait(look) {
             let Some(inner) = Weak::upgrade(&watched) else { return };
             watch(&inner);
         }
     })?;
-    thread::Builder::new().name("p11-keep".into()).spawn(move || keep(&bell, &kept))?;
+    thread::Builder::new().name("p11-keep".into()).spawn(move || {
+        keep(&bell, &kept);
+        drop(keeping);
+    })?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 
 mod answer;
 mod config;
+mod ends;
 mod error;
 mod find;
 mod generate;

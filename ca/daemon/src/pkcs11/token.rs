@@ -33,6 +33,8 @@ use crate::key_type::KeyType;
 const OPENING: Duration = Duration::from_secs(30);
 /// How long the making of a key may take: RSA-4096 in a small device.
 const MAKING: Duration = Duration::from_secs(120);
+/// Time for the threads to leave the module once nobody has the token.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// What a token does beyond answering.
 #[derive(Clone)]
@@ -226,6 +228,9 @@ impl Drop for Token {
     fn drop(&mut self) {
         self.inner.bell.ring();
         self.inner.workers.queue.close();
+        if !self.inner.workers.ends.wait(CLOSING) {
+            tracing::warn!("a call does not come back from the module; it is left behind");
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    ends::Ends,
     error::{Class, Fault, TokenError, classify, refused},
     queue::Queue,
     seat::{Desk, Place, Seat},
@@ -25,6 +26,8 @@ pub(super) struct Workers {
     pub place: Arc<Place>,
     /// Threads wanted; as many again may replace hung ones.
     pub wanted: usize,
+    /// These threads, the keeper and the watchdog.
+    pub ends: Ends,
     // Guards the list of threads.
     marks: Mutex<Vec<Arc<Mark>>>,
     began: Instant,
@@ -41,15 +44,19 @@ pub(super) struct Mark {
 
 impl Workers {
     pub(super) fn new(queue: Queue, place: Arc<Place>, wanted: usize) -> Arc<Self> {
-        Arc::new(Self { queue, place, wanted, marks: Mutex::default(), began: Instant::now() })
+        Arc::new(Self { queue, place, wanted, ends: Ends::default(), marks: Mutex::default(), began: Instant::now() })
     }
 
     /// Starts one more thread.
     pub(super) fn spawn(self: &Arc<Self>) -> std::io::Result<()> {
         let mark = Arc::new(Mark::default());
         let (own, workers) = (Arc::clone(&mark), Arc::clone(self));
+        let living = self.ends.living();
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        thread::Builder::new().name(format!("p11-{}", marks.len())).spawn(move || workers.run(&own))?;
+        thread::Builder::new().name(format!("p11-{}", marks.len())).spawn(move || {
+            workers.run(&own);
+            drop(living);
+        })?;
         marks.push(mark);
         Ok(())
     }
