@@ -137,12 +137,12 @@ fn waiting(ca: &Playground, entries: u64, more: &[&str]) -> Result<Idle, String>
 
 fn propagate(server: &Playground, admin: &Playground) -> Result<Lines, String> {
     let (nodes, entries) = (nodes()?.to_string(), size("BENCH_ENTRIES", 10_000)?.to_string());
-    load(server, admin, &propagation(&nodes, ROUNDS, &entries))
+    load(server, admin, &propagation(&nodes, "one", ROUNDS, &entries))
 }
 
 /// What the load generator is asked for the way of an entry to its node.
-pub(super) fn propagation<'a>(nodes: &'a str, rounds: &'a str, entries: &'a str) -> [&'a str; 9] {
-    ["propagate", nodes, "--native", "--reach", "one", "--rounds", rounds, "--entries", entries]
+pub(super) fn propagation<'a>(nodes: &'a str, reach: &'a str, rounds: &'a str, entries: &'a str) -> [&'a str; 9] {
+    ["propagate", nodes, "--native", "--reach", reach, "--rounds", rounds, "--entries", entries]
 }
 
 fn storm(ca: &Playground) -> Result<Lines, String> {
