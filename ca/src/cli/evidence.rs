@@ -75,7 +75,9 @@ async fn read(store: &Store, digest: [u8; 32]) -> Result<Found, Failure> {
 async fn one(store: &Store, name: &str, digest: [u8; 32]) -> Result<Vec<u8>, Failure> {
     let bytes = store.kept_evidence(digest).await.map_err(|e| told(&e))?.ok_or_else(|| {
         let digest = hex::encode(digest);
-        Failure::refused(format!("{name} ({digest}) is not here: it is kept for `log.evidence_kept`, or never was"))
+        Failure::refused(format!(
+            "{name} ({digest}) is not here: it is kept for `log.evidence_kept`, of each node at most once a minute"
+        ))
     })?;
     if sha256(&[&bytes]) == digest {
         return Ok(bytes);

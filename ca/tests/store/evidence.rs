@@ -13,6 +13,7 @@ on_both! {
     what_is_said_again_is_kept_once_and_as_long_as_the_newest_that_names_it
     a_failure_of_the_nodes_own_has_its_evidence_too
     a_message_that_is_said_in_two_places_is_kept_once
+    a_node_that_attests_all_the_time_leaves_digests_and_no_more
 }
 
 const DAY: i64 = 86_400;
@@ -96,4 +97,30 @@ async fn a_message_that_is_said_in_two_places_is_kept_once(db: Bench) {
     let kept = kept(b"CSR", 30);
     db.done(admission(1, &kept)).await;
     assert!(is_there(&db, b"CSR").await);
+}
+
+async fn a_node_that_attests_all_the_time_leaves_digests_and_no_more(db: Bench) {
+    let attested = |version: Option<i64>, secs: i64, kept: &KeptEvidence| {
+        let mut fact = AdmitNode { kept: Some(kept.clone()), expected_version: version, ..sample::admission(1) };
+        (fact.node.attested_at, fact.cert) =
+            (sample::now().plus(secs), sample::cert(&format!("9{}", version.unwrap_or(9))));
+        fact.svid_key = [u8::try_from(version.unwrap_or(9)).unwrap(); 32];
+        Fact::AdmitNode(fact)
+    };
+    // A node whose last proof was a moment ago, by the store's clock.
+    db.done(attested(None, 0, &kept(b"quote 1", 30))).await;
+    let second = kept(b"quote 2", 30);
+    let number = db.done(attested(Some(0), 0, &second)).await;
+    assert_eq!(digest(&db, number).await, hex::encode(second.what.digest()));
+    assert!(is_there(&db, b"quote 1").await && !is_there(&db, b"quote 2").await);
+    // And one whose last was long ago; then it fails, and again.
+    db.done(attested(Some(1), -3600, &kept(b"quote 3", 30))).await;
+    db.done(attested(Some(2), -3600, &kept(b"quote 4", 30))).await;
+    assert!(!is_there(&db, b"quote 3").await && is_there(&db, b"quote 4").await);
+    for said in [b"fail 1", b"fail 2"] {
+        let (reason, kept) = (Reason::PcrPolicy, Some(kept(said, 30)));
+        let fail = FailNode { id: sample::node_id(1), reason, steps: Vec::new(), detail: String::new(), kept };
+        db.done(Fact::FailNode(fail)).await;
+    }
+    assert!(is_there(&db, b"fail 1").await && !is_there(&db, b"fail 2").await);
 }

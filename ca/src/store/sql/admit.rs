@@ -49,11 +49,12 @@ pub(super) async fn admit(tx: &mut Tx, at: UnixTime, fact: &AdmitNode) -> Result
     if let Some(hash) = &fact.spend_token {
         tokens::spend(tx, at, hash).await?;
     }
+    let is_due = evidence::is_due(stored.as_ref(), at);
     let node = merged(fact, stored);
     write(tx, &node, fact).await?;
     let mut admitted = event(fact, &node);
     if let Some(kept) = &fact.kept {
-        admitted = admitted.with("evidence", evidence::keep(tx, kept).await?);
+        admitted = admitted.with("evidence", evidence::keep(tx, kept, is_due).await?);
     }
     let mut events = vec![admitted];
     if fact.ends_instances {

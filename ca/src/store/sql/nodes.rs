@@ -94,13 +94,16 @@ pub(super) async fn renew(tx: &mut Tx, fact: &RenewNode) -> Result<Events, Stop>
 /// A ban stays what it is; an unknown node gets no row from failing.
 pub(super) async fn fail(tx: &mut Tx, context: &Context, fact: &FailNode) -> Result<Events, Stop> {
     let stored = stored(tx, &fact.id).await?;
-    let falls = stored.is_some_and(|node| node.standing != Standing::Banned);
+    let falls = stored.as_ref().is_some_and(|node| node.standing != Standing::Banned);
+    // Who has fallen may fail again and again; each new proof may be failed once.
+    let stood = stored.as_ref().is_some_and(|node| node.standing == Standing::Good);
+    let is_due = stood && evidence::is_due(stored.as_ref(), context.at);
     let mut event = Event::new(if falls { "node.failed" } else { "node.refused" }, fact.id.as_str())
         .with("detail", fact.detail.as_str())
         .with("reason", fact.reason.code())
         .with("steps", steps(&fact.steps));
     if let Some(kept) = &fact.kept {
-        event = event.with("evidence", evidence::keep(tx, kept).await?);
+        event = event.with("evidence", evidence::keep(tx, kept, is_due).await?);
     }
     if !falls {
         return Ok(vec![event]);
